@@ -1,0 +1,1 @@
+//! The Gherkin language: parser, syntax tree, pickles.

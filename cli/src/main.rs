@@ -1,0 +1,3 @@
+//! The `kezhan` command.
+
+fn main() {}

@@ -1,0 +1,21 @@
+//! Ports: what a device asks of the host.
+//!
+//! A port is the line between a device (front-end, `devices/`) and a back-end (`host/`); neither side
+//! sees the other, only `vmm/` joins them. Each port is a small trait with the contract in its module.
+//!
+//! | port | device side | back-ends |
+//! |---|---|---|
+//! | [`chardev`] | UART, virtio-console, debug port | terminal, file, socket, null, buffer (testkit) |
+//!
+//! Disks, NICs, displays and audio come with the first device that asks for them.
+//!
+//! # Rules that hold for every port
+//! 1. Calls do not block: a back-end that cannot go on says so and wakes the device later.
+//! 2. The device owns its buffers; a back-end keeps none after the call returns.
+//! 3. A host error is a value, given once; after it the port is at rest.
+//! 4. Debug aids (trace, delay, fault) are wrappers behind the same trait.
+
+pub mod chardev;
+pub mod testkit;
+
+pub use chardev::CharDevice;

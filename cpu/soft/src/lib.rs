@@ -1,0 +1,1 @@
+//! The software engine: MMU, TLB, local APIC, block cache.

@@ -1,0 +1,1 @@
+//! PIC, IOAPIC, PIT, HPET, RTC, power management, debug ports.

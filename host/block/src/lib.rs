@@ -1,0 +1,1 @@
+//! Disk images: formats, backing chains, the I/O engine.

@@ -1,0 +1,1 @@
+//! Networks: SOCKS, user-mode stack, taps and bridges.

@@ -1,0 +1,1 @@
+//! ACPI tables, built from the devices.

@@ -1,0 +1,1 @@
+//! Address map, slots and the one list of devices.
