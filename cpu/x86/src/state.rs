@@ -305,6 +305,11 @@ impl CpuState {
             (true, true) => 3,
             (true, false) => self.segments[SS].dpl,
         };
+        self.derive_bases();
+    }
+
+    /// Brings [`CpuState::seg_base`] into step with the segments.
+    pub fn derive_bases(&mut self) {
         for (base, segment) in self.seg_base.iter_mut().zip(&self.segments) {
             *base = segment.base;
         }

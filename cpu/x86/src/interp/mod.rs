@@ -7,6 +7,9 @@
 mod address;
 mod alu;
 mod branch;
+pub mod deliver;
+pub mod descriptor;
+mod far;
 
 use crate::memory::Memory;
 use crate::op::Handler;
@@ -15,7 +18,8 @@ use iced_x86::Instruction;
 
 /// The handler for an instruction, or `None` when this CPU does not have it.
 pub fn select<M: Memory>(row: &Row, instruction: &Instruction) -> Option<Handler<M>> {
-    let families: [fn(&Row, &Instruction) -> Option<Handler<M>>; 2] = [alu::select, branch::select];
+    let families: [fn(&Row, &Instruction) -> Option<Handler<M>>; 3] =
+        [alu::select, branch::select, far::select];
     families.iter().find_map(|select| select(row, instruction))
 }
 
