@@ -29,7 +29,9 @@
 //! Arithmetic flags are kept as the last result and its carry vector ([`flags`]), which costs a few
 //! operations a result and no branch; they become RFLAGS bits when somebody looks.
 
+pub mod block;
 pub mod core;
+pub mod cpuid;
 pub mod fault;
 pub mod flags;
 pub mod interp;

@@ -11,9 +11,9 @@
 //! translation caches are the engines'. An entry that another CPU changes under the walk makes it start
 //! again.
 
+use crate::flags;
 use crate::memory::Intent;
 use crate::state::{CpuState, cr0, cr4, efer};
-use crate::flags;
 
 /// Physical address width of our CPUs (CPUID 80000008H:EAX[7:0]).
 pub const PHYSICAL_BITS: u32 = 46;
@@ -140,7 +140,12 @@ impl Paging {
         privilege: Privilege,
     ) -> Result<Translation, u32> {
         if !self.enabled() {
-            return Ok(Translation { physical: linear, page_bits: 12, writable: true, global: false });
+            return Ok(Translation {
+                physical: linear,
+                page_bits: 12,
+                writable: true,
+                global: false,
+            });
         }
         loop {
             let result = if self.cr4 & cr4::PAE == 0 {
@@ -157,8 +162,8 @@ impl Paging {
     }
 
     fn access_code(&self, intent: Intent, privilege: Privilege) -> u32 {
-        let reports_fetch = self.cr4 & cr4::SMEP != 0
-            || self.cr4 & cr4::PAE != 0 && self.efer & efer::NXE != 0;
+        let reports_fetch =
+            self.cr4 & cr4::SMEP != 0 || self.cr4 & cr4::PAE != 0 && self.efer & efer::NXE != 0;
         let mut code = 0;
         if intent == Intent::Write {
             code |= error::WRITE;
@@ -337,7 +342,8 @@ fn short_entry(memory: &impl PhysicalMemory, address: u64) -> Result<u32, Fail> 
 
 fn mark(memory: &impl PhysicalMemory, entry: &Visited, dirty: bool) -> Result<(), Fail> {
     let bits = if dirty { ACCESSED | DIRTY } else { ACCESSED };
-    let done = entry.value & bits == bits || memory.set_entry_bits(entry.address, entry.value, bits);
+    let done =
+        entry.value & bits == bits || memory.set_entry_bits(entry.address, entry.value, bits);
     if done { Ok(()) } else { Err(Fail::Retry) }
 }
 

@@ -353,10 +353,14 @@ impl<M: Memory> Core<'_, M> {
     }
 
     /// SS and ESP for privilege level `cpl` out of a 16- or 32-bit TSS.
-    pub(super) fn inner_stack(&mut self, cpl: u8) -> Result<(kezhan_hypervisor::Segment, u64), Stop> {
+    pub(super) fn inner_stack(
+        &mut self,
+        cpl: u8,
+    ) -> Result<(kezhan_hypervisor::Segment, u64), Stop> {
         let tr = self.cpu.tr;
         let wide = tr.kind & 8 != 0;
-        let (offset, size) = if wide { (4 + 8 * u32::from(cpl), 6) } else { (2 + 4 * u32::from(cpl), 4) };
+        let (offset, size) =
+            if wide { (4 + 8 * u32::from(cpl), 6) } else { (2 + 4 * u32::from(cpl), 4) };
         if offset + size - 1 > tr.limit {
             return Err(self.raise_code(vector::TS, u32::from(tr.selector & !3)));
         }

@@ -8,7 +8,7 @@ use crate::flags;
 use crate::lower::{Form, form};
 use crate::memory::{Intent, Memory};
 use crate::op::{Handler, Op, bits};
-use crate::state::{CS, CodeBits, ES, RCX, RDX, R11, RSP, SS, cr0, efer};
+use crate::state::{CS, CodeBits, ES, R11, RCX, RDX, RSP, SS, cr0, efer};
 use crate::table::{Operation, Row};
 use crate::word::Word;
 use iced_x86::{Code, Instruction};
@@ -219,7 +219,8 @@ impl<M: Memory> Core<'_, M> {
     fn call_gate(&mut self, gate: &Descriptor) -> Result<(Descriptor, u64), Stop> {
         let error = u32::from(gate.selector & !3);
         let long = self.cpu.long_mode();
-        let known = gate.kind() == system::CALL_GATE || !long && gate.kind() == system::CALL_GATE_16;
+        let known =
+            gate.kind() == system::CALL_GATE || !long && gate.kind() == system::CALL_GATE_16;
         let rpl = (gate.selector & 3) as u8;
         if !known || gate.dpl() < self.cpu.cpl || gate.dpl() < rpl {
             return Err(self.raise_code(vector::GP, error));
@@ -343,8 +344,7 @@ impl<M: Memory> Core<'_, M> {
         let error = u32::from(selector & !3);
         let rpl = (selector & 3) as u8;
         let mut code = self.descriptor(selector, vector::GP, 0)?;
-        let privilege =
-            if code.is_conforming() { code.dpl() <= rpl } else { code.dpl() == rpl };
+        let privilege = if code.is_conforming() { code.dpl() <= rpl } else { code.dpl() == rpl };
         let both = self.cpu.long_mode() && code.is_long() && code.is_big();
         if !code.is_code() || rpl < self.cpu.cpl || !privilege || both {
             return Err(self.raise_code(vector::GP, error));
@@ -507,12 +507,7 @@ fn iret_real<M: Memory, T: Word>(core: &mut Core<'_, M>) -> Outcome {
 }
 
 /// Return to virtual-8086 mode: ES, DS, FS, GS follow SS:ESP on the stack.
-fn iret_to_v86<M: Memory>(
-    core: &mut Core<'_, M>,
-    rip: u64,
-    selector: u16,
-    image: u64,
-) -> Outcome {
+fn iret_to_v86<M: Memory>(core: &mut Core<'_, M>, rip: u64, selector: u16, image: u64) -> Outcome {
     let mut words = [0_u64; 6];
     for (number, word) in (3..).zip(&mut words) {
         *word = core.peek::<u32>(4 * number)?.u64();

@@ -7,9 +7,12 @@
 mod address;
 mod alu;
 mod branch;
+pub mod control;
 pub mod deliver;
 pub mod descriptor;
 mod far;
+mod segment;
+mod system;
 
 use crate::memory::Memory;
 use crate::op::Handler;
@@ -18,8 +21,8 @@ use iced_x86::Instruction;
 
 /// The handler for an instruction, or `None` when this CPU does not have it.
 pub fn select<M: Memory>(row: &Row, instruction: &Instruction) -> Option<Handler<M>> {
-    let families: [fn(&Row, &Instruction) -> Option<Handler<M>>; 3] =
-        [alu::select, branch::select, far::select];
+    let families: [fn(&Row, &Instruction) -> Option<Handler<M>>; 5] =
+        [alu::select, branch::select, segment::select, far::select, system::select];
     families.iter().find_map(|select| select(row, instruction))
 }
 
@@ -83,3 +86,12 @@ macro_rules! by_width {
     };
 }
 use by_width;
+
+/// Ends a block that no instruction ended: an [`Op`](crate::Op) whose offset is the block's length.
+pub fn fall_through<M: Memory>(
+    core: &mut crate::Core<'_, M>,
+    op: &crate::Op<M>,
+) -> crate::core::Outcome {
+    core.advance(op);
+    Ok(())
+}

@@ -64,7 +64,12 @@ fn tables(leaf: u64) -> Tables {
     tables
 }
 
-fn walk(cpu: &CpuState, tables: &Tables, intent: Intent, who: Privilege) -> Result<Translation, u32> {
+fn walk(
+    cpu: &CpuState,
+    tables: &Tables,
+    intent: Intent,
+    who: Privilege,
+) -> Result<Translation, u32> {
     Paging::of(cpu).walk(tables, 0x40_1234, intent, who)
 }
 

@@ -22,10 +22,6 @@ pub mod index {
     pub const CSTAR: u32 = 0xc000_0083;
     /// IA32_FMASK.
     pub const FMASK: u32 = 0xc000_0084;
-    /// IA32_FS_BASE.
-    pub const FS_BASE: u32 = 0xc000_0100;
-    /// IA32_GS_BASE.
-    pub const GS_BASE: u32 = 0xc000_0101;
     /// IA32_KERNEL_GS_BASE.
     pub const KERNEL_GS_BASE: u32 = 0xc000_0102;
     /// IA32_SYSENTER_CS.
@@ -68,6 +64,11 @@ impl super::Msrs {
         ];
         list.extend(&self.kept);
         list
+    }
+
+    /// A register that is merely kept, once it was written.
+    pub fn get(&self, number: u32) -> Option<u64> {
+        self.kept.iter().find(|(kept, _)| *kept == number).map(|(_, value)| *value)
     }
 
     /// Sets one, whatever it is.

@@ -1,0 +1,1 @@
+//! CPU models: from `--cpu` to the answers of CPUID.
