@@ -156,6 +156,13 @@ impl NewBitmap for PageLog {
     }
 }
 
+impl PageLogSlice {
+    /// The log that this is a part of.
+    pub fn log(&self) -> &PageLog {
+        &self.log
+    }
+}
+
 impl WithBitmapSlice<'_> for PageLogSlice {
     type S = PageLogSlice;
 }
@@ -199,15 +206,15 @@ mod tests {
     fn a_write_sets_the_dirty_bits_of_every_page_it_touches() {
         let memory = memory();
         let region = memory.find_region(GuestAddress(0)).unwrap();
-        region.bitmap().log.set_logging(true);
+        region.bitmap().log().set_logging(true);
         memory.write_slice(&[1; 8], GuestAddress(0x1ffc)).unwrap();
-        assert_eq!(region.bitmap().log.take_dirty(), vec![0b110]);
+        assert_eq!(region.bitmap().log().take_dirty(), vec![0b110]);
     }
 
     #[test]
     fn only_a_write_that_touches_a_marked_granule_is_reported() {
         let memory = memory();
-        let log = memory.find_region(GuestAddress(0)).unwrap().bitmap().log;
+        let log = memory.find_region(GuestAddress(0)).unwrap().bitmap().log().clone();
         let seen = Arc::new(Seen::default());
         log.watch_code(seen.clone());
         log.code_granules()[2].store(1 << 3, Ordering::SeqCst);

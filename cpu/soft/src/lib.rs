@@ -1,1 +1,37 @@
-//! The software engine: MMU, TLB, local APIC, block cache.
+//! The software engine: an x86-64 CPU in software behind the engine contract.
+//!
+//! ```text
+//!   SoftHypervisor ─► SoftPartition ─────────────── Shared ──────────────┐
+//!                        │ vcpu(i)                    │ Ram, TSC, mailboxes │
+//!                        ▼                            ▼                   │
+//!                     SoftVcpu: run loop ──► Core<SoftMemory> ◄───────────┘
+//!                        │                       │      └ Tlb, Apic
+//!                        └ BlockCache            └ interpreter (kezhan-x86)
+//! ```
+//!
+//! * One host thread runs each vCPU. Everything that a vCPU owns (registers, TLB, local APIC, decoded
+//!   blocks) is touched by its thread only; others leave notes in its [`mailbox`].
+//! * [`memory`] is the linear memory of a vCPU: the TLB in front, the page walk behind.
+//! * [`blocks`] keeps decoded blocks by physical address, so that they outlive address spaces.
+//! * [`code`] sees to it that a store to decoded bytes is never missed, on whichever vCPU or device.
+//! * [`apic`] is the local APIC, a plain state machine over a clock.
+//!
+//! # Trust
+//! A guest reaches host memory only through [`ram`], whose one constructor of host pointers checks the
+//! guest-physical address against the RAM regions; TLB entries hold such pointers and nothing else.
+//!
+//! # Locks
+//! A mailbox's lock is a leaf: nothing is called while it is held. There is no other lock on the way of a
+//! running vCPU.
+
+pub mod apic;
+pub mod blocks;
+pub mod code;
+pub mod mailbox;
+pub mod memory;
+pub mod partition;
+pub mod ram;
+mod tlb;
+mod vcpu;
+
+pub use partition::{SoftHypervisor, SoftPartition};

@@ -1,1 +1,77 @@
-//! CPU models: from `--cpu` to the answers of CPUID.
+//! What CPUID answers on the software engine (Intel SDM vol. 2A, CPUID).
+//!
+//! The CPU is an x86-64-v2 processor of family 6. Its frequencies come from leaf 15H, so that no guest has
+//! to measure them; its model number is one that is known not to speculate, so that guests leave out
+//! what would guard real silicon.
+
+use kezhan_hypervisor::{CpuidEntry, CpuidTable};
+
+/// TSC frequencies that the crystal of leaf 15H can be multiplied to, in kHz.
+pub const TSC_STEP_KHZ: u32 = 250;
+
+/// Family 6, model 1CH, stepping 10.
+const SIGNATURE: u32 = 0x0001_06ca;
+
+/// Leaf 1 ECX: SSE3, PCLMULQDQ, SSSE3, CX16, SSE4.1, SSE4.2, x2APIC, MOVBE, POPCNT, TSC-deadline, AES, XSAVE, hypervisor.
+const FEATURES_ECX: u32 = 1
+    | 1 << 1
+    | 1 << 9
+    | 1 << 13
+    | 1 << 19
+    | 1 << 20
+    | 1 << 21
+    | 1 << 22
+    | 1 << 23
+    | 1 << 24
+    | 1 << 25
+    | 1 << 26
+    | 1 << 31;
+/// Leaf 1 EDX: FPU VME DE PSE TSC MSR PAE MCE CX8 APIC SEP MTRR PGE MCA CMOV PAT PSE36 CLFSH MMX FXSR SSE SSE2.
+const FEATURES_EDX: u32 = 0x078b_fbff;
+/// Leaf 7 EBX: FSGSBASE, TSC_ADJUST, SMEP, ERMS, INVPCID (no PCID), SMAP.
+const STRUCTURED_EBX: u32 = 1 | 1 << 1 | 1 << 7 | 1 << 9 | 1 << 20;
+/// Leaf 7 ECX: UMIP.
+const STRUCTURED_ECX: u32 = 1 << 2;
+/// Leaf 7 EDX: ARCH_CAPABILITIES.
+const STRUCTURED_EDX: u32 = 1 << 29;
+/// Leaf 80000001H ECX: LAHF.
+const EXTENDED_ECX: u32 = 1;
+/// Leaf 80000001H EDX: SYSCALL, NX, 1 GiB pages, RDTSCP, long mode.
+const EXTENDED_EDX: u32 = 1 << 11 | 1 << 20 | 1 << 26 | 1 << 27 | 1 << 29;
+
+const BRAND: &[u8; 48] = b"Kezhan software CPU, x86-64-v2\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0";
+
+fn word(bytes: &[u8]) -> u32 {
+    bytes.iter().take(4).rev().fold(0, |value, byte| value << 8 | u32::from(*byte))
+}
+
+/// All that the software engine can serve, for a TSC of `tsc_khz` (a multiple of [`TSC_STEP_KHZ`]) and a
+/// crystal of `crystal_khz`.
+pub fn supported(tsc_khz: u32, crystal_khz: u32) -> CpuidTable {
+    let mut table = CpuidTable::default();
+    let mut put = |leaf: u32, subleaf: Option<u32>, registers: [u32; 4]| {
+        table.set(CpuidEntry { leaf, subleaf, registers });
+    };
+    put(0, None, [0x16, word(b"Genu"), word(b"ntel"), word(b"ineI")]);
+    put(1, None, [SIGNATURE, 8 << 8, FEATURES_ECX, FEATURES_EDX]);
+    put(7, Some(0), [0, STRUCTURED_EBX, STRUCTURED_ECX, STRUCTURED_EDX]);
+    put(0xb, Some(0), [0, 1, 1 << 8, 0]);
+    put(0xb, Some(1), [8, 1, 2 << 8 | 1, 0]);
+    put(0xd, Some(0), [3, 576, 576, 0]);
+    put(0xd, Some(1), [1, 576, 0, 0]);
+    let hundreds = crystal_khz / TSC_STEP_KHZ;
+    put(0x15, None, [hundreds, tsc_khz / TSC_STEP_KHZ, crystal_khz * 1000, 0]);
+    put(0x16, None, [tsc_khz / 1000, tsc_khz / 1000, 100, 0]);
+    put(0x4000_0000, None, [0x4000_0010, word(b"Kezh"), word(b"anKe"), word(b"zhan")]);
+    put(0x4000_0010, None, [tsc_khz, crystal_khz, 0, 0]);
+    put(0x8000_0000, None, [0x8000_0008, 0, 0, 0]);
+    put(0x8000_0001, None, [0, 0, EXTENDED_ECX, EXTENDED_EDX]);
+    for (leaf, part) in (0x8000_0002..).zip(BRAND.chunks(16)) {
+        let registers = [word(part), word(&part[4..]), word(&part[8..]), word(&part[12..])];
+        put(leaf, None, registers);
+    }
+    put(0x8000_0006, None, [0, 0, 0x0400_8040, 0]);
+    put(0x8000_0007, None, [0, 0, 0, 1 << 8]);
+    put(0x8000_0008, None, [48 << 8 | crate::paging::PHYSICAL_BITS, 0, 0, 0]);
+    table
+}

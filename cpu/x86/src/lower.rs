@@ -264,6 +264,9 @@ fn prefixes<M>(instruction: &Instruction, op: &mut Op<M>) {
     if instruction.has_lock_prefix() {
         op.bits |= bits::LOCK;
     }
+    if instruction.is_stack_instruction() {
+        op.bits |= bits::STACK;
+    }
     if instruction.has_rep_prefix() {
         op.bits |= bits::REP;
     }

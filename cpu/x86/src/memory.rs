@@ -39,6 +39,9 @@ pub trait Platform: Sized + 'static {
     /// Sets CR8.
     fn set_task_priority(core: &mut Core<'_, Self>, priority: u8);
 
+    /// PAUSE: the guest spins, so the host may run somebody else.
+    fn pause(core: &mut Core<'_, Self>);
+
     /// What CPUID answers on this CPU.
     fn cpuid(core: &mut Core<'_, Self>, leaf: u32, subleaf: u32) -> [u32; 4];
 }

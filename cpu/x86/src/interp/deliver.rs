@@ -113,6 +113,7 @@ impl<M: Memory> Core<'_, M> {
     /// # Errors
     /// [`Stop::Shutdown`] on a triple fault.
     pub fn deliver_interrupt(&mut self, vector: u8) -> Outcome {
+        self.cpu.rflags &= !flags::RF;
         match self.deliver(Event { vector, error: None, source: Source::External }) {
             Err(Stop::Exception) => self.deliver_exception(),
             other => other,

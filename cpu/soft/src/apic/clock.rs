@@ -1,0 +1,73 @@
+//! Guest time: nanoseconds that stand still while the partition is paused, and the TSC made of them.
+
+use std::sync::{Mutex, PoisonError};
+use std::time::Instant;
+
+/// The clock of a partition.
+#[derive(Debug)]
+pub struct Clock {
+    start: Instant,
+    khz: u32,
+    state: std::sync::atomic::AtomicU64,
+    frozen: Mutex<Option<u64>>,
+}
+
+use std::sync::atomic::Ordering;
+
+impl Clock {
+    /// A clock whose TSC runs at `khz`.
+    pub fn new(khz: u32) -> Clock {
+        Clock {
+            start: Instant::now(),
+            khz,
+            state: std::sync::atomic::AtomicU64::new(0),
+            frozen: Mutex::new(None),
+        }
+    }
+
+    fn host(&self) -> u64 {
+        self.start.elapsed().as_nanos() as u64
+    }
+
+    /// Nanoseconds of guest time.
+    pub fn now(&self) -> u64 {
+        // The state is the time lost in pauses; its top bit says that the clock stands at `frozen`.
+        let lost = self.state.load(Ordering::Acquire);
+        if lost >> 63 != 0
+            && let Some(at) = *self.frozen.lock().unwrap_or_else(PoisonError::into_inner)
+        {
+            return at;
+        }
+        self.host().saturating_sub(lost & (u64::MAX >> 1))
+    }
+
+    /// Stops.
+    pub fn pause(&self) {
+        let now = self.now();
+        *self.frozen.lock().unwrap_or_else(PoisonError::into_inner) = Some(now);
+        self.state.fetch_or(1 << 63, Ordering::AcqRel);
+    }
+
+    /// Goes on.
+    pub fn resume(&self) {
+        let mut frozen = self.frozen.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(at) = frozen.take() {
+            self.state.store(self.host().saturating_sub(at), Ordering::Release);
+        }
+    }
+
+    /// TSC frequency in kHz.
+    pub fn khz(&self) -> u32 {
+        self.khz
+    }
+
+    /// TSC ticks in so many nanoseconds.
+    pub fn ticks(&self, nanoseconds: u64) -> u64 {
+        (u128::from(nanoseconds) * u128::from(self.khz) / 1_000_000) as u64
+    }
+
+    /// Nanoseconds in so many TSC ticks, rounded up.
+    pub fn nanoseconds(&self, ticks: u64) -> u64 {
+        (u128::from(ticks) * 1_000_000).div_ceil(u128::from(self.khz)) as u64
+    }
+}

@@ -1,0 +1,701 @@
+//! The linear memory of a vCPU.
+//!
+//! ```text
+//!   load/store ─► TLB hit ─► one host instruction
+//!        │ miss
+//!        ▼
+//!   canonical? ─► split at the page ─► page walk ─► RAM: access, and a TLB entry if the page allows it
+//!                                               ├─► ROM: reads only
+//!                                               ├─► local APIC page
+//!                                               └─► the machine (CpuIo)
+//! ```
+//!
+//! A page gets a write entry only when it is dirty, writable RAM, holds no decoded code ([`crate::code`]),
+//! and has its mark in the dirty log if there is one.
+
+use crate::apic::spec::{self, register};
+use crate::apic::{Apic, Clock, Effect};
+use crate::code::Shared;
+use crate::ram::{HostPointer, PAGE};
+use crate::tlb::{Tlb, View};
+use kezhan_hypervisor::CpuidTable;
+use kezhan_x86::fault::vector;
+use kezhan_x86::flags;
+use kezhan_x86::memory::{Intent, Memory, Platform};
+use kezhan_x86::paging::{Paging, PhysicalMemory, Privilege, Translation};
+use kezhan_x86::state::cr4;
+use kezhan_x86::word::Word;
+use kezhan_x86::{Core, Stop};
+use std::sync::{Arc, Mutex, PoisonError};
+
+/// Memory, local APIC and identity of one vCPU.
+#[derive(Debug)]
+pub struct SoftMemory {
+    pub(crate) shared: Arc<Shared>,
+    /// The vCPU's number.
+    pub(crate) index: u32,
+    pub(crate) tlb: Tlb,
+    /// Which accesses the running code makes.
+    pub(crate) view: View,
+    pub(crate) apic: Apic,
+    pub(crate) clock: Arc<Clock>,
+    pub(crate) cpuid: CpuidTable,
+    /// Counts flushes: cached paths from linear RIP to blocks are as old as this.
+    pub(crate) generation: u64,
+    /// Stores to decoded bytes go through: the run loop is executing one instruction by itself.
+    pub(crate) code_writes_pass: bool,
+    /// What the TSC is ahead of the clock.
+    pub(crate) tsc_offset: u64,
+    /// IA32_TSC_ADJUST.
+    pub(crate) tsc_adjust: u64,
+    /// PAUSEs since the host was last given a chance to run somebody else.
+    pub(crate) pauses: u32,
+}
+
+/// PAUSEs after which the host may run somebody else.
+const PAUSES: u32 = 32;
+
+/// Where a physical address leads.
+enum Place {
+    Ram { host: HostPointer, physical: u64 },
+    Elsewhere(u64),
+}
+
+impl PhysicalMemory for Shared {
+    fn read_entry(&self, address: u64) -> Option<u64> {
+        self.ram.page(address).map(|page| page.host.at(address).load::<u64>())
+    }
+
+    fn read_short_entry(&self, address: u64) -> Option<u32> {
+        self.ram.page(address).map(|page| page.host.at(address).load::<u32>())
+    }
+
+    fn set_entry_bits(&self, address: u64, old: u64, bits: u64) -> bool {
+        self.ram.page(address).is_none_or(|page| {
+            let same = page.host.at(address).compare_exchange(old, old | bits) == old;
+            self.written(&page, address, 8);
+            same
+        })
+    }
+
+    fn set_short_entry_bits(&self, address: u64, old: u32, bits: u32) -> bool {
+        self.ram.page(address).is_none_or(|page| {
+            let same = page.host.at(address).compare_exchange(old, old | bits) == old;
+            self.written(&page, address, 4);
+            same
+        })
+    }
+}
+
+type SoftCore<'r> = Core<'r, SoftMemory>;
+
+fn privilege(core: &SoftCore<'_>) -> Privilege {
+    if core.cpu.cpl == 3 { Privilege::User } else { Privilege::Supervisor }
+}
+
+pub(crate) fn canonical(linear: u64) -> bool {
+    ((linear << 16) as i64 >> 16) as u64 == linear
+}
+
+/// Whether an access goes over the end of its page.
+fn crosses(linear: u64, length: u64) -> bool {
+    linear & (PAGE - 1) > PAGE - length
+}
+
+/// Translates for an access that is about to be made.
+pub(crate) fn translate(
+    core: &mut SoftCore<'_>,
+    linear: u64,
+    intent: Intent,
+    privilege: Privilege,
+) -> Result<Translation, Stop> {
+    if !canonical(linear) {
+        // The address marks this #GP as one that is #SS on stack accesses.
+        let stop = core.raise_code(vector::GP, 0);
+        core.cpu.exception.address = linear;
+        return Err(stop);
+    }
+    let walked = Paging::of(&core.cpu).walk(&*core.mem.shared, linear, intent, privilege);
+    walked.map_err(|code| core.raise_page_fault(linear, code))
+}
+
+/// Translates within one page, makes the TLB entry that the access and the page allow, and says where
+/// the bytes are.
+fn place(
+    core: &mut SoftCore<'_>,
+    (linear, length): (u64, u64),
+    intent: Intent,
+    privilege: Privilege,
+) -> Result<Place, Stop> {
+    let found = translate(core, linear, intent, privilege)?;
+    let physical = found.physical;
+    let view = if privilege == Privilege::Implicit { View::SUPERVISOR } else { core.mem.view };
+    let memory = &mut core.mem;
+    let page = match memory.shared.ram.page(physical) {
+        Some(page) if memory.apic.page() != Some(physical & !(PAGE - 1)) => page,
+        _ => return Ok(Place::Elsewhere(physical)),
+    };
+    let here = Place::Ram { host: page.host.at(physical), physical };
+    if intent != Intent::Write {
+        memory.tlb.insert(view, linear, page.host, false);
+        return Ok(here);
+    }
+    if !page.writable {
+        return Ok(Place::Elsewhere(physical));
+    }
+    if !memory.code_writes_pass && memory.shared.is_code(&page, physical, length) {
+        return Err(Stop::CodeWrite);
+    }
+    if found.writable && memory.shared.admit_writer(memory.index, &page, physical) {
+        if page.log.is_logging() {
+            page.log.mark_page(page.number);
+        }
+        memory.tlb.insert(view, linear, page.host, true);
+    }
+    Ok(here)
+}
+
+impl SoftMemory {
+    /// After a store to RAM that did not go through a TLB entry.
+    fn stored(&self, physical: u64, length: u64) {
+        if let Some(page) = self.shared.ram.page(physical) {
+            self.shared.written(&page, physical, length);
+        }
+    }
+}
+
+/// Reads where there is no RAM: the local APIC's page or the machine, up to 8 bytes at a time.
+fn read_elsewhere(core: &mut SoftCore<'_>, physical: u64, bytes: &mut [u8]) {
+    let apic_page = core.mem.apic.page();
+    for (at, chunk) in (physical..).step_by(8).zip(bytes.chunks_mut(8)) {
+        if apic_page == Some(at & !(PAGE - 1)) {
+            let now = core.mem.clock.now();
+            let value = core.mem.apic.read((at & 0xff0) as u32, now).to_le_bytes();
+            for (to, from) in chunk.iter_mut().zip(value.iter().skip((at & 3) as usize)) {
+                *to = *from;
+            }
+        } else {
+            core.io.read_memory(at, chunk);
+        }
+    }
+}
+
+/// Writes where there is no RAM.
+fn write_elsewhere(core: &mut SoftCore<'_>, physical: u64, bytes: &[u8]) {
+    let apic_page = core.mem.apic.page();
+    for (at, chunk) in (physical..).step_by(8).zip(bytes.chunks(8)) {
+        if apic_page == Some(at & !(PAGE - 1)) {
+            if chunk.len() >= 4 && at & 15 == 0 {
+                let now = core.mem.clock.now();
+                let effect = core.mem.apic.write((at & 0xff0) as u32, u32::from_bytes(chunk), now);
+                apply(core, effect);
+            }
+        } else {
+            core.io.write_memory(at, chunk);
+        }
+    }
+}
+
+/// Sees a local APIC write's consequence through.
+pub(crate) fn apply(core: &mut SoftCore<'_>, effect: Effect) {
+    match effect {
+        Effect::None => {}
+        Effect::End(vector) => core.io.end_of_interrupt(vector),
+        Effect::Send(icr) => core.mem.shared.send(core.mem.index, icr),
+    }
+    core.mem.apic.publish(&core.mem.shared.identities[core.mem.index as usize]);
+}
+
+/// Loads bytes with a given privilege, page by page.
+fn load_bytes_as(
+    core: &mut SoftCore<'_>,
+    linear: u64,
+    bytes: &mut [u8],
+    privilege: Privilege,
+) -> Result<(), Stop> {
+    let first = (PAGE - (linear & (PAGE - 1))).min(bytes.len() as u64);
+    let (head, tail) = bytes.split_at_mut(first as usize);
+    for (at, part) in [(linear, head), (linear.wrapping_add(first), tail)] {
+        if part.is_empty() {
+            continue;
+        }
+        match place(core, (at, part.len() as u64), Intent::Read, privilege)? {
+            Place::Ram { host, .. } => host.copy_to(part),
+            Place::Elsewhere(physical) => read_elsewhere(core, physical, part),
+        }
+    }
+    Ok(())
+}
+
+/// Stores bytes with a given privilege: all pages are checked before the first byte is written.
+fn store_bytes_as(
+    core: &mut SoftCore<'_>,
+    linear: u64,
+    bytes: &[u8],
+    privilege: Privilege,
+) -> Result<(), Stop> {
+    let first = (PAGE - (linear & (PAGE - 1))).min(bytes.len() as u64);
+    let (head, tail) = bytes.split_at(first as usize);
+    let near = place(core, (linear, first), Intent::Write, privilege)?;
+    let far = if tail.is_empty() {
+        None
+    } else {
+        let at = linear.wrapping_add(first);
+        Some(place(core, (at, tail.len() as u64), Intent::Write, privilege)?)
+    };
+    put(core, near, head);
+    if let Some(far) = far {
+        put(core, far, tail);
+    }
+    Ok(())
+}
+
+fn put(core: &mut SoftCore<'_>, place: Place, bytes: &[u8]) {
+    match place {
+        Place::Ram { host, physical } => {
+            match *bytes {
+                [a] => host.store(a),
+                [a, b] => host.store(u16::from_le_bytes([a, b])),
+                [a, b, c, d] => host.store(u32::from_le_bytes([a, b, c, d])),
+                [a, b, c, d, e, f, g, h] => {
+                    host.store(u64::from_le_bytes([a, b, c, d, e, f, g, h]));
+                }
+                _ => host.copy_from(bytes),
+            }
+            core.mem.stored(physical, bytes.len() as u64);
+        }
+        Place::Elsewhere(physical) => write_elsewhere(core, physical, bytes),
+    }
+}
+
+#[cold]
+#[inline(never)]
+fn load_slowly<T: Word>(
+    core: &mut SoftCore<'_>,
+    linear: u64,
+    privilege: Privilege,
+) -> Result<T, Stop> {
+    if !crosses(linear, T::BYTES)
+        && let Place::Ram { host, .. } = place(core, (linear, T::BYTES), Intent::Read, privilege)?
+    {
+        return Ok(host.load());
+    }
+    let mut bytes = [0; 8];
+    let bytes = &mut bytes[..T::BYTES as usize];
+    load_bytes_as(core, linear, bytes, privilege)?;
+    Ok(T::from_bytes(bytes))
+}
+
+#[cold]
+#[inline(never)]
+fn store_slowly<T: Word>(
+    core: &mut SoftCore<'_>,
+    linear: u64,
+    value: T,
+    privilege: Privilege,
+) -> Result<(), Stop> {
+    store_bytes_as(core, linear, &value.u64().to_le_bytes()[..T::BYTES as usize], privilege)
+}
+
+/// The load half of a read-modify-write: both pages must be writable, and may be registers.
+#[cold]
+#[inline(never)]
+fn load_for_write_slowly<T: Word>(core: &mut SoftCore<'_>, linear: u64) -> Result<T, Stop> {
+    let privilege = privilege(core);
+    SoftMemory::probe(core, linear, T::BYTES, Intent::Write)?;
+    load_slowly(core, linear, privilege)
+}
+
+/// A locked access that crosses a page, or is to registers: atomic against its own kind only.
+static SPLIT_LOCK: Mutex<()> = Mutex::new(());
+
+#[cold]
+#[inline(never)]
+fn compare_exchange_slowly<T: Word>(
+    core: &mut SoftCore<'_>,
+    linear: u64,
+    old: T,
+    new: T,
+) -> Result<T, Stop> {
+    let privilege = privilege(core);
+    if !crosses(linear, T::BYTES)
+        && let Place::Ram { host, physical } =
+            place(core, (linear, T::BYTES), Intent::Write, privilege)?
+    {
+        let found = host.compare_exchange(old, new);
+        core.mem.stored(physical, T::BYTES);
+        return Ok(found);
+    }
+    let _alone = SPLIT_LOCK.lock().unwrap_or_else(PoisonError::into_inner);
+    let found = load_for_write_slowly::<T>(core, linear)?;
+    if found == old {
+        store_slowly(core, linear, new, privilege)?;
+    }
+    Ok(found)
+}
+
+impl Memory for SoftMemory {
+    #[inline(always)]
+    fn load<T: Word>(core: &mut SoftCore<'_>, linear: u64) -> Result<T, Stop> {
+        match core.mem.tlb.find(core.mem.view, linear, T::BYTES, false) {
+            Some(host) => Ok(host.load()),
+            None => {
+                let privilege = privilege(core);
+                load_slowly(core, linear, privilege)
+            }
+        }
+    }
+
+    #[inline(always)]
+    fn load_for_write<T: Word>(core: &mut SoftCore<'_>, linear: u64) -> Result<T, Stop> {
+        match core.mem.tlb.find(core.mem.view, linear, T::BYTES, true) {
+            Some(host) => Ok(host.load()),
+            None => load_for_write_slowly(core, linear),
+        }
+    }
+
+    #[inline(always)]
+    fn store<T: Word>(core: &mut SoftCore<'_>, linear: u64, value: T) -> Result<(), Stop> {
+        match core.mem.tlb.find(core.mem.view, linear, T::BYTES, true) {
+            Some(host) => {
+                host.store(value);
+                Ok(())
+            }
+            None => {
+                let privilege = privilege(core);
+                store_slowly(core, linear, value, privilege)
+            }
+        }
+    }
+
+    #[inline(always)]
+    fn compare_exchange<T: Word>(
+        core: &mut SoftCore<'_>,
+        linear: u64,
+        old: T,
+        new: T,
+    ) -> Result<T, Stop> {
+        match core.mem.tlb.find(core.mem.view, linear, T::BYTES, true) {
+            Some(host) => Ok(host.compare_exchange(old, new)),
+            None => compare_exchange_slowly(core, linear, old, new),
+        }
+    }
+
+    fn compare_exchange_16(
+        core: &mut SoftCore<'_>,
+        linear: u64,
+        old: u128,
+        new: u128,
+    ) -> Result<u128, Stop> {
+        let privilege = privilege(core);
+        match place(core, (linear, 16), Intent::Write, privilege)? {
+            Place::Ram { host, physical } => {
+                let found = host.compare_exchange_16(old, new);
+                core.mem.stored(physical, 16);
+                Ok(found)
+            }
+            Place::Elsewhere(physical) => {
+                let mut bytes = [0; 16];
+                read_elsewhere(core, physical, &mut bytes);
+                let found = u128::from_le_bytes(bytes);
+                if found == old {
+                    write_elsewhere(core, physical, &new.to_le_bytes());
+                }
+                Ok(found)
+            }
+        }
+    }
+
+    #[inline]
+    fn load_bytes(core: &mut SoftCore<'_>, linear: u64, bytes: &mut [u8]) -> Result<(), Stop> {
+        if bytes.is_empty() {
+            return Ok(());
+        }
+        if let Some(host) = core.mem.tlb.find(core.mem.view, linear, bytes.len() as u64, false) {
+            copy_out(host, bytes);
+            return Ok(());
+        }
+        let privilege = privilege(core);
+        load_bytes_as(core, linear, bytes, privilege)
+    }
+
+    #[inline]
+    fn store_bytes(core: &mut SoftCore<'_>, linear: u64, bytes: &[u8]) -> Result<(), Stop> {
+        if bytes.is_empty() {
+            return Ok(());
+        }
+        if let Some(host) = core.mem.tlb.find(core.mem.view, linear, bytes.len() as u64, true) {
+            copy_in(host, bytes);
+            return Ok(());
+        }
+        let privilege = privilege(core);
+        store_bytes_as(core, linear, bytes, privilege)
+    }
+
+    fn probe(
+        core: &mut SoftCore<'_>,
+        linear: u64,
+        length: u64,
+        intent: Intent,
+    ) -> Result<(), Stop> {
+        if length == 0 {
+            return Ok(());
+        }
+        let privilege = privilege(core);
+        let first = (PAGE - (linear & (PAGE - 1))).min(length);
+        place(core, (linear, first), intent, privilege)?;
+        if first < length {
+            place(core, (linear.wrapping_add(first), length - first), intent, privilege)?;
+        }
+        Ok(())
+    }
+
+    #[inline]
+    fn load_system<T: Word>(core: &mut SoftCore<'_>, linear: u64) -> Result<T, Stop> {
+        match core.mem.tlb.find(View::SUPERVISOR, linear, T::BYTES, false) {
+            Some(host) => Ok(host.load()),
+            None => load_slowly(core, linear, Privilege::Implicit),
+        }
+    }
+
+    fn store_system<T: Word>(core: &mut SoftCore<'_>, linear: u64, value: T) -> Result<(), Stop> {
+        match core.mem.tlb.find(View::SUPERVISOR, linear, T::BYTES, true) {
+            Some(host) => {
+                host.store(value);
+                Ok(())
+            }
+            None => store_slowly(core, linear, value, Privilege::Implicit),
+        }
+    }
+
+    fn store_system_bytes(core: &mut SoftCore<'_>, linear: u64, bytes: &[u8]) -> Result<(), Stop> {
+        match core.mem.tlb.find(View::SUPERVISOR, linear, bytes.len() as u64, true) {
+            Some(host) => {
+                copy_in(host, bytes);
+                Ok(())
+            }
+            None => store_bytes_as(core, linear, bytes, Privilege::Implicit),
+        }
+    }
+
+    fn load_physical(core: &mut SoftCore<'_>, physical: u64) -> u64 {
+        core.mem.shared.read_entry(physical).unwrap_or(u64::MAX)
+    }
+
+    fn copy_forward(
+        core: &mut SoftCore<'_>,
+        destination: u64,
+        source: u64,
+        count: u64,
+        size: u64,
+    ) -> u64 {
+        let room = (PAGE - (destination & (PAGE - 1))).min(PAGE - (source & (PAGE - 1)));
+        let count = count.min(room / size);
+        let length = count * size;
+        if count == 0 {
+            return 0;
+        }
+        let (tlb, view) = (&core.mem.tlb, core.mem.view);
+        match (tlb.find(view, destination, length, true), tlb.find(view, source, length, false)) {
+            (Some(to), Some(from)) if !to.overlaps_above(from, length as usize) => {
+                to.copy_up(from, length as usize);
+                count
+            }
+            _ => 0,
+        }
+    }
+
+    fn fill_forward(
+        core: &mut SoftCore<'_>,
+        destination: u64,
+        value: u64,
+        count: u64,
+        size: u64,
+    ) -> u64 {
+        let count = count.min((PAGE - (destination & (PAGE - 1))) / size);
+        if count == 0 {
+            return 0;
+        }
+        match core.mem.tlb.find(core.mem.view, destination, count * size, true) {
+            Some(to) => {
+                to.fill_up(value, count as usize, size);
+                count
+            }
+            None => 0,
+        }
+    }
+
+    fn permissions_changed(core: &mut SoftCore<'_>) {
+        let guarded = core.cpu.cr4 & cr4::SMAP != 0 && core.cpu.rflags & flags::AC != 0;
+        core.mem.view = match (core.cpu.cpl, guarded) {
+            (3, _) => View::USER,
+            (_, true) => View::SUPERVISOR_AC,
+            (_, false) => View::SUPERVISOR,
+        };
+    }
+
+    fn flush(core: &mut SoftCore<'_>, _keep_global: bool) {
+        core.mem.tlb.flush();
+        core.mem.generation += 1;
+    }
+
+    fn flush_page(core: &mut SoftCore<'_>, linear: u64) {
+        core.mem.tlb.flush_page(linear);
+        core.mem.generation += 1;
+    }
+}
+
+fn copy_out(host: HostPointer, bytes: &mut [u8]) {
+    if let Ok(bytes) = <&mut [u8; 16]>::try_from(&mut *bytes) {
+        let (low, high) = (host.load::<u64>(), host.at_plus(8).load::<u64>());
+        *bytes = (u128::from(high) << 64 | u128::from(low)).to_le_bytes();
+        return;
+    }
+    host.copy_to(bytes);
+}
+
+fn copy_in(host: HostPointer, bytes: &[u8]) {
+    if let Ok(bytes) = <&[u8; 16]>::try_from(bytes) {
+        let value = u128::from_le_bytes(*bytes);
+        host.store(value as u64);
+        host.at_plus(8).store((value >> 64) as u64);
+        return;
+    }
+    host.copy_from(bytes);
+}
+
+impl Platform for SoftMemory {
+    fn read_msr(core: &mut SoftCore<'_>, index: u32) -> Option<Result<u64, ()>> {
+        Some(match index {
+            spec::MSR_TSC => Ok(SoftMemory::time_stamp(core)),
+            spec::MSR_TSC_ADJUST => Ok(core.mem.tsc_adjust),
+            spec::MSR_BASE => Ok(core.mem.apic.base()),
+            spec::MSR_TSC_DEADLINE => Ok(core.mem.apic.tsc_deadline()),
+            spec::MSR_X2APIC..=spec::MSR_X2APIC_LAST => read_x2apic(core, index),
+            _ => return None,
+        })
+    }
+
+    fn write_msr(core: &mut SoftCore<'_>, index: u32, value: u64) -> Option<Result<(), ()>> {
+        match index {
+            spec::MSR_TSC => {
+                let by = value.wrapping_sub(SoftMemory::time_stamp(core));
+                core.mem.move_time(by);
+            }
+            spec::MSR_TSC_ADJUST => {
+                let by = value.wrapping_sub(core.mem.tsc_adjust);
+                core.mem.move_time(by);
+            }
+            spec::MSR_BASE => {
+                let done = core.mem.apic.set_base(value);
+                apply(core, Effect::None);
+                return Some(done);
+            }
+            spec::MSR_TSC_DEADLINE => {
+                let at = core.mem.time_of(value);
+                core.mem.apic.set_tsc_deadline(value, at);
+            }
+            spec::MSR_X2APIC..=spec::MSR_X2APIC_LAST => {
+                return Some(write_x2apic(core, index, value));
+            }
+            _ => return None,
+        }
+        Some(Ok(()))
+    }
+
+    fn time_stamp(core: &mut SoftCore<'_>) -> u64 {
+        let memory = &core.mem;
+        memory.clock.ticks(memory.clock.now()).wrapping_add(memory.tsc_offset)
+    }
+
+    fn task_priority(core: &mut SoftCore<'_>) -> u8 {
+        core.mem.apic.task_priority()
+    }
+
+    fn set_task_priority(core: &mut SoftCore<'_>, priority: u8) {
+        core.mem.apic.set_task_priority(priority);
+    }
+
+    fn pause(core: &mut SoftCore<'_>) {
+        core.mem.pauses = (core.mem.pauses + 1) % PAUSES;
+        if core.mem.pauses == 0 && core.mem.shared.mailboxes.len() > 1 {
+            std::thread::yield_now();
+        }
+    }
+
+    fn cpuid(core: &mut SoftCore<'_>, leaf: u32, subleaf: u32) -> [u32; 4] {
+        let mut answer = core.mem.cpuid.answer(leaf, subleaf);
+        match (leaf, subleaf) {
+            (1, _) if core.cpu.cr4 & cr4::OSXSAVE != 0 => answer[2] |= 1 << 27,
+            (0xd, 0) => answer[1] = xsave_size(core.cpu.xcr0),
+            _ => {}
+        }
+        answer
+    }
+}
+
+/// Bytes that XSAVE writes for the components of XCR0 (Intel SDM vol. 1 §13.4).
+fn xsave_size(xcr0: u64) -> u32 {
+    if xcr0 & 4 != 0 { 832 } else { 576 }
+}
+
+fn read_x2apic(core: &mut SoftCore<'_>, index: u32) -> Result<u64, ()> {
+    let offset = (index - spec::MSR_X2APIC) * 16;
+    let now = core.mem.clock.now();
+    let apic = &core.mem.apic;
+    let absent =
+        matches!(offset, register::DFR | register::ICR_HIGH | register::EOI | register::SELF_IPI);
+    if !apic.x2apic() || absent {
+        return Err(());
+    }
+    if offset == register::ICR_LOW {
+        return Ok(apic.icr());
+    }
+    Ok(u64::from(apic.read(offset, now)))
+}
+
+fn write_x2apic(core: &mut SoftCore<'_>, index: u32, value: u64) -> Result<(), ()> {
+    let offset = (index - spec::MSR_X2APIC) * 16;
+    let now = core.mem.clock.now();
+    let apic = &mut core.mem.apic;
+    let read_only = matches!(
+        offset,
+        register::ID
+            | register::VERSION
+            | register::PPR
+            | register::LDR
+            | register::DFR
+            | register::ICR_HIGH
+            | register::CURRENT_COUNT
+            | register::ISR..=0x270
+    );
+    let zero_only = matches!(offset, register::EOI | register::ESR);
+    if !apic.x2apic() || read_only || zero_only && value != 0 {
+        return Err(());
+    }
+    let effect = match offset {
+        register::ICR_LOW => apic.write_icr(value),
+        register::SELF_IPI => Effect::Send(u64::from(value as u8) | 1 << 18),
+        _ if value >> 32 != 0 => return Err(()),
+        _ => apic.write(offset, value as u32, now),
+    };
+    apply(core, effect);
+    Ok(())
+}
+
+impl SoftMemory {
+    fn move_time(&mut self, by: u64) {
+        self.tsc_offset = self.tsc_offset.wrapping_add(by);
+        self.tsc_adjust = self.tsc_adjust.wrapping_add(by);
+        let tsc = self.apic.tsc_deadline();
+        let at = self.time_of(tsc);
+        self.apic.set_tsc_deadline(tsc, at);
+    }
+
+    /// The nanosecond at which the TSC has a value.
+    pub(crate) fn time_of(&self, tsc: u64) -> u64 {
+        let ticks = tsc.wrapping_sub(self.tsc_offset);
+        // A value before the start of time is one that has passed.
+        if ticks > u64::MAX / 2 { 0 } else { self.clock.nanoseconds(ticks) }
+    }
+}

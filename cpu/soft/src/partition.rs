@@ -1,0 +1,215 @@
+//! The partition: the software engine's side of the contract.
+
+use crate::apic::{Apic, CRYSTAL_KHZ, Clock, Message};
+use crate::code::Shared;
+use crate::memory::SoftMemory;
+use crate::ram::Ram;
+use crate::tlb::{Tlb, View};
+use crate::vcpu::SoftVcpu;
+use kezhan_hypervisor::{
+    CpuidEntry, CpuidTable, DirtyLog, EngineError, GuestMemory, Hypervisor, MsiMessage, MsiTarget,
+    Partition, PartitionConfig, Route, Vcpu,
+};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+
+/// The software engine.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct SoftHypervisor;
+
+impl SoftHypervisor {
+    /// The engine; it needs nothing of the host.
+    pub fn new() -> SoftHypervisor {
+        SoftHypervisor
+    }
+}
+
+impl Hypervisor for SoftHypervisor {
+    fn name(&self) -> &'static str {
+        "soft"
+    }
+
+    fn supported_cpuid(&self) -> Result<CpuidTable, EngineError> {
+        Ok(kezhan_x86::cpuid::supported(tsc_khz(), CRYSTAL_KHZ))
+    }
+
+    fn create(&self, config: PartitionConfig) -> Result<Arc<dyn Partition>, EngineError> {
+        if config.cpus == 0 || config.cpus > 255 {
+            return Err(EngineError::TooManyCpus { asked: config.cpus, most: 255 });
+        }
+        Ok(Arc::new(SoftPartition {
+            clock: Arc::new(Clock::new(tsc_khz())),
+            taken: (0..config.cpus).map(|_| AtomicBool::new(false)).collect(),
+            roms: Mutex::new(Vec::new()),
+            shared: OnceLock::new(),
+            config,
+        }))
+    }
+}
+
+/// The host's TSC frequency, in steps that the crystal can be multiplied to (Intel SDM vol. 2A, CPUID leaf
+/// 15H): guest time does not depend on it, but a guest that moves to KVM should not see it change.
+fn tsc_khz() -> u32 {
+    static KHZ: OnceLock<u32> = OnceLock::new();
+    *KHZ.get_or_init(|| {
+        let step = kezhan_x86::cpuid::TSC_STEP_KHZ;
+        (host_tsc_khz().unwrap_or(2_000_000) + step / 2) / step * step
+    })
+}
+
+/// From what the kernel says of the CPU's clock.
+fn host_tsc_khz() -> Option<u32> {
+    let text = std::fs::read_to_string("/proc/cpuinfo").ok()?;
+    let line = text.lines().find(|line| line.starts_with("cpu MHz"))?;
+    let mhz: f64 = line.split(':').nth(1)?.trim().parse().ok()?;
+    (mhz > 100.0 && mhz < 10_000.0).then_some((mhz * 1000.0) as u32)
+}
+
+/// A partition of the software engine.
+#[derive(Debug)]
+pub struct SoftPartition {
+    config: PartitionConfig,
+    clock: Arc<Clock>,
+    taken: Vec<AtomicBool>,
+    roms: Mutex<Vec<Arc<GuestMemory>>>,
+    shared: OnceLock<Arc<Shared>>,
+}
+
+impl SoftPartition {
+    /// The shared part, made when the first vCPU is: from then on the memory map is fixed.
+    fn shared(&self) -> &Arc<Shared> {
+        self.shared.get_or_init(|| {
+            let mut ram = Ram::new(self.config.memory.clone());
+            for rom in self.roms.lock().unwrap_or_else(PoisonError::into_inner).iter() {
+                ram.add(rom.clone(), 0, false);
+            }
+            let shared = Arc::new(Shared::new(ram, self.config.cpus));
+            shared.watch_devices();
+            shared
+        })
+    }
+
+    fn cpuid(&self, index: u32) -> CpuidTable {
+        let mut table = self.config.cpuid.clone();
+        for entry in &mut table.entries {
+            with_apic_id(entry, index, self.config.cpus);
+        }
+        table
+    }
+}
+
+/// Fills in what differs from one vCPU to the next (Intel SDM vol. 2A, CPUID leaves 1, 4, 0BH).
+fn with_apic_id(entry: &mut CpuidEntry, index: u32, cpus: u32) {
+    match entry.leaf {
+        1 => {
+            entry.registers[1] = entry.registers[1] & 0xff00 | index << 24 | cpus.min(255) << 16;
+        }
+        0xb | 0x1f => {
+            entry.registers[3] = index;
+            if entry.subleaf == Some(1) {
+                entry.registers[1] = cpus;
+            }
+        }
+        _ => {}
+    }
+}
+
+impl MsiTarget for SoftPartition {
+    fn signal(&self, message: MsiMessage) -> bool {
+        self.shared().deliver(Message::of_msi(message), usize::MAX)
+    }
+}
+
+impl Partition for SoftPartition {
+    fn vcpu(&self, index: u32) -> Result<Box<dyn Vcpu>, EngineError> {
+        let taken = self.taken.get(index as usize).ok_or(EngineError::NoSuchVcpu(index))?;
+        if taken.swap(true, Ordering::SeqCst) {
+            return Err(EngineError::NoSuchVcpu(index));
+        }
+        Ok(Box::new(SoftVcpu::new(SoftMemory {
+            shared: self.shared().clone(),
+            index,
+            tlb: Tlb::default(),
+            view: View::SUPERVISOR,
+            apic: Apic::new(index),
+            clock: self.clock.clone(),
+            cpuid: self.cpuid(index),
+            generation: 1,
+            code_writes_pass: false,
+            tsc_offset: 0,
+            tsc_adjust: 0,
+            pauses: 0,
+        })))
+    }
+
+    fn kick(&self, index: u32) {
+        if let Some(mailbox) = self.shared().mailboxes.get(index as usize) {
+            mailbox.post(|notes| notes.kick = true);
+        }
+    }
+
+    /// Nothing to do: pins send their messages through [`MsiTarget`], which carry the trigger mode.
+    fn set_route(&self, _pin: u32, _route: Option<Route>) {}
+
+    fn set_external_interrupt(&self, high: bool) {
+        if let Some(mailbox) = self.shared().mailboxes.first() {
+            mailbox.set_external(high);
+        }
+    }
+
+    fn signal_nmi(&self, index: u32) {
+        if let Some(mailbox) = self.shared().mailboxes.get(index as usize) {
+            mailbox.post(|notes| notes.nmi = true);
+        }
+    }
+
+    fn pause(&self) {
+        self.clock.pause();
+    }
+
+    fn resume(&self) {
+        self.clock.resume();
+    }
+
+    fn tsc_khz(&self) -> u32 {
+        self.clock.khz()
+    }
+
+    fn map_rom(&self, address: u64, memory: Arc<GuestMemory>) -> Result<(), EngineError> {
+        let _ = address;
+        self.roms.lock().unwrap_or_else(PoisonError::into_inner).push(memory);
+        Ok(())
+    }
+
+    fn dirty_log(&self) -> Option<&dyn DirtyLog> {
+        Some(self)
+    }
+}
+
+impl DirtyLog for SoftPartition {
+    fn set_logging(&self, on: bool) -> Result<(), EngineError> {
+        for (_, log) in self.shared().ram.logs() {
+            log.set_logging(on);
+        }
+        self.drop_write_entries();
+        Ok(())
+    }
+
+    fn take(&self) -> Result<Vec<Vec<u64>>, EngineError> {
+        self.drop_write_entries();
+        Ok(self.shared().ram.logs().map(|(_, log)| log.take_dirty()).collect())
+    }
+}
+
+impl SoftPartition {
+    /// Makes every vCPU mark pages anew, and waits for those in guest code.
+    fn drop_write_entries(&self) {
+        let asked: Vec<_> =
+            self.shared().mailboxes.iter().map(|m| (m, m.ask_drop_writes())).collect();
+        for (mailbox, ticket) in asked {
+            while !mailbox.has_dropped(ticket) {
+                std::thread::yield_now();
+            }
+        }
+    }
+}

@@ -1,0 +1,123 @@
+//! The software TLB.
+//!
+//! Direct-mapped, by linear page. There is a read half and a write half for each of three *views*: user,
+//! supervisor, and supervisor with RFLAGS.AC set (which may touch user pages under SMAP). A change of
+//! privilege changes the view, and costs nothing else.
+//!
+//! An entry's tag is a page address, so its low 12 bits are zero; an empty entry's are not. An access of
+//! `n` bytes at `a` is checked with `(a + n - 1) & !0xfff == tag` in the set of `a`'s page: an access that
+//! crosses into the next page compares that page with a set it cannot be in, and misses.
+
+use crate::ram::HostPointer;
+
+/// Sets in each half of a view.
+const SETS: u64 = 1024;
+const HALVES: u64 = 8;
+const EMPTY: u64 = 1;
+
+/// A translation: tag, and what to add to a linear address to get the host address.
+#[derive(Clone, Copy, Debug)]
+struct Entry {
+    tag: u64,
+    addend: u64,
+}
+
+/// Which accesses an entry serves.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct View(u64);
+
+impl View {
+    /// CPL 3.
+    pub const USER: View = View(0);
+    /// CPL 0 to 2.
+    pub const SUPERVISOR: View = View(2);
+    /// CPL 0 to 2 with RFLAGS.AC set.
+    pub const SUPERVISOR_AC: View = View(4);
+}
+
+/// The TLB of one vCPU.
+#[derive(Debug)]
+pub struct Tlb {
+    entries: Box<[Entry]>,
+}
+
+impl Default for Tlb {
+    fn default() -> Tlb {
+        let empty = Entry { tag: EMPTY, addend: 0 };
+        Tlb { entries: vec![empty; (SETS * HALVES) as usize].into() }
+    }
+}
+
+#[inline(always)]
+fn slot(view: View, write: bool, linear: u64) -> usize {
+    let half = view.0 + u64::from(write);
+    ((half * SETS + (linear >> 12 & (SETS - 1))) & (SETS * HALVES - 1)) as usize
+}
+
+impl Tlb {
+    /// The host pointer for an access of `length` bytes (1 to a page) in a view, if the TLB has it.
+    #[inline(always)]
+    pub fn find(&self, view: View, linear: u64, length: u64, write: bool) -> Option<HostPointer> {
+        let entry = &self.entries[slot(view, write, linear)];
+        let last_page = linear.wrapping_add(length - 1) & !0xfff;
+        (entry.tag == last_page).then(|| HostPointer::from_addend(entry.addend, linear))
+    }
+
+    /// Puts a translation in for a view.
+    pub fn insert(&mut self, view: View, linear: u64, host: HostPointer, write: bool) {
+        let page = linear & !0xfff;
+        self.entries[slot(view, write, linear)] = Entry { tag: page, addend: host.addend(page) };
+    }
+
+    /// Forgets everything.
+    pub fn flush(&mut self) {
+        self.entries.fill(Entry { tag: EMPTY, addend: 0 });
+    }
+
+    /// Forgets one linear page.
+    pub fn flush_page(&mut self, linear: u64) {
+        for half in 0..6 {
+            let entry = &mut self.entries[slot(View(half), false, linear)];
+            entry.tag = EMPTY;
+        }
+    }
+
+    /// Forgets all write entries.
+    pub fn flush_writes(&mut self) {
+        for half in [1, 3, 5] {
+            let first = (half * SETS) as usize;
+            self.entries[first..first + SETS as usize].fill(Entry { tag: EMPTY, addend: 0 });
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ram::Ram;
+    use kezhan_device::GuestMemory;
+    use std::sync::Arc;
+    use vm_memory::GuestAddress;
+
+    #[test]
+    fn an_entry_serves_its_page_its_view_and_its_half_only() {
+        let memory = GuestMemory::from_ranges(&[(GuestAddress(0), 0x10000)]).unwrap();
+        let ram = Ram::new(Arc::new(memory));
+        let mut tlb = Tlb::default();
+        tlb.insert(View::SUPERVISOR, 0xffff_8000_0000_1234, ram.page(0x2000).unwrap().host, false);
+        let found = tlb.find(View::SUPERVISOR, 0xffff_8000_0000_1ff8, 8, false).unwrap();
+        assert_eq!(found, ram.page(0x2000).unwrap().host.at(0xff8));
+        assert!(
+            tlb.find(View::SUPERVISOR, 0xffff_8000_0000_1ff9, 8, false).is_none(),
+            "crosses the page"
+        );
+        assert!(tlb.find(View::SUPERVISOR, 0xffff_8000_0000_1000, 8, true).is_none(), "is a write");
+        assert!(tlb.find(View::SUPERVISOR, 0x1000, 8, false).is_none(), "is another page");
+        assert!(tlb.find(View::USER, 0xffff_8000_0000_1000, 8, false).is_none(), "is another view");
+        tlb.flush_page(0xffff_8000_0000_1fff);
+        assert!(
+            tlb.find(View::SUPERVISOR, 0xffff_8000_0000_1000, 8, false).is_none(),
+            "was flushed"
+        );
+    }
+}

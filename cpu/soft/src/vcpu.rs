@@ -1,0 +1,525 @@
+//! A vCPU: the run loop.
+//!
+//! ```text
+//!          ┌────────────────────────────────────────────────┐
+//!          ▼                                                │
+//!   notes, time? ──► interrupt? ──► block at RIP ──► its ops ──► next RIP
+//!        │ kick          │ deliver      │ fault         │ stop
+//!        ▼               ▼              ▼               ▼
+//!      return        (frame, RIP)   deliver         deliver, or the op once more with
+//!                                                   stores to code allowed
+//! ```
+//!
+//! Notes are looked for before each block; the clock every [`TIME_CHECK`] blocks. With RFLAGS.TF set or a
+//! breakpoint enabled, blocks are one instruction long and are not kept.
+
+use crate::blocks::{BlockCache, Key};
+use crate::code::Shared;
+use crate::memory::{SoftMemory, canonical, translate};
+use crate::ram::PAGE;
+use crate::tlb::View;
+use kezhan_hypervisor::{CpuIo, EngineError, Exit, MpState, Vcpu, VcpuState};
+use kezhan_x86::block::{Block, LONGEST, LONGEST_INSTRUCTION, decode};
+use kezhan_x86::core::Machine;
+use kezhan_x86::fault::{Exception, vector};
+use kezhan_x86::memory::{Intent, Memory};
+use kezhan_x86::op::bits;
+use kezhan_x86::paging::Privilege;
+use kezhan_x86::state::{BLOCK, CS, CodeBits};
+use kezhan_x86::{Core, CpuState, Op, Stop, flags};
+use std::sync::Arc;
+use std::time::Duration;
+
+mod save;
+
+/// Blocks between two looks at the clock.
+const TIME_CHECK: u32 = 256;
+
+type SoftCore<'r> = Core<'r, SoftMemory>;
+
+/// The parts of a core while it is not at work.
+#[derive(Debug)]
+struct Parts {
+    cpu: CpuState,
+    mem: SoftMemory,
+}
+
+/// A vCPU of the software engine.
+#[derive(Debug)]
+pub struct SoftVcpu {
+    parts: Option<Parts>,
+    runner: Runner,
+}
+
+/// What the run loop keeps beside the core.
+#[derive(Debug)]
+struct Runner {
+    shared: Arc<Shared>,
+    index: usize,
+    cache: BlockCache,
+    itlb: Box<[Fetch; 64]>,
+    waiting_for_sipi: bool,
+    nmi_pending: bool,
+    until_time_check: u32,
+}
+
+/// A translation for instruction fetch.
+#[derive(Clone, Copy, Debug, Default)]
+struct Fetch {
+    page: u64,
+    tag: u64,
+    physical: u64,
+}
+
+impl SoftVcpu {
+    /// In the reset state; all but number 0 wait for SIPI.
+    pub(crate) fn new(mem: SoftMemory) -> SoftVcpu {
+        let (shared, index) = (mem.shared.clone(), mem.index as usize);
+        mem.apic.publish(&shared.identities[index]);
+        let runner = Runner {
+            shared,
+            index,
+            cache: BlockCache::default(),
+            itlb: Box::new([Fetch::default(); 64]),
+            waiting_for_sipi: index != 0,
+            nmi_pending: false,
+            until_time_check: 0,
+        };
+        SoftVcpu { parts: Some(Parts { cpu: CpuState::default(), mem }), runner }
+    }
+}
+
+impl Vcpu for SoftVcpu {
+    fn run(&mut self, io: &dyn CpuIo) -> Exit {
+        let Some(Parts { cpu, mem }) = self.parts.take() else {
+            return Exit::Failed("the vCPU was lost in an earlier failure".to_owned());
+        };
+        let mut core = Core { cpu, mem, io: Machine(io) };
+        SoftMemory::permissions_changed(&mut core);
+        self.runner.enter();
+        let exit = self.runner.run(&mut core);
+        self.runner.mailbox().set_running(false);
+        self.parts = Some(Parts { cpu: core.cpu, mem: core.mem });
+        exit
+    }
+
+    fn state(&self) -> Result<VcpuState, EngineError> {
+        self.save()
+    }
+
+    fn set_state(&mut self, state: &VcpuState) -> Result<(), EngineError> {
+        self.restore(state)
+    }
+}
+
+impl Runner {
+    fn mailbox(&self) -> &crate::mailbox::Mailbox {
+        &self.shared.mailboxes[self.index]
+    }
+
+    /// From here on others wait for this vCPU's answers; it looks at its notes before anything else.
+    fn enter(&mut self) {
+        self.mailbox().set_running(true);
+        self.until_time_check = 0;
+    }
+
+    fn run(&mut self, core: &mut SoftCore<'_>) -> Exit {
+        if let Some(exit) = self.attend(core) {
+            return exit;
+        }
+        loop {
+            self.until_time_check = self.until_time_check.wrapping_sub(1);
+            let busy = self.until_time_check > TIME_CHECK;
+            if self.mailbox().wants_attention() || busy || core.cpu.halted || self.waiting_for_sipi
+            {
+                if let Some(exit) = self.attend(core) {
+                    return exit;
+                }
+                continue;
+            }
+            let enabled = core.cpu.rflags & flags::IF != 0;
+            if (core.mem.apic.requested() || self.mailbox().external()) && enabled
+                || self.nmi_pending
+            {
+                if let Err(stop) = self.interrupt(core) {
+                    return self.give_up(core, stop);
+                }
+            }
+            core.cpu.interrupt_shadow = false;
+            if let Err(stop) = self.step(core)
+                && let Err(stop) = self.handle(core, stop)
+            {
+                return self.give_up(core, stop);
+            }
+        }
+    }
+
+    /// Notes, time, sleep. `Some` when `run` is to return.
+    #[cold]
+    fn attend(&mut self, core: &mut SoftCore<'_>) -> Option<Exit> {
+        loop {
+            self.until_time_check = TIME_CHECK;
+            if self.mailbox().wants_attention() && self.read_notes(core) {
+                return Some(Exit::Kicked);
+            }
+            let now = core.mem.clock.now();
+            core.mem.apic.tick(now);
+            let asleep = self.waiting_for_sipi || core.cpu.halted && !self.wakes(core);
+            if !asleep {
+                core.cpu.halted = false;
+                return None;
+            }
+            let deadline = core.mem.apic.deadline().filter(|_| !self.waiting_for_sipi);
+            let time = deadline.map(|at| Duration::from_nanos(at.saturating_sub(now)));
+            self.mailbox().set_running(false);
+            self.mailbox().sleep(time);
+            self.mailbox().set_running(true);
+        }
+    }
+
+    /// Whether a halted CPU has something to wake up for.
+    fn wakes(&self, core: &SoftCore<'_>) -> bool {
+        let interrupt = core.mem.apic.next().is_some()
+            || self.mailbox().external() && core.mem.apic.passes_external();
+        self.nmi_pending && !core.cpu.nmi_masked || interrupt && core.cpu.rflags & flags::IF != 0
+    }
+
+    /// Reads the notes; true when one says to return.
+    fn read_notes(&mut self, core: &mut SoftCore<'_>) -> bool {
+        let asked = self.mailbox().asked();
+        let notes = self.mailbox().take();
+        if notes.drop_writes {
+            core.mem.tlb.flush_writes();
+            self.mailbox().acknowledge(asked);
+        }
+        for page in &notes.stale {
+            self.cache.drop_page(*page);
+        }
+        if !notes.stale.is_empty() {
+            core.mem.generation += 1;
+        }
+        for (vector, level) in notes.interrupts {
+            core.mem.apic.accept(vector, level);
+        }
+        self.nmi_pending |= notes.nmi;
+        if notes.init {
+            self.init(core);
+        }
+        if let Some(vector) = notes.sipi.filter(|_| self.waiting_for_sipi) {
+            self.start_up(core, vector);
+        }
+        notes.kick
+    }
+
+    /// INIT (Intel SDM vol. 3A §9.1): the bootstrap processor starts over, the others wait for SIPI.
+    fn init(&mut self, core: &mut SoftCore<'_>) {
+        let fpu = core.cpu.fpu.clone();
+        core.cpu = CpuState { fpu, ..CpuState::default() };
+        core.mem.apic.init();
+        core.mem.apic.publish(&self.shared.identities[self.index]);
+        SoftMemory::flush(core, false);
+        SoftMemory::permissions_changed(core);
+        self.waiting_for_sipi = core.mem.apic.base() & crate::apic::spec::BASE_BOOTSTRAP == 0;
+    }
+
+    /// SIPI: real mode at vector × 4096 (Intel SDM vol. 3A §9.4).
+    fn start_up(&mut self, core: &mut SoftCore<'_>, vector: u8) {
+        let cs = &mut core.cpu.segments[CS];
+        cs.selector = u16::from(vector) << 8;
+        cs.base = u64::from(vector) << 12;
+        core.cpu.rip = 0;
+        core.cpu.derive();
+        self.waiting_for_sipi = false;
+    }
+
+    /// Delivers the interrupt that comes first, if any may come now.
+    #[cold]
+    fn interrupt(&mut self, core: &mut SoftCore<'_>) -> Result<(), Stop> {
+        if core.cpu.interrupt_shadow {
+            return Ok(());
+        }
+        if self.nmi_pending && !core.cpu.nmi_masked {
+            self.nmi_pending = false;
+            self.with_code_writes(core, |core| core.deliver_interrupt(2))?;
+            core.cpu.nmi_masked = true;
+            return Ok(());
+        }
+        if core.cpu.rflags & flags::IF == 0 {
+            return Ok(());
+        }
+        let vector = if self.mailbox().external() && core.mem.apic.passes_external() {
+            core.io.acknowledge_interrupt()
+        } else if let Some(vector) = core.mem.apic.next() {
+            core.mem.apic.begin(vector);
+            vector
+        } else {
+            return Ok(());
+        };
+        self.with_code_writes(core, |core| core.deliver_interrupt(vector))
+    }
+
+    fn with_code_writes(
+        &mut self,
+        core: &mut SoftCore<'_>,
+        act: impl FnOnce(&mut SoftCore<'_>) -> Result<(), Stop>,
+    ) -> Result<(), Stop> {
+        core.mem.code_writes_pass = true;
+        let done = act(core);
+        core.mem.code_writes_pass = false;
+        done
+    }
+
+    /// What comes of a stop: an exception is delivered.
+    #[cold]
+    fn handle(&mut self, core: &mut SoftCore<'_>, stop: Stop) -> Result<(), Stop> {
+        match stop {
+            Stop::Exception => self.with_code_writes(core, |core| core.deliver_exception()),
+            other => Err(other),
+        }
+    }
+
+    #[cold]
+    fn give_up(&mut self, core: &SoftCore<'_>, stop: Stop) -> Exit {
+        match stop {
+            Stop::Shutdown => Exit::Shutdown,
+            other => Exit::Failed(format!("{other:?} at RIP {:#x}", core.cpu.rip)),
+        }
+    }
+
+    /// One block.
+    #[inline(always)]
+    fn step(&mut self, core: &mut SoftCore<'_>) -> Result<(), Stop> {
+        if core.wants_single_step() {
+            return self.single_step(core);
+        }
+        let linear = fetch_address(core)?;
+        let tag = fetch_tag(core);
+        if self.cache.jump(linear, tag).is_none() {
+            let found = self.find_block(core, linear, tag)?;
+            if let Some(alone) = found {
+                return execute(core, &alone);
+            }
+        }
+        match self.cache.jump(linear, tag) {
+            Some(block) => execute(core, block),
+            None => Ok(()),
+        }
+    }
+
+    /// Fills the jump cache, or gives a block that is not to be kept: one instruction over a page's end.
+    #[cold]
+    fn find_block(
+        &mut self,
+        core: &mut SoftCore<'_>,
+        linear: u64,
+        tag: u64,
+    ) -> Result<Option<Block<SoftMemory>>, Stop> {
+        let physical = self.fetch(core, linear, tag)?;
+        let code_bits = core.cpu.code_bits;
+        let key = Key::new(physical, code_bits);
+        let block = match self.cache.find(key) {
+            Some(block) => block,
+            None => match self.decode_page(core, physical, code_bits, LONGEST)? {
+                Some(block) => self.cache.insert(key, block),
+                None => return self.decode_across(core, linear, physical, tag).map(Some),
+            },
+        };
+        // Decoding may have moved the generation on.
+        self.cache.remember(linear, fetch_tag(core), block);
+        Ok(None)
+    }
+
+    /// The physical address of an instruction.
+    fn fetch(&mut self, core: &mut SoftCore<'_>, linear: u64, tag: u64) -> Result<u64, Stop> {
+        let (page, offset) = (linear & !(PAGE - 1), linear & (PAGE - 1));
+        let slot = (linear >> 12 & 63) as usize;
+        let cached = self.itlb[slot];
+        if cached.page == page && cached.tag == tag {
+            return Ok(cached.physical | offset);
+        }
+        let user = core.cpu.cpl == 3;
+        let privilege = if user { Privilege::User } else { Privilege::Supervisor };
+        let physical = translate(core, linear, Intent::Execute, privilege)?.physical;
+        self.itlb[slot] = Fetch { page, tag, physical: physical & !(PAGE - 1) };
+        Ok(physical)
+    }
+
+    /// Decodes at a physical address, up to the page's end. `None` when not even one instruction fits.
+    fn decode_page(
+        &mut self,
+        core: &mut SoftCore<'_>,
+        physical: u64,
+        code_bits: CodeBits,
+        limit: usize,
+    ) -> Result<Option<Block<SoftMemory>>, Stop> {
+        let shared = self.shared.clone();
+        let Some(page) = shared.ram.page(physical) else {
+            return Err(core.raise_code(vector::GP, 0));
+        };
+        let offset = physical & (PAGE - 1);
+        // The bits are set before the bytes are read; a block's length is known only after. So the most
+        // that a block can span is marked.
+        let span = (PAGE - offset).min((LONGEST_INSTRUCTION * LONGEST.min(limit)) as u64);
+        if shared.mark_code(&page, physical, span) {
+            let index = core.mem.index;
+            let mailbox = &shared.mailboxes[self.index];
+            core.mem.tlb.flush_writes();
+            shared.exclude_writers(index, physical, || {
+                if let Some(asked) = mailbox.take_drop_request() {
+                    core.mem.tlb.flush_writes();
+                    mailbox.acknowledge(asked);
+                }
+            });
+        }
+        let mut bytes = [0; PAGE as usize];
+        let bytes = &mut bytes[..span as usize];
+        page.host.at(offset).copy_to(bytes);
+        Ok(decode(bytes, code_bits, limit))
+    }
+
+    /// Decodes the one instruction that lies over the end of its page.
+    fn decode_across(
+        &mut self,
+        core: &mut SoftCore<'_>,
+        linear: u64,
+        physical: u64,
+        tag: u64,
+    ) -> Result<Block<SoftMemory>, Stop> {
+        let first = (PAGE - (linear & (PAGE - 1))) as usize;
+        let mut bytes = [0; LONGEST_INSTRUCTION];
+        let next = self.fetch(core, linear.wrapping_add(first as u64), tag)?;
+        let first = first.min(LONGEST_INSTRUCTION);
+        for (part, at) in [(0..first, physical), (first..LONGEST_INSTRUCTION, next)] {
+            match self.shared.ram.page(at) {
+                Some(page) => page.host.at(at).copy_to(&mut bytes[part]),
+                None => return Err(core.raise_code(vector::GP, 0)),
+            }
+        }
+        match decode(&bytes, core.cpu.code_bits, 1) {
+            Some(block) => Ok(block),
+            None => Err(core.raise_code(vector::GP, 0)),
+        }
+    }
+
+    /// One instruction, with breakpoints before and the trap flag after it (Intel SDM vol. 3B §17.3).
+    #[cold]
+    fn single_step(&mut self, core: &mut SoftCore<'_>) -> Result<(), Stop> {
+        let linear = fetch_address(core)?;
+        if core.cpu.rflags & flags::RF == 0 {
+            let hits = breakpoints(&core.cpu, linear);
+            if hits != 0 {
+                core.cpu.exception =
+                    Exception { vector: vector::DB, debug: hits, ..Exception::default() };
+                return Err(Stop::Exception);
+            }
+        }
+        let tag = fetch_tag(core);
+        let physical = self.fetch(core, linear, tag)?;
+        let code_bits = core.cpu.code_bits;
+        let block = match self.decode_page(core, physical, code_bits, 1)? {
+            Some(block) => block,
+            None => self.decode_across(core, linear, physical, tag)?,
+        };
+        let (stepping, shadowed) = (core.cpu.rflags & flags::TF != 0, core.cpu.interrupt_shadow);
+        execute(core, &block)?;
+        core.cpu.rflags &= !flags::RF;
+        if stepping && !core.cpu.interrupt_shadow && !shadowed {
+            core.cpu.exception = Exception {
+                vector: vector::DB,
+                debug: 1 << 14,
+                trap: true,
+                ..Exception::default()
+            };
+            return Err(Stop::Exception);
+        }
+        Ok(())
+    }
+}
+
+/// DR6 bits of the instruction breakpoints at a linear address.
+fn breakpoints(cpu: &CpuState, linear: u64) -> u64 {
+    (0..4_usize)
+        .filter(|n| cpu.dr7 >> (2 * n) & 3 != 0 && cpu.dr7 >> (16 + 4 * n) & 3 == 0)
+        .filter(|n| cpu.dr[*n] == linear)
+        .fold(0, |hits, n| hits | 1 << n)
+}
+
+/// The linear address of the next instruction.
+#[inline(always)]
+fn fetch_address(core: &mut SoftCore<'_>) -> Result<u64, Stop> {
+    if core.cpu.code_bits == CodeBits::Bits64 {
+        return Ok(core.cpu.rip);
+    }
+    if core.cpu.rip > u64::from(core.cpu.segments[CS].limit) {
+        return Err(core.raise_code(vector::GP, 0));
+    }
+    Ok(core.cpu.rip.wrapping_add(core.cpu.segments[CS].base) & 0xffff_ffff)
+}
+
+/// What a linear address' block depends on: generation, privilege, width.
+#[inline(always)]
+fn fetch_tag(core: &SoftCore<'_>) -> u64 {
+    let user = core.mem.view == View::USER;
+    core.mem.generation << 3 | u64::from(user) << 2 | core.cpu.code_bits as u64
+}
+
+/// Runs a block from its start.
+#[inline(always)]
+fn execute(core: &mut SoftCore<'_>, block: &Block<SoftMemory>) -> Result<(), Stop> {
+    core.cpu.gpr[BLOCK] = core.cpu.rip;
+    for op in &block.ops {
+        if let Err(stop) = (op.run)(core, op) {
+            return stopped(core, block, op, stop);
+        }
+    }
+    Ok(())
+}
+
+/// An op has stopped: RIP becomes its own; a store to code is done by itself, and leaves the block.
+#[cold]
+fn stopped(
+    core: &mut SoftCore<'_>,
+    block: &Block<SoftMemory>,
+    op: &Op<SoftMemory>,
+    stop: Stop,
+) -> Result<(), Stop> {
+    let here = core.cpu.gpr[BLOCK].wrapping_add(u64::from(op.offset)) & core.cpu.rip_mask;
+    if stop != Stop::CodeWrite {
+        return Err(refine(core, op, here, stop));
+    }
+    core.mem.code_writes_pass = true;
+    let done = (op.run)(core, op);
+    core.mem.code_writes_pass = false;
+    match done {
+        Ok(()) => {
+            let last = block.ops.last().is_some_and(|last| last.offset == op.offset);
+            if !last {
+                core.advance(op);
+            }
+            Ok(())
+        }
+        Err(stop) => Err(refine(core, op, here, stop)),
+    }
+}
+
+fn refine(core: &mut SoftCore<'_>, op: &Op<SoftMemory>, here: u64, stop: Stop) -> Stop {
+    let exception = &mut core.cpu.exception;
+    if stop == Stop::Exception && !exception.trap {
+        core.cpu.rip = here;
+    }
+    let exception = &mut core.cpu.exception;
+    let not_canonical = exception.vector == vector::GP && !canonical(exception.address);
+    if not_canonical && op.bits & bits::STACK != 0 {
+        exception.vector = vector::SS;
+    }
+    stop
+}
+
+/// How a vCPU that is not running is described.
+fn mp_state(core_halted: bool, waiting: bool) -> MpState {
+    match (waiting, core_halted) {
+        (true, _) => MpState::WaitForSipi,
+        (_, true) => MpState::Halted,
+        _ => MpState::Running,
+    }
+}

@@ -1,0 +1,60 @@
+//! The vCPU's state to and from the contract's structs.
+
+use super::{Parts, SoftVcpu, mp_state};
+use crate::apic::spec;
+use kezhan_hypervisor::{EngineError, MpState, VcpuState};
+use kezhan_x86::CpuState;
+
+fn lost() -> EngineError {
+    EngineError::State("the vCPU was lost in an earlier failure".to_owned())
+}
+
+impl SoftVcpu {
+    pub(super) fn save(&self) -> Result<VcpuState, EngineError> {
+        let Parts { cpu, mem } = self.parts.as_ref().ok_or_else(lost)?;
+        let now = mem.clock.now();
+        let mut state = cpu.to_vcpu();
+        state.system.cr8 = u64::from(mem.apic.task_priority());
+        state.system.apic_base = mem.apic.base();
+        state.apic = mem.apic.save(now);
+        let tsc = mem.clock.ticks(now).wrapping_add(mem.tsc_offset);
+        state.msrs.push((spec::MSR_TSC, tsc));
+        state.msrs.push((spec::MSR_TSC_ADJUST, mem.tsc_adjust));
+        state.msrs.push((spec::MSR_TSC_DEADLINE, mem.apic.tsc_deadline()));
+        state.events.nmi_pending = self.runner.nmi_pending;
+        state.mp = mp_state(cpu.halted, self.runner.waiting_for_sipi);
+        Ok(state)
+    }
+
+    pub(super) fn restore(&mut self, state: &VcpuState) -> Result<(), EngineError> {
+        let Parts { cpu, mem } = self.parts.as_mut().ok_or_else(lost)?;
+        let msr = |index: u32| state.msrs.iter().find(|(i, _)| *i == index).map(|(_, v)| *v);
+        *cpu = CpuState::from_vcpu(state);
+        cpu.msr.kept.retain(|(index, _)| !owned_by_engine(*index));
+        let now = mem.clock.now();
+        mem.tsc_adjust = msr(spec::MSR_TSC_ADJUST).unwrap_or(mem.tsc_adjust);
+        if let Some(tsc) = msr(spec::MSR_TSC) {
+            mem.tsc_offset = tsc.wrapping_sub(mem.clock.ticks(now));
+        }
+        mem.apic.restore(&state.apic, state.system.apic_base, now);
+        if let Some(deadline) = msr(spec::MSR_TSC_DEADLINE).filter(|deadline| *deadline != 0) {
+            let at = mem.time_of(deadline);
+            mem.apic.set_tsc_deadline(deadline, at);
+        }
+        if let Some(vector) = state.events.interrupt {
+            mem.apic.accept(vector, false);
+        }
+        mem.tlb.flush();
+        mem.generation += 1;
+        mem.apic.publish(&mem.shared.identities[mem.index as usize]);
+        self.runner.cache.clear();
+        self.runner.nmi_pending = state.events.nmi_pending;
+        self.runner.waiting_for_sipi = state.mp == MpState::WaitForSipi;
+        Ok(())
+    }
+}
+
+/// Registers that the engine keeps elsewhere.
+fn owned_by_engine(index: u32) -> bool {
+    matches!(index, spec::MSR_TSC | spec::MSR_TSC_ADJUST | spec::MSR_TSC_DEADLINE | spec::MSR_BASE)
+}
