@@ -3,6 +3,9 @@
 //! Each module is one chip: its essay, its registers (`spec.rs`), its saved state (`state.rs`), its
 //! tests. None knows a port number or a GSI: the board gives those to the regions named here.
 //!
+//! A chip's registers are its saved type, and live in `state.rs`; handles and wiring are beside them. When
+//! the registers must change their shape, the old type stays as the old version.
+//!
 //! | module | constructor | regions, in order | lines, in order |
 //! |---|---|---|---|
 //! | [`pic`] | `SharedPic::new(name, intr: LineInterrupt)` | `master` 2 ports, `slave` 2, `elcr` 2 | – |

@@ -10,7 +10,7 @@
 //! The counter is computed from virtual time; each timer knows when its comparator matches next, and the
 //! earliest is the chip's deadline. A periodic timer that is late interrupts once and goes on at its old
 //! phase, so the counter a guest reads and its interrupts never drift apart; periods shorter than
-//! [`SPACING`] are served at that pace.
+//! `SPACING` are served at that pace.
 //!
 //! In periodic mode a write of the comparator sets the period, and the comparator itself too if `SET_VALUE`
 //! is set or the counter stands (HPET 1.0a §2.3.9.2.2).

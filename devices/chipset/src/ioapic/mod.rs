@@ -11,8 +11,10 @@
 //!
 //! # Sharing and locks
 //! Lines come from every device's thread and EOIs from vCPUs, so the chip is shared and has its own lock.
-//! Messages and routes are collected under the lock and sent after it is released. Routes change only by
-//! guest writes, reset and restore, which the chassis makes one at a time: they arrive in order.
+//! Messages and routes are collected under the lock and sent after it is released. Routes are told only by
+//! guest writes, reset and restore, which the chassis makes one at a time: they arrive in order. (An
+//! end-of-interrupt of a pin masked meanwhile tells nothing, for it may come on any thread; the pin's next
+//! write does.)
 //!
 //! # What was rejected
 //! An EOI that always asks the engine which pins it concerns: vectors are few, a scan of 24 is cheaper.
@@ -36,7 +38,8 @@ use std::sync::{Arc, Mutex};
 /// Told what each pin's message is, whenever it changes: an engine in the kernel must know it to report
 /// the end-of-interrupts of level pins.
 pub trait RouteTarget: Send + Sync {
-    /// Pin `pin` now sends `message`, or nothing while it is masked; `level` when it is served by level.
+    /// Pin `pin` now sends `message`, or nothing while it is masked; `level` when it is served by level. A
+    /// pin that is masked while its interrupt is in service keeps its message: the end is still to come.
     fn route(&self, pin: u32, message: Option<MsiMessage>, level: bool);
 }
 
@@ -51,10 +54,26 @@ struct Shared {
     inner: Mutex<Inner>,
 }
 
+/// What a pin sends, and whether by level.
+type Route = Option<(MsiMessage, bool)>;
+
 #[derive(Default)]
 struct Inner {
     chip: IoapicState,
     wires: Wires<PINS>,
+    /// What the engine was told last; it starts with nothing.
+    told: [Route; PINS],
+}
+
+impl Inner {
+    /// The route of a pin, if the engine knows another.
+    fn news(&mut self, pin: usize) -> Option<Route> {
+        let value = *self.chip.entries.get(pin)?;
+        let sends = value & entry::MASKED == 0 || value & entry::REMOTE_IRR != 0;
+        let route = sends.then(|| (message_of(value), is_level(value)));
+        let told = self.told.get_mut(pin)?;
+        (std::mem::replace(told, route) != route).then_some(route)
+    }
 }
 
 impl SharedIoapic {
@@ -84,10 +103,10 @@ impl SharedIoapic {
     }
 
     fn tell_route(&self, pin: usize) {
-        let Some(value) = lock(&self.0.inner).chip.entries.get(pin).copied() else { return };
-        if let Some(routes) = &self.0.routes {
-            let message = (value & entry::MASKED == 0).then(|| message_of(value));
-            routes.route(pin as u32, message, is_level(value));
+        let news = lock(&self.0.inner).news(pin);
+        if let (Some(route), Some(routes)) = (news, &self.0.routes) {
+            let level = route.is_some_and(|(_, level)| level);
+            routes.route(pin as u32, route.map(|(message, _)| message), level);
         }
     }
 

@@ -13,6 +13,12 @@ impl RouteTarget for Routes {
     }
 }
 
+impl Routes {
+    fn take(&self) -> Vec<(u32, Option<MsiMessage>, bool)> {
+        std::mem::take(&mut lock(&self.0))
+    }
+}
+
 fn ioapic() -> (SharedIoapic, Arc<Recorder>) {
     let recorder = Arc::new(Recorder::default());
     (SharedIoapic::new("ioapic", MsiInterrupt::new(recorder.clone()), None), recorder)
@@ -136,19 +142,41 @@ fn lines_that_share_a_pin_are_one_level() {
     assert_eq!(sent.take_messages(), []);
 }
 
-#[test]
-fn the_engine_is_told_of_each_route() {
+fn told() -> (SharedIoapic, Arc<Routes>) {
     let routes = Arc::new(Routes::default());
     let msi = MsiInterrupt::new(Arc::new(Recorder::default()));
-    let mut ioapic = SharedIoapic::new("ioapic", msi, Some(routes.clone()));
+    (SharedIoapic::new("ioapic", msi, Some(routes.clone())), routes)
+}
+
+#[test]
+fn the_engine_is_told_of_each_route_that_changes() {
+    let (mut ioapic, routes) = told();
     select(&mut ioapic, index::REDIRECTION + 2 * 9);
-    write(&mut ioapic, 0, window::DATA, 4, 0x31 | entry::LEVEL);
-    write(&mut ioapic, 0, window::DATA, 4, 0x31 | entry::MASKED);
-    let told = std::mem::take(&mut *lock(&routes.0));
-    assert_eq!(told, [(9, Some(message(0x8031)), true), (9, None, false)]);
+    for value in [0x31 | entry::LEVEL, 0x31 | entry::LEVEL, 0x31 | entry::MASKED] {
+        write(&mut ioapic, 0, window::DATA, 4, value);
+    }
+    assert_eq!(routes.take(), [(9, Some(message(0x8031)), true), (9, None, false)]);
+    write(&mut ioapic, 0, window::DATA, 4, 0x32);
     let saved = ioapic.save();
+    ioapic.reset();
     ioapic.restore(&saved).unwrap();
-    assert_eq!(lock(&routes.0).len(), PINS);
+    let there_and_back = [(9, Some(message(0x32)), false), (9, None, false)];
+    assert_eq!(routes.take(), [there_and_back, there_and_back].concat()[..3]);
+}
+
+#[test]
+fn a_pin_masked_in_service_keeps_its_route_until_its_end_has_come() {
+    let (mut ioapic, routes) = told();
+    set_entry(&mut ioapic, 9, 0x31 | entry::LEVEL);
+    ioapic.set_line(9, true);
+    routes.take();
+    set_entry(&mut ioapic, 9, 0x31 | entry::LEVEL | entry::MASKED);
+    assert_eq!(routes.take(), []);
+    ioapic.end_of_interrupt(0x31);
+    set_entry(&mut ioapic, 9, 0x31 | entry::LEVEL | entry::MASKED);
+    assert_eq!(routes.take(), [(9, None, false)]);
+    set_entry(&mut ioapic, 9, 0x31 | entry::LEVEL);
+    assert_ne!(low_half(&mut ioapic, 9) & entry::REMOTE_IRR, 0, "served again");
 }
 
 #[test]

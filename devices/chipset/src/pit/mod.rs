@@ -16,8 +16,8 @@
 //! # Lateness
 //! The n-th interrupt is due n periods after the count was loaded, however late the ones before were given:
 //! the rate is exact in the long run. Interrupts that are overdue follow each other at twice
-//! the rate, since edges given at once would be lost in the controller; beyond [`BACKLOG`] they are dropped.
-//! Whatever the guest programs, interrupts are never closer than [`SPACING`].
+//! the rate, since edges given at once would be lost in the controller; beyond `BACKLOG` they are dropped.
+//! Whatever the guest programs, interrupts are never closer than `SPACING`.
 
 mod counter;
 mod spec;
