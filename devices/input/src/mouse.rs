@@ -27,7 +27,7 @@ impl MouseState {
     pub(crate) fn event(&mut self, event: MouseEvent) {
         let steps = [event.right.into(), -i32::from(event.down), event.wheel.into()];
         for (moved, step) in self.moved.iter_mut().zip(steps) {
-            *moved = (*moved + step).clamp(-FARTHEST, FARTHEST);
+            *moved = moved.saturating_add(step).clamp(-FARTHEST, FARTHEST);
         }
         self.buttons = event.buttons & 7;
         self.report();

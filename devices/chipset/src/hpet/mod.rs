@@ -78,7 +78,7 @@ impl TimerState {
         if self.has(timer::PERIODIC) && self.period != 0 {
             let late = counter.wrapping_sub(self.comparator);
             let late = if self.has(timer::MODE_32) { late & (TURN_32 - 1) } else { late };
-            let periods = late / self.period + 1;
+            let periods = (late / self.period).wrapping_add(1);
             self.comparator = self.comparator.wrapping_add(periods.wrapping_mul(self.period));
             if self.has(timer::MODE_32) {
                 self.comparator &= TURN_32 - 1;

@@ -92,7 +92,7 @@ impl CounterState {
                 self.pending = Some(Pending { count, at: u64::MAX });
             }
             Some(_) if self.since.is_some() && self.is_periodic() => {
-                let periods = self.elapsed(tick) / self.count() + 1;
+                let periods = (self.elapsed(tick) / self.count()).saturating_add(1);
                 self.pending = Some(Pending { count, at: periods.saturating_mul(self.count()) });
             }
             _ => {
