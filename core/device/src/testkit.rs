@@ -1,8 +1,8 @@
 //! Fakes for testing devices, and the checks that every device must pass.
 
 use crate::{
-    Access, Device, LineInterrupt, LineTarget, MachineControl, MachineEvent, MsiMessage, MsiTarget,
-    RegionIndex,
+    Access, Clock, Device, LineInterrupt, LineTarget, MachineControl, MachineEvent, ManualClock,
+    MsiMessage, MsiTarget, RegionIndex,
 };
 use std::sync::{Arc, Mutex};
 
@@ -100,6 +100,16 @@ pub fn write(
 pub fn check_contract(device: &mut dyn Device) {
     device.reset();
     let fresh = device.save();
+    check_contract_with_battery(device);
+    device.reset();
+    assert_eq!(device.save(), fresh, "reset does not give the power-on state");
+}
+
+/// [`check_contract`] for a device whose battery keeps part of its state through a reset.
+///
+/// # Panics
+/// When the device breaks the contract: this is a test.
+pub fn check_contract_with_battery(device: &mut dyn Device) {
     let regions = device.regions();
     assert_eq!(regions, device.regions(), "regions change between calls");
     for (index, region) in regions.iter().enumerate() {
@@ -121,8 +131,6 @@ pub fn check_contract(device: &mut dyn Device) {
     let mut damaged = saved;
     damaged.payload = serde_json::Value::String("damaged".to_owned());
     assert!(device.restore(&damaged).is_err(), "a damaged state is accepted");
-    device.reset();
-    assert_eq!(device.save(), fresh, "reset does not give the power-on state");
 }
 
 fn poke_edges(device: &mut dyn Device, region: usize, length: u64) {
@@ -137,5 +145,94 @@ fn poke_edges(device: &mut dyn Device, region: usize, length: u64) {
                 device.write(RegionIndex(region), offset, &data);
             }
         }
+    }
+}
+
+/// A storm of accesses from a hostile guest, the same at every run: 10 000 reads and writes of all sizes
+/// anywhere in the device's regions, with time passing between them and wake-ups as the chassis does.
+/// Then hostile snapshots: each number of the saved state is replaced by extreme ones, and where the
+/// device takes such a state, it must bear a smaller storm.
+///
+/// # Panics
+/// When the device panics, or asks again and again to be woken at a time that has passed.
+pub fn check_storm(device: &mut dyn Device, clock: &ManualClock) {
+    let mut random = Random(0x9e37_79b9_7f4a_7c15);
+    storm(device, clock, &mut random, 10_000);
+    let saved = device.save();
+    device.restore(&saved).expect("a device takes back the state that a hostile guest left");
+    assert_eq!(device.save(), saved, "restore changes the state");
+    for place in numbers(&saved.payload, "") {
+        for extreme in [0, 1, 0xff, 0xffff, u64::from(u32::MAX), i64::MAX as u64, u64::MAX] {
+            let mut hostile = saved.clone();
+            if let Some(number) = hostile.payload.pointer_mut(&place) {
+                *number = extreme.into();
+            }
+            if device.restore(&hostile).is_ok() {
+                storm(device, clock, &mut random, 16);
+            }
+        }
+    }
+    device.reset();
+}
+
+/// The JSON pointers (RFC 6901) of all numbers in a state; of a long list only the ends.
+fn numbers(value: &serde_json::Value, place: &str) -> Vec<String> {
+    match value {
+        serde_json::Value::Number(_) => vec![place.to_owned()],
+        serde_json::Value::Array(items) => (0..items.len())
+            .filter(|index| *index < 8 || index + 1 == items.len())
+            .flat_map(|index| numbers(&items[index], &format!("{place}/{index}")))
+            .collect(),
+        serde_json::Value::Object(fields) => fields
+            .iter()
+            .flat_map(|(name, field)| numbers(field, &format!("{place}/{name}")))
+            .collect(),
+        _ => Vec::new(),
+    }
+}
+
+fn storm(device: &mut dyn Device, clock: &ManualClock, random: &mut Random, rounds: u32) {
+    let regions = device.regions();
+    for round in 0..rounds {
+        let choice = random.next();
+        let index = choice as usize % regions.len().max(1);
+        if let Some(region) = regions.get(index) {
+            let offset = random.next() % region.length;
+            let size = 1 << (random.next() % 4);
+            let mut data = random.next().to_le_bytes();
+            if choice >> 32 & 1 == 0 {
+                device.read(RegionIndex(index), offset, &mut data[..size]);
+            } else {
+                device.write(RegionIndex(index), offset, &data[..size]);
+            }
+        }
+        clock.advance(random.next() % (1 << (random.next() % 32)));
+        wake_until_content(device, clock);
+        if round % 64 == 0 {
+            device.poll();
+        }
+    }
+}
+
+fn wake_until_content(device: &mut dyn Device, clock: &ManualClock) {
+    for _ in 0..64 {
+        let now = clock.now();
+        match device.deadline() {
+            Some(deadline) if deadline <= now => device.wake(now),
+            _ => return,
+        }
+    }
+    panic!("device '{}' asks for ever to be woken", device.name());
+}
+
+/// Marsaglia's xorshift (Journal of Statistical Software 8(14), 2003).
+struct Random(u64);
+
+impl Random {
+    fn next(&mut self) -> u64 {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        self.0
     }
 }
