@@ -126,12 +126,12 @@ impl Oracle {
         let code = instruction.code();
         let no_encoding = NotNative::Refused { code, reason: "it has no encoding in 64-bit mode" };
         let hosted = host(instruction).ok_or(no_encoding)?;
-        let bytes = encode(&hosted.instruction).map_err(|_| no_encoding)?;
+        let bytes = encode(&hosted.instruction).map_err(|_unencodable| no_encoding)?;
         let key = (bytes, hosted.stack_pointer);
         if let Some(known) = self.known.get(&key) {
             return Ok(*known);
         }
-        let emitted = emit(&hosted).map_err(|_| no_encoding)?;
+        let emitted = emit(&hosted).map_err(|_unencodable| no_encoding)?;
         let offset = match self.memory.append(&emitted.code) {
             Some(offset) => offset,
             None => {

@@ -226,12 +226,12 @@ impl Library {
         let code = instruction.code();
         let (canonical, bindings) = canonical(instruction);
         let hosted = host(&canonical).ok_or(no_encoding(code))?;
-        let bytes = encode(&hosted.instruction).map_err(|_| no_encoding(code))?;
+        let bytes = encode(&hosted.instruction).map_err(|_unencodable| no_encoding(code))?;
         let key = (bytes, hosted.stack_pointer);
         if let Some(entry) = self.entries.get(&key) {
             return Ok(entry);
         }
-        let emitted = emit(&hosted).map_err(|_| no_encoding(code))?;
+        let emitted = emit(&hosted).map_err(|_unencodable| no_encoding(code))?;
         if !is_confined(&emitted.code, hosted.base) {
             return Err(NotNative::Refused { code, reason: "its thunk is not confined" });
         }
