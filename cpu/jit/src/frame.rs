@@ -88,7 +88,51 @@ impl Default for X87 {
     }
 }
 
+/// Bytes of [`X87`] in an FXSAVE or XSAVE image.
+pub const X87_BYTES: usize = 160;
+
 impl X87 {
+    /// As the first bytes of an FXSAVE image.
+    #[must_use]
+    pub fn to_bytes(&self) -> [u8; X87_BYTES] {
+        let mut bytes = [0; X87_BYTES];
+        bytes[..2].copy_from_slice(&self.fcw.to_le_bytes());
+        bytes[2..4].copy_from_slice(&self.fsw.to_le_bytes());
+        bytes[4] = self.ftw;
+        bytes[6..8].copy_from_slice(&self.fop.to_le_bytes());
+        bytes[8..16].copy_from_slice(&self.fip.to_le_bytes());
+        bytes[16..24].copy_from_slice(&self.fdp.to_le_bytes());
+        bytes[24..28].copy_from_slice(&self.mxcsr.to_le_bytes());
+        bytes[28..32].copy_from_slice(&self.mxcsr_mask.to_le_bytes());
+        for (slot, register) in bytes[32..].chunks_exact_mut(16).zip(&self.st) {
+            slot.copy_from_slice(&register.to_le_bytes());
+        }
+        bytes
+    }
+
+    /// From the first bytes of an FXSAVE image; what is reserved there is dropped.
+    #[must_use]
+    pub fn from_bytes(bytes: &[u8; X87_BYTES]) -> X87 {
+        let number = |at: usize, length: usize| {
+            bytes[at..at + length]
+                .iter()
+                .rev()
+                .fold(0_u128, |sum, byte| sum << 8 | u128::from(*byte))
+        };
+        X87 {
+            fcw: number(0, 2) as u16,
+            fsw: number(2, 2) as u16,
+            ftw: bytes[4],
+            reserved: 0,
+            fop: number(6, 2) as u16 & 0x7FF,
+            fip: number(8, 8) as u64,
+            fdp: number(16, 8) as u64,
+            mxcsr: number(24, 4) as u32,
+            mxcsr_mask: MXCSR_VALID,
+            st: std::array::from_fn(|register| number(32 + 16 * register, 10)),
+        }
+    }
+
     /// Whether an unmasked exception waits: the next waiting instruction is #MF instead (Intel SDM
     /// vol. 1 §8.6).
     #[must_use]
@@ -122,6 +166,15 @@ impl Default for Frame {
     }
 }
 
+/// FOP, FIP and FDP.
+pub(crate) type Pointers = (u16, u64, u64);
+
+impl X87 {
+    pub(crate) fn pointers(&self) -> Pointers {
+        (self.fop, self.fip, self.fdp)
+    }
+}
+
 impl Frame {
     /// Drops what is not a status flag: nothing else may reach the host's RFLAGS, and nothing else of
     /// the host's may reach the guest.
@@ -129,10 +182,11 @@ impl Frame {
         self.flags &= STATUS_FLAGS;
     }
 
-    /// After a thunk has stored x87 state: hides where the host's code lies, and empties the host's own
-    /// x87 stack. With the default control word no exception can be pending there, and EMMS does.
-    pub(crate) fn leave_x87(&mut self) {
-        (self.x87.fip, self.x87.fdp, self.x87.fop) = (0, 0, 0);
+    /// After a thunk has stored x87 state: puts the guest's pointers back where the processor has put the
+    /// host's, and empties the host's own x87 stack. With the default control word no exception can be
+    /// pending there, and EMMS does.
+    pub(crate) fn leave_x87(&mut self, pointers: Pointers) {
+        (self.x87.fop, self.x87.fip, self.x87.fdp) = pointers;
         if self.x87.fcw == FCW_RESET {
             // SAFETY: marks all x87 registers empty, which they are for Rust code anyway.
             unsafe { asm!("emms", options(nomem, nostack, preserves_flags)) };

@@ -35,7 +35,7 @@ pub mod thunk;
 mod verify;
 
 pub use admit::NotNative;
-pub use frame::{Frame, MEMORY_OPERAND, X87};
+pub use frame::{Frame, MEMORY_OPERAND, X87, X87_BYTES};
 pub use memory::{ExecutableMemory, ExecutableMemoryError};
 pub use rename::{Binding, Class, Source};
 pub use shape::MemoryUse;

@@ -91,6 +91,7 @@ impl Oracle {
         frame.keep_status_flags();
         frame.x87.mxcsr &= crate::spec::MXCSR_VALID;
         frame.x87.update_summary();
+        let pointers = frame.x87.pointers();
         WATCH.set(Watch { span: experiment.span, fault: None });
         // SAFETY: emitted for this signature; its memory operand lies in the frame (an offset that a
         // register gives was checked); what the host lacks was refused; the memory outlives the call.
@@ -98,7 +99,7 @@ impl Oracle {
         let fault = WATCH.get().fault;
         WATCH.set(Watch { span: (0, 0), fault: None });
         if experiment.shape.x87 {
-            frame.leave_x87();
+            frame.leave_x87(pointers);
         }
         frame.keep_status_flags();
         Ok(fault.map_or(Ok(()), Err))

@@ -37,6 +37,8 @@ pub(crate) struct Shape {
     pub(crate) wide: bool,
     /// Works on x87 or MMX registers.
     pub(crate) x87: bool,
+    /// Works on MMX rather than x87 registers.
+    pub(crate) mmx: bool,
     /// Obeys MXCSR and sets its flags.
     pub(crate) mxcsr: bool,
     pub(crate) flags_in: bool,
@@ -52,7 +54,8 @@ impl Shape {
         let mut shape = Shape {
             wide: instruction.op_code().encoding() == EncodingKind::VEX
                 && uses_vectors(instruction),
-            x87: uses_x87(instruction),
+            x87: uses_mmx(instruction) || uses_x87(instruction),
+            mmx: uses_mmx(instruction),
             mxcsr: obeys_mxcsr(instruction.mnemonic()),
             memory: memory_use(instruction),
             ..Shape::default()
@@ -118,10 +121,14 @@ fn uses_vectors(instruction: &Instruction) -> bool {
     })
 }
 
-/// CVTPI2PS with memory counts as MMX: it leaves x87 mode all the same (Intel SDM vol. 2A, CVTPI2PS).
 fn uses_x87(instruction: &Instruction) -> bool {
-    use CpuidFeature as F;
-    instruction.cpuid_features().iter().any(|f| matches!(f, F::FPU | F::FPU387 | F::MMX))
+    let features = instruction.cpuid_features();
+    features.iter().any(|feature| matches!(feature, CpuidFeature::FPU | CpuidFeature::FPU387))
+}
+
+/// CVTPI2PS with memory counts as MMX: it leaves x87 mode all the same (Intel SDM vol. 2A, CVTPI2PS).
+fn uses_mmx(instruction: &Instruction) -> bool {
+    instruction.cpuid_features().contains(&CpuidFeature::MMX)
         || instruction.mnemonic() == Mnemonic::Cvtpi2ps
         || (0..instruction.op_count()).any(|operand| {
             instruction.op_kind(operand) == OpKind::Register

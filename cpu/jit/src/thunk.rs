@@ -90,7 +90,7 @@ impl Thunk {
     /// Runs it. Register operands are in the frame where [`Thunk::bindings`] say, the memory operand is at
     /// the start of [`Frame::memory`], x87 state and MXCSR are in [`Frame::x87`].
     ///
-    /// x87 pointers (FIP, FDP, FOP) are zero afterwards, never the host's.
+    /// x87 pointers (FIP, FDP, FOP) stay as they are: the host's never show.
     #[inline(always)]
     pub fn run(self, frame: &mut Frame) -> Outcome {
         if self.0.plain {
@@ -124,6 +124,12 @@ impl Thunk {
         self.0.shape.x87
     }
 
+    /// Works on MMX registers: an x87 instruction sets the x87 pointers, this one does not.
+    #[must_use]
+    pub fn is_mmx(self) -> bool {
+        self.0.shape.mmx
+    }
+
     /// Reads (or partly keeps) the status flags.
     #[must_use]
     pub fn reads_flags(self) -> bool {
@@ -148,6 +154,7 @@ impl Thunk {
     fn run_guarded(self, frame: &mut Frame) -> Outcome {
         let shape = &self.0.shape;
         frame.keep_status_flags();
+        let pointers = frame.x87.pointers();
         if shape.x87 {
             if frame.x87.pending() {
                 return Outcome::X87Pending;
@@ -162,7 +169,7 @@ impl Thunk {
             Outcome::Done
         };
         if shape.x87 {
-            frame.leave_x87();
+            frame.leave_x87(pointers);
         }
         frame.keep_status_flags();
         outcome
