@@ -2,11 +2,11 @@
 //!
 //! For tests. Registers keep their numbers (`add rbx, r12` works on `frame.gpr[3]` and
 //! `frame.gpr[12]`), LOCK and division are allowed, and MXCSR and x87 masks are really in force: when the
-//! processor raises an exception, a SIGFPE handler steps over the instruction, and [`Oracle::run`] says
+//! processor raises an exception, a signal handler steps over the instruction, and [`Oracle::run`] says
 //! which one it was. The frame then holds what the faulting instruction left.
 //!
 //! ```text
-//!   run ──► thunk … instruction ──SIGFPE──► handler: RIP := behind it; note the fault
+//!   run ──► thunk … instruction ──signal──► handler: RIP := behind it; note the fault
 //!                       └─────────────────────────────► … thunk goes on, stores registers
 //! ```
 #![expect(unsafe_code, reason = "calls generated code and handles a signal")]
@@ -15,7 +15,7 @@ pub mod forms;
 
 use crate::admit::{NotNative, Scope, admit};
 use crate::emit::{emit, encode};
-use crate::frame::Frame;
+use crate::frame::{Frame, MEMORY_OPERAND};
 use crate::memory::{ExecutableMemory, ExecutableMemoryError};
 use crate::rename::host;
 use crate::shape::Shape;
@@ -34,6 +34,8 @@ pub enum Fault {
     Simd,
     /// #MF, for an earlier instruction.
     X87,
+    /// #GP: a memory operand that is not aligned.
+    Protection,
 }
 
 /// Runs instructions on the host CPU.
@@ -71,7 +73,7 @@ impl Oracle {
     /// The host refuses executable memory.
     pub fn new() -> Result<Oracle, ExecutableMemoryError> {
         static INSTALLED: Once = Once::new();
-        INSTALLED.call_once(install_handler);
+        INSTALLED.call_once(install_handlers);
         Ok(Oracle { memory: ExecutableMemory::new(RESERVED)?, known: HashMap::new() })
     }
 
@@ -85,9 +87,23 @@ impl Oracle {
         instruction: &Instruction,
         frame: &mut Frame,
     ) -> Result<Result<(), Fault>, NotNative> {
+        self.run_at(instruction, frame, 0)
+    }
+
+    /// As [`Oracle::run`], with the memory operand `offset` bytes into [`Frame::memory`]: not aligned, when
+    /// that is odd. `offset` is at most 15.
+    ///
+    /// # Errors
+    /// [`NotNative`]
+    pub fn run_at(
+        &mut self,
+        instruction: &Instruction,
+        frame: &mut Frame,
+        offset: u8,
+    ) -> Result<Result<(), Fault>, NotNative> {
         admit(instruction, Scope::Laboratory)?;
         self.check_bit_offset(instruction, frame)?;
-        let experiment = self.experiment(instruction)?;
+        let experiment = self.experiment(instruction, offset & 15)?;
         frame.keep_status_flags();
         frame.x87.mxcsr &= crate::spec::MXCSR_VALID;
         frame.x87.update_summary();
@@ -123,10 +139,19 @@ impl Oracle {
         Err(NotNative::Refused { code: instruction.code(), reason })
     }
 
-    fn experiment(&mut self, instruction: &Instruction) -> Result<Experiment, NotNative> {
+    fn experiment(
+        &mut self,
+        instruction: &Instruction,
+        offset: u8,
+    ) -> Result<Experiment, NotNative> {
         let code = instruction.code();
         let no_encoding = NotNative::Refused { code, reason: "it has no encoding in 64-bit mode" };
-        let hosted = host(instruction).ok_or(no_encoding)?;
+        let mut hosted = host(instruction).ok_or(no_encoding)?;
+        if let Some(memory) = hosted.shape.memory {
+            assert!(usize::from(offset + memory.bytes) <= MEMORY_OPERAND);
+            let place = hosted.instruction.memory_displacement64() + u64::from(offset);
+            hosted.instruction.set_memory_displacement64(place);
+        }
         let bytes = encode(&hosted.instruction).map_err(|_unencodable| no_encoding)?;
         let key = (bytes, hosted.stack_pointer);
         if let Some(known) = self.known.get(&key) {
@@ -150,19 +175,22 @@ impl Oracle {
     }
 }
 
-/// Handles SIGFPE for every thread: steps over the watched instruction, or lets the signal kill us.
-fn install_handler() {
-    // SAFETY: the struct is plain data, valid when zero; the handler has the SA_SIGINFO signature and
-    // only touches a thread-local cell without destructor and the context it is given.
-    unsafe {
-        let mut action: libc::sigaction = std::mem::zeroed();
-        action.sa_sigaction = on_sigfpe as *const () as usize;
-        action.sa_flags = libc::SA_SIGINFO | libc::SA_NODEFER;
-        libc::sigaction(libc::SIGFPE, &action, std::ptr::null_mut());
+/// Handles SIGFPE and SIGSEGV for every thread: steps over the watched instruction, or lets the signal
+/// kill us.
+fn install_handlers() {
+    for signal in [libc::SIGFPE, libc::SIGSEGV] {
+        // SAFETY: the struct is plain data, valid when zero; the handler has the SA_SIGINFO signature
+        // and only touches a thread-local cell without destructor and the context it is given.
+        unsafe {
+            let mut action: libc::sigaction = std::mem::zeroed();
+            action.sa_sigaction = on_fault as *const () as usize;
+            action.sa_flags = libc::SA_SIGINFO | libc::SA_NODEFER | libc::SA_ONSTACK;
+            libc::sigaction(signal, &action, std::ptr::null_mut());
+        }
     }
 }
 
-extern "C" fn on_sigfpe(
+extern "C" fn on_fault(
     signal: libc::c_int,
     _info: *mut libc::siginfo_t,
     context: *mut libc::c_void,
@@ -179,6 +207,7 @@ extern "C" fn on_sigfpe(
     }
     let fault = match registers[TRAP] {
         0 => Fault::Divide,
+        13 => Fault::Protection,
         16 => Fault::X87,
         _ => Fault::Simd,
     };
