@@ -1,7 +1,7 @@
 //! From a decoded instruction to an [`Op`].
 
 use crate::interp;
-use crate::op::{FLAT, Handler, Op, bits};
+use crate::op::{FLAT, Op, bits};
 use crate::state::{BLOCK, CodeBits, ZERO};
 use crate::table;
 use crate::{Core, Memory};
@@ -152,23 +152,23 @@ pub fn lower<M: Memory>(instruction: &Instruction, offset: u16, code_bits: CodeB
         index: ZERO as u8,
         scale: 0,
         seg: FLAT,
-        extra: 0,
+        thunk: None,
     };
     registers(instruction, &mut op);
     address(instruction, &mut op, code_bits);
     prefixes(instruction, &mut op);
-    if let Some(run) = select::<M>(instruction) {
-        op.run = run;
+    if let Some(row) = legal_row(instruction) {
+        match interp::select::<M>(row, instruction) {
+            Some(run) => op.run = run,
+            None => interp::native::attach(instruction, &mut op),
+        }
     }
     op
 }
 
-fn select<M: Memory>(instruction: &Instruction) -> Option<Handler<M>> {
+fn legal_row(instruction: &Instruction) -> Option<&'static table::Row> {
     let row = table::row(instruction.code())?;
-    if instruction.has_lock_prefix() && !lock_is_legal(instruction) {
-        return None;
-    }
-    interp::select::<M>(row, instruction)
+    (!instruction.has_lock_prefix() || lock_is_legal(instruction)).then_some(row)
 }
 
 /// LOCK needs a memory destination and an instruction that can be locked; iced-x86 has checked the

@@ -1,6 +1,7 @@
 //! A decoded instruction, ready to run.
 
 use crate::core::{Core, Outcome};
+use kezhan_jit::Thunk;
 
 /// Executes one instruction. A plain function, made for one operation, width and operand form.
 pub type Handler<M> = for<'r> fn(&mut Core<'r, M>, &Op<M>) -> Outcome;
@@ -27,6 +28,8 @@ pub mod bits {
     pub const OPERAND_16: u16 = 1 << 7;
     /// Operand size 64.
     pub const OPERAND_64: u16 = 1 << 8;
+    /// The memory operand must be aligned to its size: #GP(0) otherwise.
+    pub const ALIGNED: u16 = 1 << 9;
 }
 
 /// Index into [`crate::CpuState::seg_base`] for addresses without a segment base (64-bit mode).
@@ -69,8 +72,8 @@ pub struct Op<M> {
     pub scale: u8,
     /// Segment of the memory operand: 0 to 5, or [`FLAT`].
     pub seg: u8,
-    /// For thunks: which one.
-    pub extra: u32,
+    /// What runs natively, for handlers of [`crate::interp::native`].
+    pub thunk: Option<Thunk>,
 }
 
 impl<M> Clone for Op<M> {

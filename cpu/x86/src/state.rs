@@ -6,11 +6,13 @@
 //! [`CpuState::derive`], which every change of a segment or control register calls.
 
 mod convert;
+pub use convert::MXCSR_BITS;
 mod reset;
 
 use crate::fault::Exception;
 use crate::flags::{self, LazyFlags};
 use kezhan_hypervisor::{DescriptorTable, Segment};
+use kezhan_jit::Frame;
 
 /// Register number that always reads 0.
 pub const ZERO: usize = 16;
@@ -212,18 +214,16 @@ pub struct CpuState {
     pub halted: bool,
 }
 
-/// SSE and x87 state.
+/// SSE, x87 and MMX state.
 #[derive(Clone, Debug)]
 pub struct Fpu {
     /// XMM0 to XMM15.
     pub xmm: [u128; 16],
     /// The upper halves of YMM0 to YMM15.
     pub ymm_high: [u128; 16],
-    /// MXCSR.
-    pub mxcsr: u32,
-    /// The first 160 bytes of an FXSAVE image (Intel SDM vol. 1 table 10-2), MXCSR apart: control, status
-    /// and tag words, pointers, ST0 to ST7.
-    pub x87: [u8; 160],
+    /// Where native instructions run. [`Frame::x87`] is the x87 state and MXCSR for good; the rest is
+    /// scratch.
+    pub frame: Frame,
 }
 
 /// Model-specific registers that the core itself uses or merely keeps.

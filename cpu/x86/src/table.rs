@@ -44,7 +44,8 @@ pub enum Operation {
     Fninit, Fnclex, Fldcw, Fnstcw, Fnstsw, Fnstenv, Fldenv, Fnsave, Frstor, Wait, Emms,
     Fxsave, Fxrstor, Xsave, Xsaveopt, Xsavec, Xsaves, Xrstor, Xrstors, Ldmxcsr, Stmxcsr,
     // SSE with semantics of our own
-    MovVector, MovScalar, MovHalf, MovdToVector, MovdFromVector, LogicVector, CompareBytes, MoveMask,
+    MovVector, MovScalar, MovHalf, Movd, LogicVector, CompareBytes, MoveMask,
+    MaskedStore, MaskedMove, Gather, ZeroVectors,
     // All that runs as itself on the host
     Native,
 }
@@ -61,11 +62,15 @@ pub struct Row {
 }
 
 mod rows;
+mod vector;
+
+static ALL: LazyLock<Vec<Row>> =
+    LazyLock::new(|| rows::ROWS.iter().copied().chain(vector::rows()).collect());
 
 static BY_MNEMONIC: LazyLock<Vec<Option<Row>>> = LazyLock::new(|| {
-    let last = rows::ROWS.iter().map(|row| row.mnemonic as usize).max().unwrap_or(0);
+    let last = ALL.iter().map(|row| row.mnemonic as usize).max().unwrap_or(0);
     let mut table = vec![None; last + 1];
-    for row in rows::ROWS {
+    for row in ALL.iter() {
         table[row.mnemonic as usize] = Some(*row);
     }
     table
@@ -73,12 +78,22 @@ static BY_MNEMONIC: LazyLock<Vec<Option<Row>>> = LazyLock::new(|| {
 
 /// All rows.
 pub fn rows() -> &'static [Row] {
-    rows::ROWS
+    &ALL
 }
+
+/// MOVSD and CMPSD of doublewords, whose names belong to SSE2 instructions as well.
+static STRINGS: [Row; 2] = [
+    Row { mnemonic: Mnemonic::Movsd, operation: Operation::Movs, undefined: 0 },
+    Row { mnemonic: Mnemonic::Cmpsd, operation: Operation::Cmps, undefined: 0 },
+];
 
 /// The row of an encoding, if this CPU has the instruction.
 pub fn row(code: Code) -> Option<&'static Row> {
-    BY_MNEMONIC.get(code.mnemonic() as usize)?.as_ref()
+    match code {
+        Code::Movsd_m32_m32 => Some(&STRINGS[0]),
+        Code::Cmpsd_m32_m32 => Some(&STRINGS[1]),
+        _ => BY_MNEMONIC.get(code.mnemonic() as usize)?.as_ref(),
+    }
 }
 
 #[cfg(test)]

@@ -11,8 +11,14 @@ pub mod control;
 pub mod deliver;
 pub mod descriptor;
 mod far;
+mod fpu;
+mod mask;
+pub mod native;
 mod segment;
+mod sse;
 mod system;
+mod unit;
+mod xsave;
 
 use crate::memory::Memory;
 use crate::op::Handler;
@@ -21,8 +27,17 @@ use iced_x86::Instruction;
 
 /// The handler for an instruction, or `None` when this CPU does not have it.
 pub fn select<M: Memory>(row: &Row, instruction: &Instruction) -> Option<Handler<M>> {
-    let families: [fn(&Row, &Instruction) -> Option<Handler<M>>; 5] =
-        [alu::select, branch::select, segment::select, far::select, system::select];
+    let families: [fn(&Row, &Instruction) -> Option<Handler<M>>; 9] = [
+        alu::select,
+        branch::select,
+        segment::select,
+        far::select,
+        system::select,
+        sse::select,
+        mask::select,
+        fpu::select,
+        xsave::select,
+    ];
     families.iter().find_map(|select| select(row, instruction))
 }
 

@@ -2,10 +2,12 @@
 
 use super::{CpuState, Fpu};
 use kezhan_hypervisor::{GeneralRegisters, MpState, SystemRegisters, VcpuState};
+use kezhan_jit::{X87, X87_BYTES};
 
 /// Bytes of a standard-format XSAVE area with x87, SSE and AVX state (Intel SDM vol. 1 §13.4).
 const XSAVE_BYTES: usize = 832;
-const MXCSR_AT: usize = 24;
+/// Bits of MXCSR that exist (Intel SDM vol. 1 §10.2.3).
+pub const MXCSR_BITS: u32 = 0xffff;
 const XMM_AT: usize = 160;
 const HEADER_AT: usize = 512;
 const YMM_AT: usize = 576;
@@ -149,9 +151,10 @@ impl Fpu {
         let mut fpu = Fpu::default();
         let Some(header) = area.get(HEADER_AT..HEADER_AT + 8) else { return fpu };
         let present = u64::from(header[0]);
+        let legacy = area.first_chunk::<X87_BYTES>().map(X87::from_bytes).unwrap_or_default();
         if present & 1 != 0 {
-            fpu.x87.copy_from_slice(&area[..160]);
-            fpu.x87[MXCSR_AT..MXCSR_AT + 8].fill(0);
+            let mxcsr = fpu.frame.x87.mxcsr;
+            fpu.frame.x87 = X87 { mxcsr, ..legacy };
         }
         if present & 2 != 0 {
             for (number, xmm) in fpu.xmm.iter_mut().enumerate() {
@@ -159,7 +162,7 @@ impl Fpu {
             }
         }
         if present & 6 != 0 {
-            fpu.mxcsr = lane(area, MXCSR_AT) as u32;
+            fpu.frame.x87.mxcsr = legacy.mxcsr & MXCSR_BITS;
         }
         if present & 4 != 0 {
             for (number, high) in fpu.ymm_high.iter_mut().enumerate() {
@@ -172,9 +175,7 @@ impl Fpu {
     /// As a standard-format XSAVE area with x87, SSE and AVX present.
     pub fn to_xsave(&self) -> Vec<u8> {
         let mut area = vec![0; XSAVE_BYTES];
-        area[..160].copy_from_slice(&self.x87);
-        area[MXCSR_AT..MXCSR_AT + 4].copy_from_slice(&self.mxcsr.to_le_bytes());
-        area[MXCSR_AT + 4..MXCSR_AT + 8].copy_from_slice(&0xffff_u32.to_le_bytes());
+        area[..X87_BYTES].copy_from_slice(&self.frame.x87.to_bytes());
         for (number, xmm) in self.xmm.iter().enumerate() {
             area[XMM_AT + 16 * number..][..16].copy_from_slice(&xmm.to_le_bytes());
         }
@@ -196,7 +197,8 @@ mod tests {
         cpu.gpr[3] = 0x1234;
         cpu.fpu.xmm[15] = u128::MAX - 5;
         cpu.fpu.ymm_high[2] = 77;
-        cpu.fpu.x87[40] = 9;
+        cpu.fpu.frame.x87.st[0] = 9 << 64;
+        cpu.fpu.frame.x87.mxcsr = 0x3f80;
         cpu.msr.put(index::LSTAR, 0xffff_8000_0000_0000);
         cpu.msr.put(0x277, 0x0007_0406_0007_0406);
         let state = cpu.to_vcpu();

@@ -3,6 +3,7 @@
 use super::{CS, CpuState, Fpu, Msrs, RDX, cr0};
 use crate::flags::{self, LazyFlags};
 use kezhan_hypervisor::{DescriptorTable, Segment};
+use kezhan_jit::Frame;
 
 /// EDX after reset: the processor signature, as CPUID leaf 1 gives it.
 const SIGNATURE: u64 = 0x0000_0600;
@@ -58,8 +59,6 @@ impl Default for CpuState {
 impl Default for Fpu {
     /// As after FNINIT, with MXCSR 0x1f80.
     fn default() -> Fpu {
-        let mut x87 = [0; 160];
-        x87[..2].copy_from_slice(&0x37f_u16.to_le_bytes());
-        Fpu { xmm: [0; 16], ymm_high: [0; 16], mxcsr: 0x1f80, x87 }
+        Fpu { xmm: [0; 16], ymm_high: [0; 16], frame: Frame::default() }
     }
 }
