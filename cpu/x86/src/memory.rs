@@ -120,6 +120,12 @@ pub trait Memory: Platform {
     /// [`Stop::Exception`], [`Stop::CodeWrite`]
     fn store_system<T: Word>(core: &mut Core<'_, Self>, linear: u64, value: T) -> Result<(), Stop>;
 
+    /// Stores bytes as supervisor whatever the CPL, all or none: stack frames of gates.
+    ///
+    /// # Errors
+    /// [`Stop::Exception`], [`Stop::CodeWrite`]
+    fn store_system_bytes(core: &mut Core<'_, Self>, linear: u64, bytes: &[u8]) -> Result<(), Stop>;
+
     /// `rep movs` forward: copies up to `count` elements of `size` bytes from `source` to
     /// `destination` (linear), as many as can be done at once without a fault, a page crossing or an
     /// overlap that matters. Gives the number done; 0 sends the caller to the element-wise way.
