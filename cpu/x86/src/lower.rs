@@ -5,7 +5,20 @@ use crate::op::{FLAT, Handler, Op, bits};
 use crate::state::{BLOCK, CodeBits, ZERO};
 use crate::table;
 use crate::{Core, Memory};
-use iced_x86::{Code, FlowControl, Instruction, OpKind, Register};
+use iced_x86::{Code, Decoder, DecoderOptions, FlowControl, Instruction, OpKind, Register};
+
+/// What this CPU lacks, and how the bytes then act: the F3 of TZCNT, LZCNT and WBNOINVD is ignored (they
+/// are BSF, BSR and WBINVD), and the hint space 0F 0D, 0F 18 to 0F 1F is all NOP (Intel SDM vol. 2B, entries of
+/// those instructions: "encoding is treated as" on processors without the feature).
+const OPTIONS: u32 = DecoderOptions::NO_MPFX_0FBC
+    | DecoderOptions::NO_MPFX_0FBD
+    | DecoderOptions::NO_WBNOINVD
+    | DecoderOptions::FORCE_RESERVED_NOP;
+
+/// A decoder of this CPU's instructions, over bytes that start `offset` bytes into their block.
+pub fn decoder(code_bits: CodeBits, bytes: &[u8], offset: u16) -> Decoder<'_> {
+    Decoder::with_ip(code_bits.number(), bytes, u64::from(offset), OPTIONS)
+}
 
 /// What stands where in the first two operands. Register means any register class.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
