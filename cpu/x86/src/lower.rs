@@ -106,6 +106,13 @@ pub fn operand_bits(instruction: &Instruction, operand: u32) -> u32 {
     }
 }
 
+/// Whether all register operands are general registers.
+pub fn is_general(instruction: &Instruction) -> bool {
+    (0..instruction.op_count())
+        .filter(|operand| kind(instruction, *operand) == Kind::Reg)
+        .all(|operand| instruction.op_register(operand).is_gpr())
+}
+
 /// The number of a register operand in an [`Op`].
 pub fn register_number(register: Register) -> u8 {
     match register {
@@ -258,7 +265,7 @@ fn address<M>(instruction: &Instruction, op: &mut Op<M>, code_bits: CodeBits) {
 }
 
 /// The address size of a memory operand: 16, 32 or 64.
-fn address_bits(instruction: &Instruction, operand: u32) -> u32 {
+pub fn address_bits(instruction: &Instruction, operand: u32) -> u32 {
     match instruction.op_kind(operand) {
         OpKind::MemorySegSI | OpKind::MemorySegDI | OpKind::MemoryESDI => 16,
         OpKind::MemorySegESI | OpKind::MemorySegEDI | OpKind::MemoryESEDI => 32,

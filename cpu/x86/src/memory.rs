@@ -124,7 +124,8 @@ pub trait Memory: Platform {
     ///
     /// # Errors
     /// [`Stop::Exception`], [`Stop::CodeWrite`]
-    fn store_system_bytes(core: &mut Core<'_, Self>, linear: u64, bytes: &[u8]) -> Result<(), Stop>;
+    fn store_system_bytes(core: &mut Core<'_, Self>, linear: u64, bytes: &[u8])
+    -> Result<(), Stop>;
 
     /// `rep movs` forward: copies up to `count` elements of `size` bytes from `source` to
     /// `destination` (linear), as many as can be done at once without a fault, a page crossing or an

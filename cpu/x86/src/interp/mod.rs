@@ -7,15 +7,21 @@
 mod address;
 mod alu;
 mod branch;
+mod exchange;
+mod hint;
+mod mov;
 
 use crate::memory::Memory;
 use crate::op::Handler;
 use crate::table::{Operation, Row};
 use iced_x86::Instruction;
 
+type Select<M> = fn(&Row, &Instruction) -> Option<Handler<M>>;
+
 /// The handler for an instruction, or `None` when this CPU does not have it.
 pub fn select<M: Memory>(row: &Row, instruction: &Instruction) -> Option<Handler<M>> {
-    let families: [fn(&Row, &Instruction) -> Option<Handler<M>>; 2] = [alu::select, branch::select];
+    let families: &[Select<M>] =
+        &[alu::select, mov::select, branch::select, exchange::select, hint::select];
     families.iter().find_map(|select| select(row, instruction))
 }
 
