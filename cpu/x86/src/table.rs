@@ -76,8 +76,17 @@ pub fn rows() -> &'static [Row] {
     rows::ROWS
 }
 
+/// The string instructions that share their mnemonics with SSE2's.
+static MOVSD: Row = Row { mnemonic: Mnemonic::Movsd, operation: Operation::Movs, undefined: 0 };
+static CMPSD: Row = Row { mnemonic: Mnemonic::Cmpsd, operation: Operation::Cmps, undefined: 0 };
+
 /// The row of an encoding, if this CPU has the instruction.
 pub fn row(code: Code) -> Option<&'static Row> {
+    match code {
+        Code::Movsd_m32_m32 => return Some(&MOVSD),
+        Code::Cmpsd_m32_m32 => return Some(&CMPSD),
+        _ => {}
+    }
     BY_MNEMONIC.get(code.mnemonic() as usize)?.as_ref()
 }
 

@@ -6,10 +6,18 @@
 
 mod address;
 mod alu;
+mod bcd;
+mod bits;
 mod branch;
 mod exchange;
+mod flag;
 mod hint;
 mod mov;
+mod muldiv;
+mod port;
+mod shift;
+mod stack;
+mod string;
 
 use crate::memory::Memory;
 use crate::op::Handler;
@@ -20,8 +28,21 @@ type Select<M> = fn(&Row, &Instruction) -> Option<Handler<M>>;
 
 /// The handler for an instruction, or `None` when this CPU does not have it.
 pub fn select<M: Memory>(row: &Row, instruction: &Instruction) -> Option<Handler<M>> {
-    let families: &[Select<M>] =
-        &[alu::select, mov::select, branch::select, exchange::select, hint::select];
+    let families: &[Select<M>] = &[
+        alu::select,
+        mov::select,
+        branch::select,
+        stack::select,
+        shift::select,
+        muldiv::select,
+        bits::select,
+        exchange::select,
+        string::select,
+        flag::select,
+        port::select,
+        bcd::select,
+        hint::select,
+    ];
     families.iter().find_map(|select| select(row, instruction))
 }
 
