@@ -120,7 +120,8 @@ pub fn register_number(register: Register) -> u8 {
             32 + (register as u8 - Register::AH as u8)
         }
         Register::None => ZERO as u8,
-        _ => register.number() as u8,
+        // Not the number among registers of its own class: SPL to R15L come after AH to BH there.
+        _ => register.full_register().number() as u8,
     }
 }
 

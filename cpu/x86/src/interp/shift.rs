@@ -116,11 +116,11 @@ shift!(Shift, Rcr, |flags, [value], count| {
     result
 });
 
-// Counts above 16 with 16-bit operands, which the manual leaves undefined, go on with the first operand
-// after the second, as processors do.
+// Counts above 16 with 16-bit operands, which the manual leaves undefined, go on with the second
+// operand once more, as AMD's processors do (Intel's go on with the first).
 shift!(DoubleShift, Shld, |flags, [value, other], count| {
     let (result, carry) = if T::BITS == 16 {
-        let whole = value.u64() << 32 | other.u64() << 16 | value.u64();
+        let whole = value.u64() << 32 | other.u64() << 16 | other.u64();
         (T::low(whole << count >> 32), bit(whole, 48 - count))
     } else {
         let result = T::low(value.u64() << count | other.u64() >> (T::BITS - count));
@@ -132,7 +132,7 @@ shift!(DoubleShift, Shld, |flags, [value, other], count| {
 
 shift!(DoubleShift, Shrd, |flags, [value, other], count| {
     let (result, carry) = if T::BITS == 16 {
-        let whole = value.u64() << 32 | other.u64() << 16 | value.u64();
+        let whole = other.u64() << 32 | other.u64() << 16 | value.u64();
         (T::low(whole >> count), bit(whole, count - 1))
     } else {
         let result = T::low(value.u64() >> count | other.u64() << (T::BITS - count));
