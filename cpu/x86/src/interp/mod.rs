@@ -106,3 +106,6 @@ macro_rules! by_width {
     };
 }
 use by_width;
+
+#[cfg(test)]
+mod tests;
