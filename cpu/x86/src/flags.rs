@@ -90,7 +90,7 @@ impl LazyFlags {
         self.carry = 0;
     }
 
-    /// After INC or DEC: as after adding or subtracting one, but CF stays.
+    /// CF as given, the others as they are: after INC or DEC, which keep it, and bit tests.
     #[inline(always)]
     pub fn keep_carry(&mut self, carry: bool) {
         let overflow = self.carry ^ (self.carry << 1);
@@ -104,6 +104,13 @@ impl LazyFlags {
     pub fn set_shift<T: Word>(&mut self, result: T, carry: bool, overflow: bool) {
         self.result = result.sign_extended();
         self.carry = u64::from(carry) << 63 | u64::from(carry ^ overflow) << 62;
+    }
+
+    /// CF and OF as given, the others as they are: what rotates leave.
+    #[inline(always)]
+    pub fn set_carry_and_overflow(&mut self, carry: bool, overflow: bool) {
+        let both = u64::from(carry) << 63 | u64::from(carry ^ overflow) << 62;
+        self.carry = self.carry & !(CARRY_OUT | CARRY_IN_TOP) | both;
     }
 
     #[inline(always)]

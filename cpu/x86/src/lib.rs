@@ -41,6 +41,7 @@ pub mod op;
 pub mod paging;
 pub mod state;
 pub mod table;
+pub mod testkit;
 pub mod word;
 
 pub use crate::core::Core;

@@ -5,7 +5,20 @@ use crate::op::{FLAT, Op, bits};
 use crate::state::{BLOCK, CodeBits, ZERO};
 use crate::table;
 use crate::{Core, Memory};
-use iced_x86::{Code, FlowControl, Instruction, OpKind, Register};
+use iced_x86::{Decoder, DecoderOptions, FlowControl, Instruction, Mnemonic, OpKind, Register};
+
+/// What this CPU lacks, and how the bytes then act: the F3 of TZCNT, LZCNT and WBNOINVD is ignored (they
+/// are BSF, BSR and WBINVD), and the hint space 0F 0D, 0F 18 to 0F 1F is all NOP (Intel SDM vol. 2B, entries of
+/// those instructions: "encoding is treated as" on processors without the feature).
+const OPTIONS: u32 = DecoderOptions::NO_MPFX_0FBC
+    | DecoderOptions::NO_MPFX_0FBD
+    | DecoderOptions::NO_WBNOINVD
+    | DecoderOptions::FORCE_RESERVED_NOP;
+
+/// A decoder of this CPU's instructions, over bytes that start `offset` bytes into their block.
+pub fn decoder(code_bits: CodeBits, bytes: &[u8], offset: u16) -> Decoder<'_> {
+    Decoder::with_ip(code_bits.number(), bytes, u64::from(offset), OPTIONS)
+}
 
 /// What stands where in the first two operands. Register means any register class.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -93,6 +106,13 @@ pub fn operand_bits(instruction: &Instruction, operand: u32) -> u32 {
     }
 }
 
+/// Whether all register operands are general registers.
+pub fn is_general(instruction: &Instruction) -> bool {
+    (0..instruction.op_count())
+        .filter(|operand| kind(instruction, *operand) == Kind::Reg)
+        .all(|operand| instruction.op_register(operand).is_gpr())
+}
+
 /// The number of a register operand in an [`Op`].
 pub fn register_number(register: Register) -> u8 {
     match register {
@@ -100,38 +120,28 @@ pub fn register_number(register: Register) -> u8 {
             32 + (register as u8 - Register::AH as u8)
         }
         Register::None => ZERO as u8,
-        _ => register.number() as u8,
+        // Not the number among registers of its own class: SPL to R15L come after AH to BH there.
+        _ => register.full_register().number() as u8,
     }
 }
 
 /// Whether a block of instructions must end with this one: jumps, and everything that can change how
 /// the next instruction is fetched, decoded or interrupted.
 pub fn ends_block(instruction: &Instruction) -> bool {
-    use Code as C;
     if instruction.flow_control() != FlowControl::Next {
         return true;
     }
-    let segment_loaded = instruction.op_count() > 0
-        && instruction.op0_kind() == OpKind::Register
-        && instruction.op0_register().is_segment_register()
-        && !matches!(
-            instruction.code(),
-            C::Pushw_CS
-                | C::Pushw_DS
-                | C::Pushw_ES
-                | C::Pushw_SS
-                | C::Pushw_FS
-                | C::Pushw_GS
-                | C::Pushd_CS
-                | C::Pushd_DS
-                | C::Pushd_ES
-                | C::Pushd_SS
-                | C::Pushd_FS
-                | C::Pushd_GS
-                | C::Pushq_FS
-                | C::Pushq_GS
-        );
-    segment_loaded || interp::ends_block(instruction)
+    loads_special_register(instruction) || interp::ends_block(instruction)
+}
+
+/// A MOV or POP into a segment, control or debug register.
+fn loads_special_register(instruction: &Instruction) -> bool {
+    if instruction.op_count() == 0 || instruction.op0_kind() != OpKind::Register {
+        return false;
+    }
+    let register = instruction.op0_register();
+    let special = register.is_segment_register() || register.is_cr() || register.is_dr();
+    special && instruction.mnemonic() != Mnemonic::Push
 }
 
 /// Lowers an instruction that starts `offset` bytes into its block. It was decoded with an instruction
@@ -245,7 +255,7 @@ fn address<M>(instruction: &Instruction, op: &mut Op<M>, code_bits: CodeBits) {
 }
 
 /// The address size of a memory operand: 16, 32 or 64.
-fn address_bits(instruction: &Instruction, operand: u32) -> u32 {
+pub fn address_bits(instruction: &Instruction, operand: u32) -> u32 {
     match instruction.op_kind(operand) {
         OpKind::MemorySegSI | OpKind::MemorySegDI | OpKind::MemoryESDI => 16,
         OpKind::MemorySegESI | OpKind::MemorySegEDI | OpKind::MemoryESEDI => 32,

@@ -26,18 +26,18 @@ pub enum Operation {
     // Stack
     Push, Pop, Pusha, Popa, Pushf, Popf, Enter, Leave,
     // Control flow
-    Jcc, Jmp, Call, Ret, Loop, Loope, Loopne, Jcxz, JmpFar, CallFar, RetFar, Iret,
+    Jcc, Jmp, Call, Ret, Loop, Loope, Loopne, Jcxz, RetFar, Iret,
     Int, Int3, Into, Int1, Syscall, Sysret, Sysenter, Sysexit, Bound, Ud,
     // Strings and ports
     Movs, Cmps, Scas, Lods, Stos, Ins, Outs, In, Out,
     // Flags
     Clc, Stc, Cmc, Cld, Std, Cli, Sti, Clac, Stac,
     // Segments
-    MovToSegment, MovFromSegment, PushSegment, PopSegment, LoadFar,
+    LoadFar,
     Lar, Lsl, Verr, Verw, Arpl, Lldt, Sldt, Ltr, Str, Lgdt, Lidt, Sgdt, Sidt, Lmsw, Smsw,
     Rdfsbase, Rdgsbase, Wrfsbase, Wrgsbase, Swapgs,
     // System
-    MovFromCr, MovToCr, MovFromDr, MovToDr, Clts, Hlt, Cpuid, Rdtsc, Rdtscp, Rdpmc, Rdmsr, Wrmsr, Rdpid,
+    Clts, Hlt, Cpuid, Rdtsc, Rdtscp, Rdpmc, Rdmsr, Wrmsr, Rdpid,
     Invlpg, Invpcid, Invd, Wbinvd, Nop, Pause, Fence, Prefetch, Clflush, Monitor, Mwait, Rdrand, Rdseed,
     Xgetbv, Xsetbv,
     // x87 and SSE state

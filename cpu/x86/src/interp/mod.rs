@@ -6,16 +6,27 @@
 
 mod address;
 mod alu;
+mod bcd;
+mod bits;
 mod branch;
 pub mod control;
 pub mod deliver;
 pub mod descriptor;
+mod exchange;
 mod far;
+mod flag;
 mod fpu;
+mod hint;
 mod mask;
+mod mov;
+mod muldiv;
 pub mod native;
+mod port;
 mod segment;
+mod shift;
 mod sse;
+mod stack;
+mod string;
 mod system;
 mod unit;
 mod xsave;
@@ -25,14 +36,28 @@ use crate::op::Handler;
 use crate::table::{Operation, Row};
 use iced_x86::Instruction;
 
+type Select<M> = fn(&Row, &Instruction) -> Option<Handler<M>>;
+
 /// The handler for an instruction, or `None` when this CPU does not have it.
 pub fn select<M: Memory>(row: &Row, instruction: &Instruction) -> Option<Handler<M>> {
-    let families: [fn(&Row, &Instruction) -> Option<Handler<M>>; 9] = [
-        alu::select,
-        branch::select,
+    // Families that own a special operand (segment, control register) come before the general ones.
+    let families: &[Select<M>] = &[
         segment::select,
-        far::select,
         system::select,
+        far::select,
+        alu::select,
+        mov::select,
+        branch::select,
+        stack::select,
+        shift::select,
+        muldiv::select,
+        bits::select,
+        exchange::select,
+        string::select,
+        flag::select,
+        port::select,
+        bcd::select,
+        hint::select,
         sse::select,
         mask::select,
         fpu::select,
@@ -56,8 +81,6 @@ pub fn ends_block(instruction: &Instruction) -> bool {
             | O::Hlt
             | O::Mwait
             | O::Pause
-            | O::MovToCr
-            | O::MovToDr
             | O::Clts
             | O::Lmsw
             | O::Wrmsr
@@ -70,8 +93,6 @@ pub fn ends_block(instruction: &Instruction) -> bool {
             | O::Lldt
             | O::Ltr
             | O::LoadFar
-            | O::MovToSegment
-            | O::PopSegment
             | O::In
             | O::Out
             | O::Ins
@@ -110,3 +131,5 @@ pub fn fall_through<M: Memory>(
     core.advance(op);
     Ok(())
 }
+#[cfg(test)]
+mod tests;
