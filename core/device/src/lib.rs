@@ -49,12 +49,14 @@
 //! Async devices (hard to follow, hard to snapshot), devices that know numbers (conflicts found at
 //! run time), one fat trait per bus (a guest could reach an unimplemented default).
 
+mod bytewise;
 mod clock;
 mod interrupt;
 mod memory;
 mod state;
 pub mod testkit;
 
+pub use bytewise::{read_bytes, write_bytes};
 pub use clock::{Clock, ManualClock, Nanoseconds, SECOND};
 pub use interrupt::{LineInterrupt, LineTarget, MsiInterrupt, MsiMessage, MsiTarget};
 pub use memory::{CodeWatch, GuestMemory, PAGE_SIZE, PageLog, PageLogSlice};

@@ -1,8 +1,8 @@
 //! Fakes for testing devices, and the checks that every device must pass.
 
 use crate::{
-    Access, Device, LineInterrupt, LineTarget, MachineControl, MachineEvent, MsiMessage, MsiTarget,
-    RegionIndex,
+    Access, Clock, Device, LineInterrupt, LineTarget, MachineControl, MachineEvent, ManualClock,
+    MsiMessage, MsiTarget, RegionIndex,
 };
 use std::sync::{Arc, Mutex};
 
@@ -137,5 +137,61 @@ fn poke_edges(device: &mut dyn Device, region: usize, length: u64) {
                 device.write(RegionIndex(region), offset, &data);
             }
         }
+    }
+}
+
+/// A storm of accesses from a hostile guest, the same at every run: 10 000 reads and writes of all sizes
+/// anywhere in the device's regions, with time passing between them and wake-ups as the chassis does.
+///
+/// # Panics
+/// When the device panics, or asks again and again to be woken at a time that has passed.
+pub fn check_storm(device: &mut dyn Device, clock: &ManualClock) {
+    let regions = device.regions();
+    let mut random = Random(0x9e37_79b9_7f4a_7c15);
+    for round in 0..10_000_u32 {
+        let choice = random.next();
+        if let Some(region) = regions.get(choice as usize % regions.len().max(1)) {
+            let index = RegionIndex(choice as usize % regions.len());
+            let offset = random.next() % region.length;
+            let size = 1 << (random.next() % 4);
+            let mut data = random.next().to_le_bytes();
+            if choice >> 32 & 1 == 0 {
+                device.read(index, offset, &mut data[..size]);
+            } else {
+                device.write(index, offset, &data[..size]);
+            }
+        }
+        clock.advance(random.next() % (1 << (random.next() % 32)));
+        wake_until_content(device, clock);
+        if round % 64 == 0 {
+            device.poll();
+        }
+    }
+    let saved = device.save();
+    device.restore(&saved).expect("a device takes back the state that a hostile guest left");
+    assert_eq!(device.save(), saved, "restore changes the state");
+    device.reset();
+}
+
+fn wake_until_content(device: &mut dyn Device, clock: &ManualClock) {
+    for _ in 0..64 {
+        let now = clock.now();
+        match device.deadline() {
+            Some(deadline) if deadline <= now => device.wake(now),
+            _ => return,
+        }
+    }
+    panic!("device '{}' asks for ever to be woken", device.name());
+}
+
+/// Marsaglia's xorshift (Journal of Statistical Software 8(14), 2003).
+struct Random(u64);
+
+impl Random {
+    fn next(&mut self) -> u64 {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        self.0
     }
 }
