@@ -1,7 +1,7 @@
 //! Wide accesses to 8-bit devices.
 //!
 //! On the ISA bus a 16- or 32-bit cycle to an 8-bit device becomes one byte cycle for each lane, lowest
-//! address first (ISA System Architecture; IEEE P996 draft §4). A device made of byte registers says
+//! address first (IEEE P996, byte steering). A device made of byte registers says
 //! what each register does and leaves the rest to these two functions.
 
 use crate::Access;

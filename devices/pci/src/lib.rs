@@ -1,1 +1,12 @@
-//! PCI: host bridge, configuration space.
+//! PCI: configuration space, functions, the host bridge and its configuration mechanisms.
+//!
+//! | item | shape |
+//! |---|---|
+//! | [`ConfigSpace`] | the 256 bytes of a function's header: write masks, BARs, capabilities |
+//! | [`PciFunction`] | a [`kezhan_device::Device`] with a configuration space; its first regions are its BARs |
+//! | [`HostBridge`] | `HostBridge::new(name)`: the function 00:00.0 |
+//! | [`PciHost`] | `PciHost::new(name, buses, target: Arc<dyn BarTarget>)`: device with the regions `config` (8 ports) and `ecam` (`buses` MiB of memory) |
+//! | [`BarTarget`] | told where the guest has put which BAR: the board moves the function's region |
+//!
+//! A function is shared as `Arc<Mutex<F>>`: once as `dyn Device` with the chassis, once as
+//! `dyn PciFunction` with [`PciHost::plug`].
