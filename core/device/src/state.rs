@@ -46,6 +46,13 @@ pub enum RestoreError {
     },
 }
 
+impl RestoreError {
+    /// The payload of a `kind` is not valid, because of `reason`.
+    pub fn invalid(kind: &str, reason: &str) -> RestoreError {
+        RestoreError::Invalid { kind: kind.to_owned(), reason: reason.to_owned() }
+    }
+}
+
 impl SavedState {
     /// Wraps a device's state; a payload that cannot be expressed becomes `null`, which no device restores.
     pub fn new<T: Serialize>(kind: &str, version: u32, payload: &T) -> SavedState {
