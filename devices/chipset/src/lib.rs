@@ -31,3 +31,11 @@
 //!
 //! # Lock order
 //! Device → controller → engine. The controllers call the engine with their own lock released.
+
+mod aml;
+pub mod debug;
+pub mod ioapic;
+pub mod pic;
+pub mod pm;
+mod ticks;
+mod wires;
