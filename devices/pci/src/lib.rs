@@ -10,3 +10,20 @@
 //!
 //! A function is shared as `Arc<Mutex<F>>`: once as `dyn Device` with the chassis, once as
 //! `dyn PciFunction` with [`PciHost::plug`].
+//!
+//! There is one root; functions behind bridges come with the first bridge that has something behind it.
+
+mod address;
+mod bridge;
+mod config;
+mod function;
+mod host;
+mod spec;
+#[cfg(test)]
+mod tests;
+
+pub use address::PciAddress;
+pub use bridge::HostBridge;
+pub use config::{Bar, BarKind, ConfigSpace, ConfigState, Identity};
+pub use function::PciFunction;
+pub use host::{BarTarget, PciHost, PlugError};

@@ -1,0 +1,25 @@
+//! What a device must add to be a PCI function.
+
+use crate::ConfigSpace;
+use kezhan_device::{Access, Device};
+
+/// A device with a configuration space. Its first regions are those of its BARs, in the order in which
+/// they were declared: `regions()` starts with `config().regions()`.
+pub trait PciFunction: Device {
+    /// Its configuration space.
+    fn config(&self) -> &ConfigSpace;
+
+    /// Its configuration space, to be written.
+    fn config_mut(&mut self) -> &mut ConfigSpace;
+
+    /// The guest reads 1, 2 or 4 bytes at `offset` (0 to 4095), not across a doubleword.
+    fn read_config(&mut self, offset: u16, data: &mut [u8]) -> Access {
+        self.config().read(offset, data)
+    }
+
+    /// The guest writes 1, 2 or 4 bytes. A function with state behind its configuration space (INTx#,
+    /// capabilities) overrides this, writes through, and then looks at what has changed.
+    fn write_config(&mut self, offset: u16, data: &[u8]) -> Access {
+        self.config_mut().write(offset, data)
+    }
+}
