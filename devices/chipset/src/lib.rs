@@ -37,5 +37,6 @@ pub mod debug;
 pub mod ioapic;
 pub mod pic;
 pub mod pm;
+pub mod testdev;
 mod ticks;
 mod wires;
