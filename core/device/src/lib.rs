@@ -140,7 +140,7 @@ pub trait Device: Send {
     /// The machine has been paused; no access follows before [`Device::resume`].
     fn pause(&mut self) {}
 
-    /// Back to the power-on state; every line low.
+    /// Back to the power-on state, but for what a battery keeps; every line low.
     fn reset(&mut self);
 
     /// The whole guest-visible state. Called only when paused.
