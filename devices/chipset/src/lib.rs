@@ -34,6 +34,7 @@
 
 mod aml;
 pub mod debug;
+pub mod hpet;
 pub mod ioapic;
 pub mod pic;
 pub mod pit;
