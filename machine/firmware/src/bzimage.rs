@@ -118,12 +118,7 @@ impl Setup {
 }
 
 /// `boot_params`: the kernel's own header, and what a boot loader fills in.
-fn zero_page(
-    guest: &Guest<'_>,
-    head: &[u8],
-    address: u64,
-    initrd: Option<Loaded>,
-) -> Structure {
+fn zero_page(guest: &Guest<'_>, head: &[u8], address: u64, initrd: Option<Loaded>) -> Structure {
     let mut page = Structure::new(linux::ZERO_PAGE);
     let length = linux::HEADER + usize::from(Fields(head).u8(linux::HEADER_LENGTH));
     let end = length.min(linux::HEADER_END).min(head.len());

@@ -91,9 +91,10 @@ impl Elf {
             s.kind == elf::PT_LOAD
                 && self.entry.checked_sub(s.virtual_address).is_some_and(|d| d < s.memory_size)
         };
-        self.segments.iter().find(holds).map_or(self.entry, |s| {
-            s.physical_address.wrapping_add(self.entry - s.virtual_address)
-        })
+        self.segments
+            .iter()
+            .find(holds)
+            .map_or(self.entry, |s| s.physical_address.wrapping_add(self.entry - s.virtual_address))
     }
 }
 

@@ -80,7 +80,8 @@ fn load_flat(
     guest: &Guest<'_>,
     header: &Header,
 ) -> Result<u64, KernelError> {
-    let damaged = |field, value: u32, rule| KernelError::Damaged { field, value: value.into(), rule };
+    let damaged =
+        |field, value: u32, rule| KernelError::Damaged { field, value: value.into(), rule };
     let before = header
         .header_address
         .checked_sub(header.load_address)

@@ -75,8 +75,7 @@ fn write_lists(placement: &Placement<'_>, initrd: Option<Loaded>) -> Result<(), 
     let initrd = initrd.unwrap_or(Loaded { address: 0, length: 0 });
     placement.write_words(low::LISTS, &[initrd.address, initrd.length, 0, 0])?;
     let map = placement.map().iter();
-    let words: Vec<u64> =
-        map.flat_map(|e| [e.address, e.length, e.kind.number().into()]).collect();
+    let words: Vec<u64> = map.flat_map(|e| [e.address, e.length, e.kind.number().into()]).collect();
     placement.write_words(low::LISTS + pvh::MODULE, &words)
 }
 
