@@ -30,6 +30,7 @@ impl Elf {
         if fields.array(0) != elf::MAGIC {
             return Ok(None);
         }
+        image::check_inside(kernel, "the ELF header", 0, elf::HEADER)?;
         let machine = fields.u16(elf::MACHINE);
         if fields.u8(elf::DATA) != elf::DATA_LSB
             || ![elf::EM_386, elf::EM_X86_64].contains(&machine)

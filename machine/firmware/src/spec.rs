@@ -156,6 +156,8 @@ pub mod linux {
 pub mod elf {
     /// `\x7fELF`.
     pub const MAGIC: [u8; 4] = *b"\x7fELF";
+    /// Bytes of the header of a 64-bit file; a 32-bit kernel has as many, since headers follow.
+    pub const HEADER: u64 = 64;
     /// Offset of the class.
     pub const CLASS: usize = 4;
     /// 32-bit.
