@@ -13,10 +13,20 @@
 //! and QEMU's machines of that kind made customary, so that guests find what they expect.
 
 use kezhan_firmware::{MemoryEntry, MemoryKind};
+use std::ops::Range;
 use vm_memory::GuestAddress;
 
 /// Input pins of the IOAPIC.
 pub const IOAPIC_PINS: u32 = 24;
+
+/// Buses of the PCI root; each has a mebibyte of the ECAM.
+pub(crate) const PCI_BUSES: u16 = 256;
+/// Memory for PCI functions.
+pub(crate) const PCI_MEMORY: Range<u32> = 0xd000_0000..0xfec0_0000;
+/// The first port for PCI functions.
+pub(crate) const PCI_PORTS: u16 = 0xc000;
+/// Where the ACPI tables are: where a guest looks for the RSDP (ACPI 6.5 §5.2.5.1).
+pub(crate) const ACPI_TABLES: Range<u32> = 0xe_0000..0x10_0000;
 
 /// Where the PCI hole begins: RAM below 4 GiB ends here at the latest.
 pub(crate) const HOLE_START: u64 = 0xc000_0000;
@@ -57,8 +67,31 @@ const fn row(device: &'static str, part: &'static str, place: Place) -> Row {
 }
 
 /// The table. Settings may move an optional device.
-pub const ADDRESS_MAP: &[Row] =
-    &[row("com1", "registers", Place::Port(0x3f8)), row("com1", "irq", Place::Irq(4))];
+#[rustfmt::skip]
+pub const ADDRESS_MAP: &[Row] = &[
+    row("pic", "master", Place::Port(0x20)),
+    row("pic", "slave", Place::Port(0xa0)),
+    row("pic", "elcr", Place::Port(0x4d0)),
+    row("ioapic", "registers", Place::Memory(0xfec0_0000)),
+    row("pm", "event", Place::Port(0x600)),
+    row("pm", "control", Place::Port(0x604)),
+    row("pm", "timer", Place::Port(0x608)),
+    row("pm", "gpe0", Place::Port(0x620)),
+    row("pm", "reset", Place::PortInside(0xcf9)),
+    row("pm", "sci", Place::Irq(9)),
+    row("com1", "registers", Place::Port(0x3f8)),
+    row("com1", "irq", Place::Irq(4)),
+    row("post-code", "code", Place::Port(0x80)),
+    row("pci-host", "config", Place::Port(0xcf8)),
+    row("pci-host", "ecam", Place::Memory(HOLE_START)),
+    row("isa-debug-exit", "exit", Place::Port(0xf4)),
+    row("isa-debugcon", "data", Place::Port(0xe9)),
+    row("pvpanic", "event", Place::Port(0x505)),
+    row("pc-testdev", "data", Place::Port(0xe0)),
+    row("pc-testdev", "flush", Place::Port(0xe4)),
+    row("pc-testdev", "lines", Place::Port(0x2000)),
+    row("pc-testdev", "memory", Place::Memory(0xff00_0000)),
+];
 
 /// Where `part` of `device` is.
 pub(crate) fn find(device: &str, part: &str) -> Option<Place> {
@@ -95,8 +128,12 @@ pub fn memory_map(size: u64) -> Vec<MemoryEntry> {
     use MemoryKind::{Ram, Reserved};
     let range = |address, end, kind| MemoryEntry { address, length: end - address, kind };
     let low = size.clamp(MEBIBYTE, HOLE_START);
-    let mut map =
-        vec![range(0, EBDA, Ram), range(EBDA, MEBIBYTE, Reserved), range(MEBIBYTE, low, Ram)];
+    let mut map = vec![
+        range(0, EBDA, Ram),
+        range(EBDA, MEBIBYTE, Reserved),
+        range(MEBIBYTE, low, Ram),
+        range(HOLE_START, HOLE_START + (u64::from(PCI_BUSES) << 20), Reserved),
+    ];
     if size > low {
         map.push(range(HOLE_END, HOLE_END + (size - low), Ram));
     }

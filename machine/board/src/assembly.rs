@@ -1,27 +1,52 @@
 //! The board under construction: what a device's constructor may ask for.
 
-use crate::address_map::{self, Place};
+use crate::address_map::{self, PCI_BUSES, Place};
 use crate::bus::{Bus, Claim};
 use crate::engine::EngineLink;
+use crate::pci::{Behind, PciWindows};
 use crate::settings::Settings;
 use crate::slot::{Attention, Slot};
 use crate::{BoardError, DeviceKind, Host};
-use kezhan_device::{Clock, Device, LineInterrupt, LineTarget, MachineControl, Placement, Space};
+use kezhan_chipset::ioapic::SharedIoapic;
+use kezhan_chipset::pic::SharedPic;
+use kezhan_chipset::pm::Pm;
+use kezhan_device::{
+    Clock, Device, LineInterrupt, LineTarget, MachineControl, MsiInterrupt, Placement, Region,
+    Space,
+};
+use kezhan_pci::{PciAddress, PciFunction, PciHost};
 use kezhan_ports::CharDevice;
 use kezhan_ports::chardev::NullCharDevice;
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, PoisonError};
 
 /// Moves a region of a device away from its row in the address map: name of the region, base.
 pub(crate) type Moved<'a> = &'a [(&'static str, u64)];
 
+/// A PCI function and where it is plugged in.
+pub(crate) type Plugged = (PciAddress, Arc<Mutex<dyn PciFunction>>);
+
+/// What the devices of a board are joined by.
+pub(crate) struct Wiring {
+    pub engine: Arc<EngineLink>,
+    pub pic: SharedPic,
+    pub ioapic: SharedIoapic,
+    pub pci: Arc<Mutex<PciHost>>,
+    pub windows: Arc<PciWindows>,
+    pub attention: Arc<Attention>,
+}
+
 /// The board under construction.
 pub(crate) struct Assembly {
     host: Host,
-    engine: Arc<EngineLink>,
-    attention: Arc<Attention>,
+    pub(crate) wiring: Wiring,
+    /// The power management block, once it is built.
+    pub(crate) pm: Option<Arc<Mutex<Pm>>>,
     slots: Vec<Arc<Slot>>,
     claims: Vec<Claim>,
+    functions: Vec<Plugged>,
+    behind: BTreeMap<PciAddress, Behind>,
     port_called: Arc<AtomicBool>,
 }
 
@@ -29,19 +54,54 @@ pub(crate) struct Assembly {
 pub(crate) struct Parts {
     pub slots: Vec<Arc<Slot>>,
     pub bus: Bus,
-    pub engine: Arc<EngineLink>,
-    pub attention: Arc<Attention>,
+    pub wiring: Wiring,
+    pub functions: Vec<Plugged>,
+    pub pm: Option<Arc<Mutex<Pm>>>,
+}
+
+impl Wiring {
+    fn new(attention: Arc<dyn Fn() + Send + Sync>) -> Wiring {
+        let engine = Arc::new(EngineLink::default());
+        let intr = LineInterrupt::new("intr", vec![(engine.clone(), 0)]);
+        let msi = MsiInterrupt::new(engine.clone());
+        let windows = Arc::new(PciWindows::default());
+        let pci = PciHost::new("pci-host", PCI_BUSES, windows.clone());
+        Wiring {
+            pic: SharedPic::new("pic", intr),
+            ioapic: SharedIoapic::new("ioapic", msi, Some(engine.clone())),
+            engine,
+            pci: Arc::new(Mutex::new(pci)),
+            windows,
+            attention: Arc::new(Attention::new(attention)),
+        }
+    }
+
+    /// A wire to ISA interrupt `irq`: the PIC's pin and the IOAPIC's.
+    pub(crate) fn isa(&self, irq: u8, name: &str) -> LineInterrupt {
+        let pic: Arc<dyn LineTarget> = Arc::new(self.pic.clone());
+        LineInterrupt::new(name, vec![(pic, irq.into()), self.pin(address_map::gsi(irq))])
+    }
+
+    /// A wire to an IOAPIC pin only.
+    pub(crate) fn gsi(&self, pin: u32, name: &str) -> LineInterrupt {
+        LineInterrupt::new(name, vec![self.pin(pin)])
+    }
+
+    fn pin(&self, pin: u32) -> (Arc<dyn LineTarget>, u32) {
+        (Arc::new(self.ioapic.clone()), pin)
+    }
 }
 
 impl Assembly {
     pub(crate) fn new(host: Host) -> Assembly {
-        let attention = Arc::new(Attention::new(host.attention.clone()));
         Assembly {
+            wiring: Wiring::new(host.attention.clone()),
             host,
-            engine: Arc::default(),
-            attention,
+            pm: None,
             slots: Vec::new(),
             claims: Vec::new(),
+            functions: Vec::new(),
+            behind: BTreeMap::new(),
             port_called: Arc::default(),
         }
     }
@@ -73,7 +133,7 @@ impl Assembly {
         let Some(mut port) = self.host.ports.remove(device) else {
             return Box::new(NullCharDevice);
         };
-        let (called, attention) = (self.port_called.clone(), self.attention.clone());
+        let (called, attention) = (self.port_called.clone(), self.wiring.attention.clone());
         port.set_waker(Arc::new(move || {
             if !called.swap(true, Ordering::SeqCst) {
                 attention.call();
@@ -84,15 +144,11 @@ impl Assembly {
 
     /// The line of a device that the address map puts at an ISA interrupt.
     pub(crate) fn line(&self, device: &str, part: &str) -> Result<LineInterrupt, BoardError> {
+        let name = format!("{device}.{part}");
         match address_map::find(device, part) {
-            Some(Place::Irq(irq)) => Ok(self.isa(irq, &format!("{device}.{part}"))),
-            _ => Err(BoardError::NoPlace(format!("{device}.{part}"))),
+            Some(Place::Irq(irq)) => Ok(self.wiring.isa(irq, &name)),
+            _ => Err(BoardError::NoPlace(name)),
         }
-    }
-
-    /// A wire from a device to ISA interrupt `irq`.
-    pub(crate) fn isa(&self, _irq: u8, name: &str) -> LineInterrupt {
-        LineInterrupt::unconnected(name)
     }
 
     /// Puts a device on the board, each region where the address map or `moved` says.
@@ -101,58 +157,84 @@ impl Assembly {
         device: Arc<Mutex<dyn Device>>,
         moved: Moved<'_>,
     ) -> Result<(), BoardError> {
-        let (name, regions) = {
-            let device = device.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-            (device.name().to_owned(), device.regions())
-        };
-        let mut places = Vec::new();
-        for region in &regions {
-            places.push(place_of(&name, region.name, moved)?);
-        }
+        let (name, regions) = name_and_regions(&device);
+        let places = regions
+            .iter()
+            .map(|region| place_of(&name, region, moved))
+            .collect::<Result<Vec<_>, _>>()?;
         let placement = Placement {
-            bases: places.iter().map(|(_, base, _)| *base).collect(),
+            bases: places.iter().map(|(base, _)| *base).collect(),
             interrupts: address_map::interrupts(&name).into_iter().map(address_map::gsi).collect(),
         };
-        let slot = Arc::new(Slot::new(device, placement, self.port_called.clone()));
-        for (index, (region, (space, start, inside))) in regions.iter().zip(places).enumerate() {
-            if space != region.space {
-                return Err(BoardError::NoPlace(format!("{name}.{}", region.name)));
-            }
+        let slot = self.add(device, placement);
+        for (index, (region, (start, inside))) in regions.iter().zip(places).enumerate() {
             self.claims.push(Claim {
                 slot: slot.clone(),
                 region: index,
                 name: format!("{name}.{}", region.name),
-                space,
+                space: region.space,
                 start,
                 length: region.length,
                 inside,
             });
         }
-        self.slots.push(slot);
         Ok(())
     }
 
+    /// Plugs a PCI function into the first free slot of bus 0.
+    pub(crate) fn plug<F: PciFunction + 'static>(&mut self, function: F) -> Result<(), BoardError> {
+        let device = u8::try_from(self.functions.len()).unwrap_or(u8::MAX);
+        let address = PciAddress { bus: 0, device, function: 0 };
+        let function = Arc::new(Mutex::new(function));
+        let (name, regions) = name_and_regions(&(function.clone() as Arc<Mutex<dyn Device>>));
+        let mut host = self.wiring.pci.lock().unwrap_or_else(PoisonError::into_inner);
+        host.plug(address, function.clone())
+            .map_err(|error| BoardError::Slot { device: name, error })?;
+        drop(host);
+        let slot = self.add(function.clone(), Placement::default());
+        self.behind.insert(address, Behind { slot, regions });
+        self.functions.push((address, function));
+        Ok(())
+    }
+
+    fn add(&mut self, device: Arc<Mutex<dyn Device>>, placement: Placement) -> Arc<Slot> {
+        let slot = Arc::new(Slot::new(device, placement, self.port_called.clone()));
+        self.slots.push(slot.clone());
+        slot
+    }
+
     pub(crate) fn finish(self) -> Result<Parts, BoardError> {
+        self.wiring.windows.set_functions(self.behind);
         Ok(Parts {
+            bus: Bus::new(self.claims, self.wiring.windows.clone())?,
             slots: self.slots,
-            bus: Bus::new(self.claims)?,
-            engine: self.engine,
-            attention: self.attention,
+            wiring: self.wiring,
+            functions: self.functions,
+            pm: self.pm,
         })
     }
 }
 
-fn place_of(
-    device: &str,
-    region: &'static str,
-    moved: Moved<'_>,
-) -> Result<(Space, u64, bool), BoardError> {
-    let row = address_map::find(device, region);
-    let base = moved.iter().find(|(name, _)| *name == region).map(|(_, base)| *base);
-    match row {
-        Some(Place::Port(port)) => Ok((Space::Port, base.unwrap_or(port.into()), false)),
-        Some(Place::PortInside(port)) => Ok((Space::Port, base.unwrap_or(port.into()), true)),
-        Some(Place::Memory(address)) => Ok((Space::Memory, base.unwrap_or(address), false)),
-        Some(Place::Irq(_)) | None => Err(BoardError::NoPlace(format!("{device}.{region}"))),
+fn name_and_regions(device: &Arc<Mutex<dyn Device>>) -> (String, Vec<Region>) {
+    let device = device.lock().unwrap_or_else(PoisonError::into_inner);
+    (device.name().to_owned(), device.regions())
+}
+
+/// Base of a region, and whether it lies inside another.
+fn place_of(device: &str, region: &Region, moved: Moved<'_>) -> Result<(u64, bool), BoardError> {
+    let base = moved.iter().find(|(name, _)| *name == region.name).map(|(_, base)| *base);
+    let (space, start, inside) = match address_map::find(device, region.name) {
+        Some(Place::Port(port)) => (Space::Port, port.into(), false),
+        Some(Place::PortInside(port)) => (Space::Port, port.into(), true),
+        Some(Place::Memory(address)) => (Space::Memory, address, false),
+        Some(Place::Irq(_)) | None => return Err(no_place(device, region)),
+    };
+    if space != region.space {
+        return Err(no_place(device, region));
     }
+    Ok((base.unwrap_or(start), inside))
+}
+
+fn no_place(device: &str, region: &Region) -> BoardError {
+    BoardError::NoPlace(format!("{device}.{}", region.name))
 }

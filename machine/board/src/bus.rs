@@ -8,12 +8,15 @@
 //!   └ 0xcfa..0xd00 pci-host.config ► slot 9, region 0, offset 2
 //! ```
 //! An access belongs to the window in which it starts. If it fits in that window's *region* it is one
-//! call; else each byte of it is an access of its own, as the lanes of a bus cycle are. What nobody
-//! claims, or the device refuses, reads as all-ones and is counted.
+//! call; else each byte of it is an access of its own, as the lanes of a bus cycle are. Where the table
+//! has nothing, the windows of PCI functions are tried, which a guest can move. What nobody claims, or
+//! the device refuses, reads as all-ones and is counted.
 
 use crate::BoardError;
+use crate::pci::PciWindows;
 use crate::slot::{Attention, Slot};
 use kezhan_device::{Access, RegionIndex, Space};
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -53,6 +56,7 @@ struct Window {
 
 /// The table. Immutable once made, so that finding a device takes no lock.
 pub(crate) struct Bus {
+    pci: Arc<PciWindows>,
     ports: Vec<Window>,
     memory: Vec<Window>,
     strays: Mutex<BTreeMap<(Location, StrayKind), u64>>,
@@ -81,17 +85,15 @@ pub struct Stray {
 }
 
 impl Bus {
-    pub(crate) fn new(claims: Vec<Claim>) -> Result<Bus, BoardError> {
+    pub(crate) fn new(claims: Vec<Claim>, pci: Arc<PciWindows>) -> Result<Bus, BoardError> {
         let (ports, memory) = claims.into_iter().partition(|c| c.space == Space::Port);
-        Ok(Bus { ports: table(ports)?, memory: table(memory)?, strays: Mutex::default() })
+        Ok(Bus { pci, ports: table(ports)?, memory: table(memory)?, strays: Mutex::default() })
     }
 
     pub(crate) fn read(&self, attention: &Attention, at: Location, data: &mut [u8]) {
-        let whole = data.len() as u64;
-        match self.find(at, whole) {
-            Found::Device(claim, offset) => {
-                let region = RegionIndex(claim.region);
-                let done = claim.slot.call(attention, |device| device.read(region, offset, data));
+        match self.find(at, data.len() as u64) {
+            Found::Device(slot, region, offset) => {
+                let done = slot.call(attention, |device| device.read(region, offset, data));
                 if done != Access::Done {
                     data.fill(0xff);
                     self.count(at, StrayKind::Refused);
@@ -111,9 +113,8 @@ impl Bus {
 
     pub(crate) fn write(&self, attention: &Attention, at: Location, data: &[u8]) {
         match self.find(at, data.len() as u64) {
-            Found::Device(claim, offset) => {
-                let region = RegionIndex(claim.region);
-                let done = claim.slot.call(attention, |device| device.write(region, offset, data));
+            Found::Device(slot, region, offset) => {
+                let done = slot.call(attention, |device| device.write(region, offset, data));
                 if done != Access::Done {
                     self.count(at, StrayKind::Refused);
                 }
@@ -131,25 +132,22 @@ impl Bus {
         let windows = if space == Space::Port { &self.ports } else { &self.memory };
         let after = windows.partition_point(|window| window.start <= address);
         let window = after.checked_sub(1).and_then(|index| windows.get(index));
-        match window.filter(|window| address < window.end) {
-            Some(window) => {
-                let offset = address - window.claim.start;
-                if length <= 1 || offset + length <= window.claim.length {
-                    Found::Device(&window.claim, offset)
-                } else {
-                    Found::Split
-                }
+        if let Some(Window { claim, .. }) = window.filter(|window| address < window.end) {
+            let offset = address - claim.start;
+            if length > 1 && offset + length > claim.length {
+                return Found::Split;
             }
-            None if length > 1 && self.next_starts_within(windows, after, address, length) => {
+            return Found::Device(Cow::Borrowed(&claim.slot), RegionIndex(claim.region), offset);
+        }
+        match self.pci.find(space, address) {
+            Some(hit) if length > 1 && hit.offset + length > hit.length => Found::Split,
+            Some(hit) => Found::Device(Cow::Owned(hit.slot), hit.region, hit.offset),
+            // An access that starts in a gap may reach into the window after it.
+            None if windows.get(after).is_some_and(|next| next.start - address < length) => {
                 Found::Split
             }
             None => Found::Nothing,
         }
-    }
-
-    /// Whether an access that starts in a gap reaches into the window after it.
-    fn next_starts_within(&self, windows: &[Window], after: usize, at: u64, length: u64) -> bool {
-        windows.get(after).is_some_and(|next| next.start - at < length)
     }
 
     fn count(&self, at: Location, kind: StrayKind) {
@@ -179,7 +177,7 @@ impl Bus {
 }
 
 enum Found<'a> {
-    Device(&'a Claim, u64),
+    Device(Cow<'a, Arc<Slot>>, RegionIndex, u64),
     Split,
     Nothing,
 }

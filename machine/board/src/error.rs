@@ -1,6 +1,8 @@
 //! Why a board cannot be built or restored.
 
+use kezhan_acpi::AcpiError;
 use kezhan_device::RestoreError;
+use kezhan_pci::PlugError;
 
 /// Why a board cannot be built or restored.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -53,6 +55,17 @@ pub enum BoardError {
     /// The address map has no row for a region.
     #[error("{0}: the address map has no place for it; this is a fault of ours")]
     NoPlace(String),
+    /// No room for another PCI function.
+    #[error("--device {device}: {error}")]
+    Slot {
+        /// The device.
+        device: String,
+        /// What the host said.
+        error: PlugError,
+    },
+    /// The board cannot be described to the guest.
+    #[error(transparent)]
+    Acpi(#[from] AcpiError),
     /// The saved state lacks a device.
     #[error("the saved state has no device '{0}'; start the machine with the devices it had")]
     MissingState(String),

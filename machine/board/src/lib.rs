@@ -48,6 +48,7 @@
 //! and tests want boards without engines); a bus that devices change while it runs (only PCI windows
 //! move, and they have a table of their own); one timer per device (the earliest is enough).
 
+mod acpi;
 mod address_map;
 mod assembly;
 mod bus;
@@ -55,6 +56,7 @@ mod devices;
 mod engine;
 mod error;
 mod life;
+mod pci;
 mod settings;
 mod slot;
 
@@ -64,17 +66,19 @@ pub use devices::{DEVICES, DeviceKind, Setting};
 pub use error::BoardError;
 pub use kezhan_firmware::{Entry, Image, KernelError};
 
-use assembly::Assembly;
+use assembly::{Assembly, Plugged, Wiring};
 use bus::Bus;
-use engine::EngineLink;
+use kezhan_acpi::Tables;
+use kezhan_chipset::pm::Pm;
 use kezhan_device::{Clock, GuestMemory, MachineControl, Nanoseconds};
 use kezhan_hypervisor::{CpuIo, Partition};
 use kezhan_machine_spec::MachineSpec;
 use kezhan_ports::CharDevice;
 use life::Life;
-use slot::{Attention, Slot};
+use slot::Slot;
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, PoisonError};
+use vm_memory::{Bytes, GuestAddress};
 
 /// What the host gives a board.
 pub struct Host {
@@ -115,6 +119,9 @@ impl std::fmt::Debug for GuestFiles<'_> {
     }
 }
 
+/// The PIC's edge/level registers as firmware leaves them: the SCI and PCI's interrupts by level.
+const LEVEL_INTERRUPTS: (u16, u16) = (0x4d0, 1 << 9 | 1 << 10 | 1 << 11);
+
 /// A machine without its CPUs.
 pub struct Board {
     memory: Arc<GuestMemory>,
@@ -122,8 +129,10 @@ pub struct Board {
     map: Vec<kezhan_firmware::MemoryEntry>,
     slots: Vec<Arc<Slot>>,
     bus: Bus,
-    engine: Arc<EngineLink>,
-    attention: Arc<Attention>,
+    wiring: Wiring,
+    functions: Vec<Plugged>,
+    pm: Option<Arc<Mutex<Pm>>>,
+    tables: Tables,
     life: Mutex<Life>,
 }
 
@@ -146,10 +155,12 @@ impl Board {
             memory,
             clock,
             map: memory_map(spec.memory.bytes()),
+            tables: acpi::tables(spec.cpus, &parts.slots)?,
             slots: parts.slots,
             bus: parts.bus,
-            engine: parts.engine,
-            attention: parts.attention,
+            wiring: parts.wiring,
+            functions: parts.functions,
+            pm: parts.pm,
             life: Mutex::new(Life::Paused),
         })
     }
@@ -157,7 +168,7 @@ impl Board {
     /// Connects the engine. Once, before [`Board::load`] and before the machine runs; a second call
     /// changes nothing.
     pub fn connect(&self, partition: Arc<dyn Partition>) {
-        self.engine.connect(partition);
+        self.wiring.engine.connect(partition);
     }
 
     /// Loads a kernel and what it needs to know of the machine, as firmware would: at the start, and
@@ -166,11 +177,18 @@ impl Board {
     /// # Errors
     /// [`KernelError`]; the caller puts the file's name in front.
     pub fn load(&self, files: &GuestFiles<'_>) -> Result<Entry, KernelError> {
+        for (address, table) in &self.tables.parts {
+            let written = self.memory.write_slice(table, GuestAddress(*address));
+            written.map_err(|_absent| KernelError::GuestMemory(*address))?;
+        }
+        pci::assign(&self.functions);
+        let (trigger_modes, level) = LEVEL_INTERRUPTS;
+        self.write_port(trigger_modes, &level.to_le_bytes());
         let guest = kezhan_firmware::Guest {
             kernel: files.kernel,
             initrd: files.initrd,
             cmdline: files.cmdline,
-            rsdp: 0,
+            rsdp: self.tables.rsdp,
             memory_map: &self.map,
         };
         kezhan_firmware::load(&self.memory, &guest)
@@ -183,7 +201,14 @@ impl Board {
         if *life != Life::Running {
             return None;
         }
-        self.attention.serve(&self.slots, self.clock.now())
+        self.wiring.attention.serve(&self.slots, self.clock.now())
+    }
+
+    /// Presses the power button: the guest gets an ACPI event and may switch off.
+    pub fn press_power_button(&self) {
+        if let Some(pm) = &self.pm {
+            pm.lock().unwrap_or_else(PoisonError::into_inner).press_power_button();
+        }
     }
 
     /// The accesses that nobody answered, most frequent first.
@@ -194,27 +219,27 @@ impl Board {
 
 impl CpuIo for Board {
     fn read_port(&self, port: u16, data: &mut [u8]) {
-        self.bus.read(&self.attention, bus::port(port), data);
+        self.bus.read(&self.wiring.attention, bus::port(port), data);
     }
 
     fn write_port(&self, port: u16, data: &[u8]) {
-        self.bus.write(&self.attention, bus::port(port), data);
+        self.bus.write(&self.wiring.attention, bus::port(port), data);
     }
 
     fn read_memory(&self, address: u64, data: &mut [u8]) {
-        self.bus.read(&self.attention, bus::memory(address), data);
+        self.bus.read(&self.wiring.attention, bus::memory(address), data);
     }
 
     fn write_memory(&self, address: u64, data: &[u8]) {
-        self.bus.write(&self.attention, bus::memory(address), data);
+        self.bus.write(&self.wiring.attention, bus::memory(address), data);
     }
 
     fn acknowledge_interrupt(&self) -> u8 {
-        self.engine.acknowledge()
+        self.wiring.pic.acknowledge()
     }
 
     fn end_of_interrupt(&self, vector: u8) {
-        self.engine.end_of_interrupt(vector);
+        self.wiring.ioapic.end_of_interrupt(vector);
     }
 }
 

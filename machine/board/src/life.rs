@@ -23,9 +23,9 @@ impl Board {
     pub fn resume(&self) {
         let mut life = lock(&self.life);
         if *life == Life::Paused {
-            self.each(|slot| slot.call(&self.attention, |device| device.resume()));
+            self.each(|slot| slot.call(&self.wiring.attention, |device| device.resume()));
             *life = Life::Running;
-            self.attention.call();
+            self.wiring.attention.call();
         }
     }
 
@@ -33,7 +33,7 @@ impl Board {
     pub fn pause(&self) {
         let mut life = lock(&self.life);
         if *life == Life::Running {
-            self.each(|slot| slot.call(&self.attention, |device| device.pause()));
+            self.each(|slot| slot.call(&self.wiring.attention, |device| device.pause()));
             *life = Life::Paused;
         }
     }
@@ -45,14 +45,14 @@ impl Board {
     }
 
     fn reset_devices(&self) {
-        self.each(|slot| slot.call(&self.attention, |device| device.reset()));
+        self.each(|slot| slot.call(&self.wiring.attention, |device| device.reset()));
     }
 
     /// The state of every device by name. Only when paused.
     pub fn save(&self) -> Vec<(String, SavedState)> {
         let _life = lock(&self.life);
         let save = |slot: &Arc<Slot>| {
-            (slot.name().to_owned(), slot.call(&self.attention, |device| device.save()))
+            (slot.name().to_owned(), slot.call(&self.wiring.attention, |device| device.save()))
         };
         self.slots.iter().map(save).collect()
     }
@@ -78,7 +78,7 @@ impl Board {
                 .iter()
                 .find(|(name, _)| name == slot.name())
                 .ok_or_else(|| BoardError::MissingState(slot.name().to_owned()))?;
-            slot.call(&self.attention, |device| device.restore(state))
+            slot.call(&self.wiring.attention, |device| device.restore(state))
                 .map_err(|error| BoardError::Restore { device: slot.name().to_owned(), error })?;
         }
         Ok(())
