@@ -25,6 +25,7 @@ mod dsdt;
 mod fixed;
 pub mod spec;
 mod table;
+pub mod testkit;
 
 use fixed::Pointers;
 use std::ops::Range;

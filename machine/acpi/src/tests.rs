@@ -1,7 +1,6 @@
 //! Checksums, links, and what the ACPI disassembler makes of it.
 
 use super::*;
-use std::process::Command;
 
 fn board(cpus: u32) -> Description {
     let route = |slot, pin| PciRoute {
@@ -129,35 +128,5 @@ fn an_area_too_small_is_an_error_with_both_sizes() {
 
 #[test]
 fn the_acpi_disassembler_takes_every_table() {
-    if Command::new("iasl").arg("-v").output().is_err() {
-        println!("skipped: iasl is not installed (Debian package acpica-tools)");
-        return;
-    }
-    let folder = std::env::temp_dir().join(format!("kezhan-acpi-{}", std::process::id()));
-    std::fs::create_dir_all(&folder).unwrap();
-    let tables = tables(2);
-    for (_, bytes) in tables.parts.iter().filter(|(at, _)| *at != tables.rsdp) {
-        let name = String::from_utf8_lossy(&bytes[..4]).to_lowercase();
-        let path = folder.join(format!("{name}.dat"));
-        std::fs::write(&path, bytes).unwrap();
-        let output = Command::new("iasl").arg("-d").arg(&path).output().unwrap();
-        let text = String::from_utf8_lossy(&output.stderr).into_owned()
-            + &String::from_utf8_lossy(&output.stdout);
-        assert!(output.status.success(), "{name}: {text}");
-        let wrong = ["rror", "arning", "ncorrect", "nvalid"];
-        assert!(wrong.iter().all(|word| !text.contains(word)), "{name}: {text}");
-        if name == "dsdt" {
-            check_compiles_again(&folder);
-        }
-    }
-    std::fs::remove_dir_all(&folder).unwrap();
-}
-
-/// The compiler checks what the disassembler does not: names, types, resource descriptors.
-fn check_compiles_again(folder: &std::path::Path) {
-    let output = Command::new("iasl").arg(folder.join("dsdt.dsl")).output().unwrap();
-    let text = String::from_utf8_lossy(&output.stderr).into_owned()
-        + &String::from_utf8_lossy(&output.stdout);
-    assert!(output.status.success(), "{text}");
-    assert!(text.contains("0 Errors, 0 Warnings"), "{text}");
+    testkit::check_with_iasl(&tables(2));
 }

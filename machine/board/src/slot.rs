@@ -100,3 +100,87 @@ fn wake_if_due(device: &mut dyn Device, now: Nanoseconds) {
         device.wake(now);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use kezhan_device::{RestoreError, SavedState};
+    use std::sync::atomic::AtomicUsize;
+
+    /// Wants to be woken at the time that the test says; when woken, never again.
+    #[derive(Clone, Default)]
+    struct Alarm(Arc<Mutex<Option<Nanoseconds>>>);
+
+    impl Device for Alarm {
+        fn name(&self) -> &str {
+            "alarm"
+        }
+        fn deadline(&self) -> Option<Nanoseconds> {
+            *self.0.lock().unwrap()
+        }
+        fn wake(&mut self, _now: Nanoseconds) {
+            *self.0.lock().unwrap() = None;
+        }
+        fn reset(&mut self) {}
+        fn save(&self) -> SavedState {
+            SavedState::new("alarm", 1, &())
+        }
+        fn restore(&mut self, _state: &SavedState) -> Result<(), RestoreError> {
+            Ok(())
+        }
+    }
+
+    struct Bench {
+        alarm: Alarm,
+        slots: [Arc<Slot>; 1],
+        attention: Attention,
+        calls: Arc<AtomicUsize>,
+    }
+
+    impl Bench {
+        fn new() -> Bench {
+            let (alarm, calls) = (Alarm::default(), Arc::new(AtomicUsize::new(0)));
+            let counter = calls.clone();
+            let device = Arc::new(Mutex::new(alarm.clone()));
+            Bench {
+                alarm,
+                slots: [Arc::new(Slot::new(device, Placement::default(), Arc::default()))],
+                attention: Attention::new(Arc::new(move || {
+                    counter.fetch_add(1, Ordering::SeqCst);
+                })),
+                calls,
+            }
+        }
+
+        /// Sets the alarm as an access would, and counts the calls of the hook so far.
+        fn set(&self, deadline: Option<Nanoseconds>) -> usize {
+            *self.alarm.0.lock().unwrap() = deadline;
+            self.slots[0].call(&self.attention, |_| {});
+            self.calls.load(Ordering::SeqCst)
+        }
+    }
+
+    #[test]
+    fn only_an_earlier_deadline_calls_the_hook() {
+        let bench = Bench::new();
+        let calls = [Some(100), Some(100), Some(200), Some(50), None].map(|at| bench.set(at));
+        assert_eq!(calls, [1, 1, 1, 2, 2]);
+    }
+
+    #[test]
+    fn service_wakes_what_is_due_and_gives_the_next_deadline() {
+        let bench = Bench::new();
+        bench.set(Some(100));
+        assert_eq!(bench.attention.serve(&bench.slots, 99), Some(100));
+        assert_eq!(bench.attention.serve(&bench.slots, 100), None);
+        assert_eq!(bench.set(Some(300)), 2, "the hook is called again after service");
+    }
+
+    #[test]
+    fn a_deadline_pushed_back_costs_one_service_in_vain() {
+        let bench = Bench::new();
+        bench.set(Some(100));
+        bench.set(Some(200));
+        assert_eq!(bench.attention.serve(&bench.slots, 100), Some(200));
+    }
+}
