@@ -73,6 +73,12 @@ pub const ADDRESS_MAP: &[Row] = &[
     row("pic", "slave", Place::Port(0xa0)),
     row("pic", "elcr", Place::Port(0x4d0)),
     row("ioapic", "registers", Place::Memory(0xfec0_0000)),
+    row("pit", "counters", Place::Port(0x40)),
+    row("pit", "speaker", Place::Port(0x61)),
+    row("pit", "irq", Place::Irq(0)),
+    row("rtc", "index-data", Place::Port(0x70)),
+    row("rtc", "extended", Place::Port(0x72)),
+    row("rtc", "irq", Place::Irq(8)),
     row("pm", "event", Place::Port(0x600)),
     row("pm", "control", Place::Port(0x604)),
     row("pm", "timer", Place::Port(0x608)),
@@ -115,27 +121,32 @@ pub(crate) fn gsi(irq: u8) -> u32 {
 
 /// The regions of guest RAM for `size` bytes: below the PCI hole, and above 4 GiB what is left.
 pub fn memory_ranges(size: u64) -> Vec<(GuestAddress, usize)> {
-    let low = size.min(HOLE_START);
+    let (low, high) = below_and_above(size);
     let mut ranges = vec![(GuestAddress(0), low as usize)];
-    if size > low {
-        ranges.push((GuestAddress(HOLE_END), (size - low) as usize));
+    if high > 0 {
+        ranges.push((GuestAddress(HOLE_END), high as usize));
     }
     ranges
+}
+
+/// Of `size` bytes of RAM: how many lie below the PCI hole, how many from 4 GiB on.
+pub(crate) fn below_and_above(size: u64) -> (u64, u64) {
+    (size.min(HOLE_START), size.saturating_sub(HOLE_START))
 }
 
 /// What a guest with `size` bytes of RAM is told (e820 and its like).
 pub fn memory_map(size: u64) -> Vec<MemoryEntry> {
     use MemoryKind::{Ram, Reserved};
     let range = |address, end, kind| MemoryEntry { address, length: end - address, kind };
-    let low = size.clamp(MEBIBYTE, HOLE_START);
+    let (low, high) = below_and_above(size.max(MEBIBYTE));
     let mut map = vec![
         range(0, EBDA, Ram),
         range(EBDA, MEBIBYTE, Reserved),
         range(MEBIBYTE, low, Ram),
         range(HOLE_START, HOLE_START + (u64::from(PCI_BUSES) << 20), Reserved),
     ];
-    if size > low {
-        map.push(range(HOLE_END, HOLE_END + (size - low), Ram));
+    if high > 0 {
+        map.push(range(HOLE_END, HOLE_END + high, Ram));
     }
     map
 }

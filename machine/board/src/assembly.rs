@@ -40,6 +40,8 @@ pub(crate) struct Wiring {
 /// The board under construction.
 pub(crate) struct Assembly {
     host: Host,
+    /// Bytes of RAM.
+    pub(crate) memory_size: u64,
     pub(crate) wiring: Wiring,
     /// The power management block, once it is built.
     pub(crate) pm: Option<Arc<Mutex<Pm>>>,
@@ -93,8 +95,9 @@ impl Wiring {
 }
 
 impl Assembly {
-    pub(crate) fn new(host: Host) -> Assembly {
+    pub(crate) fn new(host: Host, memory_size: u64) -> Assembly {
         Assembly {
+            memory_size,
             wiring: Wiring::new(host.attention.clone()),
             host,
             pm: None,

@@ -5,10 +5,13 @@
 //! the address map.
 
 use crate::BoardError;
+use crate::address_map;
 use crate::assembly::Assembly;
 use crate::settings::Settings;
 use kezhan_chipset::debug::{DebugConsole, DebugExit, PostCode, Pvpanic};
+use kezhan_chipset::pit::Pit;
 use kezhan_chipset::pm::Pm;
+use kezhan_chipset::rtc::{CmosMemory, Rtc};
 use kezhan_chipset::testdev::{PcTestdev, PciTestdev};
 use kezhan_pci::HostBridge;
 use kezhan_serial::Uart16550;
@@ -57,6 +60,8 @@ const fn optional(
 pub const DEVICES: &[DeviceKind] = &[
     fixed("pic", "interrupt controllers of the PC/AT, two 8259A", pic),
     fixed("ioapic", "I/O APIC with 24 pins", ioapic),
+    fixed("pit", "interval timer 8254 and speaker port", pit),
+    fixed("rtc", "real-time clock MC146818 and CMOS memory", rtc),
     fixed("pm", "ACPI power management, PM timer, reset register", pm),
     fixed("com1", "first serial port, a 16550A", com1),
     fixed("post-code", "power-on self-test codes, port 0x80", post_code),
@@ -90,6 +95,18 @@ fn pic(board: &mut Assembly, _: &Settings<'_>) -> Result<(), BoardError> {
 fn ioapic(board: &mut Assembly, _: &Settings<'_>) -> Result<(), BoardError> {
     let ioapic = board.wiring.ioapic.clone();
     board.mount(Arc::new(Mutex::new(ioapic)), &[])
+}
+
+fn pit(board: &mut Assembly, _: &Settings<'_>) -> Result<(), BoardError> {
+    let pit = Pit::new("pit", board.clock(), board.line("pit", "irq")?);
+    board.mount(Arc::new(Mutex::new(pit)), &[])
+}
+
+fn rtc(board: &mut Assembly, _: &Settings<'_>) -> Result<(), BoardError> {
+    let (below_4g, above_4g) = address_map::below_and_above(board.memory_size);
+    let memory = CmosMemory { below_4g, above_4g };
+    let rtc = Rtc::new("rtc", board.clock(), board.line("rtc", "irq")?, memory);
+    board.mount(Arc::new(Mutex::new(rtc)), &[])
 }
 
 fn pm(board: &mut Assembly, _: &Settings<'_>) -> Result<(), BoardError> {

@@ -2,7 +2,7 @@
 
 use super::*;
 use kezhan_device::testkit::Recorder;
-use kezhan_device::{MachineEvent, ManualClock, MsiMessage, MsiTarget, Space};
+use kezhan_device::{Clock as _, MachineEvent, ManualClock, MsiMessage, MsiTarget, Space};
 use kezhan_hypervisor::{EngineError, Route, Vcpu};
 use kezhan_machine_spec::{DeviceSpec, Size};
 use kezhan_ports::testkit::CharBuffer;
@@ -340,6 +340,34 @@ fn the_exit_device_moves_by_its_setting() {
     let bench = bench(&["isa-debug-exit,iobase=0x501"]);
     bench.out(0x501, 3);
     assert_eq!(bench.control.take_events(), [MachineEvent::Exit(7)]);
+}
+
+#[test]
+fn the_interval_timer_ticks_at_pin_2_of_the_ioapic_and_pin_0_of_the_pic() {
+    let bench = bench(&[]);
+    start_pics(&bench);
+    bench.board.resume();
+    bench.write_ioapic(0x10 + 2 * 2, 0x32);
+    // Channel 0, mode 2, 1193 counts: a millisecond.
+    [(0x43, 0x34), (0x40, 0xa9), (0x40, 0x04)].iter().for_each(|(port, v)| bench.out(*port, *v));
+    for _ in 0..10 {
+        let next = bench.board.service().unwrap();
+        bench.clock.advance(next - bench.clock.now());
+        bench.board.service();
+    }
+    let messages = bench.partition.messages.lock().unwrap();
+    assert!(messages.len() >= 5 && messages.iter().all(|m| m.data & 0xff == 0x32));
+    assert_eq!(bench.board.acknowledge_interrupt(), 0x20);
+}
+
+#[test]
+fn cmos_tells_firmware_how_much_memory_there_is() {
+    let bench = bench(&[]);
+    let read = |index: u8| {
+        bench.out(0x70, index);
+        u32::from(bench.inb(0x71))
+    };
+    assert_eq!(read(0x30) | read(0x31) << 8, 3 * 1024, "KiB above 1 MiB");
 }
 
 #[test]
