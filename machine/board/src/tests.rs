@@ -2,7 +2,7 @@
 
 use super::*;
 use kezhan_device::testkit::Recorder;
-use kezhan_device::{Clock as _, MachineEvent, ManualClock, MsiMessage, MsiTarget, Space};
+use kezhan_device::{MachineEvent, ManualClock, MsiMessage, MsiTarget, Space};
 use kezhan_hypervisor::{EngineError, Route, Vcpu};
 use kezhan_machine_spec::{DeviceSpec, Size};
 use kezhan_ports::testkit::CharBuffer;
