@@ -3,7 +3,7 @@
 use crate::address_map::{self, ACPI_TABLES, PCI_BUSES, PCI_MEMORY, Place};
 use crate::slot::Slot;
 use crate::{BoardError, pci};
-use kezhan_acpi::{Description, FixedHardware, PciRoot, Tables};
+use kezhan_acpi::{Description, FixedHardware, Hpet, PciRoot, Tables};
 use kezhan_chipset::pm;
 use std::sync::Arc;
 
@@ -13,7 +13,7 @@ pub(crate) fn tables(cpus: u32, slots: &[Arc<Slot>]) -> Result<Tables, BoardErro
         cpus,
         pm: fixed_hardware()?,
         ioapic: memory("ioapic", "registers")? as u32,
-        hpet: None,
+        hpet: Some(hpet(slots)?),
         pci: PciRoot {
             ecam: memory("pci-host", "ecam")?,
             buses: PCI_BUSES,
@@ -23,6 +23,13 @@ pub(crate) fn tables(cpus: u32, slots: &[Arc<Slot>]) -> Result<Tables, BoardErro
         nodes: slots.iter().filter_map(|slot| slot.aml()).collect(),
     };
     Ok(kezhan_acpi::build(&description, ACPI_TABLES)?)
+}
+
+/// Where the HPET is, and the lower half of its capabilities (IA-PC HPET 1.0a §2.3.4, §3.2.4).
+fn hpet(slots: &[Arc<Slot>]) -> Result<Hpet, BoardError> {
+    let missing = || BoardError::NoPlace("hpet.registers".to_owned());
+    let slot = slots.iter().find(|slot| slot.name() == "hpet").ok_or_else(missing)?;
+    Ok(Hpet { address: memory("hpet", "registers")?, block_id: slot.peek() })
 }
 
 fn fixed_hardware() -> Result<FixedHardware, BoardError> {

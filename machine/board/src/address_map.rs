@@ -73,6 +73,7 @@ pub const ADDRESS_MAP: &[Row] = &[
     row("pic", "slave", Place::Port(0xa0)),
     row("pic", "elcr", Place::Port(0x4d0)),
     row("ioapic", "registers", Place::Memory(0xfec0_0000)),
+    row("hpet", "registers", Place::Memory(0xfed0_0000)),
     row("pit", "counters", Place::Port(0x40)),
     row("pit", "speaker", Place::Port(0x61)),
     row("pit", "irq", Place::Irq(0)),

@@ -7,6 +7,7 @@ use crate::pci::{Behind, PciWindows};
 use crate::settings::Settings;
 use crate::slot::{Attention, Slot};
 use crate::{BoardError, DeviceKind, Host};
+use kezhan_chipset::hpet::LegacyGate;
 use kezhan_chipset::ioapic::SharedIoapic;
 use kezhan_chipset::pic::SharedPic;
 use kezhan_chipset::pm::Pm;
@@ -32,6 +33,8 @@ pub(crate) struct Wiring {
     pub engine: Arc<EngineLink>,
     pub pic: SharedPic,
     pub ioapic: SharedIoapic,
+    /// Switches interrupts 0 and 8 between PIT and RTC, and the HPET.
+    pub gate: Arc<LegacyGate>,
     pub pci: Arc<Mutex<PciHost>>,
     pub windows: Arc<PciWindows>,
     pub attention: Arc<Attention>,
@@ -68,9 +71,13 @@ impl Wiring {
         let msi = MsiInterrupt::new(engine.clone());
         let windows = Arc::new(PciWindows::default());
         let pci = PciHost::new("pci-host", PCI_BUSES, windows.clone());
+        let pic = SharedPic::new("pic", intr);
+        let ioapic = SharedIoapic::new("ioapic", msi, Some(engine.clone()));
+        let legacy = |irq: u8, name| LineInterrupt::new(name, isa_ends(&pic, &ioapic, irq));
         Wiring {
-            pic: SharedPic::new("pic", intr),
-            ioapic: SharedIoapic::new("ioapic", msi, Some(engine.clone())),
+            gate: LegacyGate::new(legacy(0, "gate.irq0"), legacy(8, "gate.irq8")),
+            pic,
+            ioapic,
             engine,
             pci: Arc::new(Mutex::new(pci)),
             windows,
@@ -78,20 +85,31 @@ impl Wiring {
         }
     }
 
-    /// A wire to ISA interrupt `irq`: the PIC's pin and the IOAPIC's.
+    /// A wire to ISA interrupt `irq`. Interrupts 0 and 8 go through the gate, as its first and second input.
     pub(crate) fn isa(&self, irq: u8, name: &str) -> LineInterrupt {
-        let pic: Arc<dyn LineTarget> = Arc::new(self.pic.clone());
-        LineInterrupt::new(name, vec![(pic, irq.into()), self.pin(address_map::gsi(irq))])
+        let gate = |pin| vec![(self.gate.clone() as Arc<dyn LineTarget>, pin)];
+        let ends = match irq {
+            0 => gate(0),
+            8 => gate(1),
+            _ => isa_ends(&self.pic, &self.ioapic, irq),
+        };
+        LineInterrupt::new(name, ends)
     }
 
     /// A wire to an IOAPIC pin only.
     pub(crate) fn gsi(&self, pin: u32, name: &str) -> LineInterrupt {
-        LineInterrupt::new(name, vec![self.pin(pin)])
+        LineInterrupt::new(name, vec![(Arc::new(self.ioapic.clone()), pin)])
     }
 
-    fn pin(&self, pin: u32) -> (Arc<dyn LineTarget>, u32) {
-        (Arc::new(self.ioapic.clone()), pin)
+    /// Messages to the engine.
+    pub(crate) fn msi(&self) -> MsiInterrupt {
+        MsiInterrupt::new(self.engine.clone())
     }
+}
+
+/// Where ISA interrupt `irq` ends: a pin of the PIC and one of the IOAPIC.
+fn isa_ends(pic: &SharedPic, ioapic: &SharedIoapic, irq: u8) -> Vec<(Arc<dyn LineTarget>, u32)> {
+    vec![(Arc::new(pic.clone()), irq.into()), (Arc::new(ioapic.clone()), address_map::gsi(irq))]
 }
 
 impl Assembly {

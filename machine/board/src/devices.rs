@@ -9,6 +9,7 @@ use crate::address_map;
 use crate::assembly::Assembly;
 use crate::settings::Settings;
 use kezhan_chipset::debug::{DebugConsole, DebugExit, PostCode, Pvpanic};
+use kezhan_chipset::hpet::{Hpet, HpetWires};
 use kezhan_chipset::pit::Pit;
 use kezhan_chipset::pm::Pm;
 use kezhan_chipset::rtc::{CmosMemory, Rtc};
@@ -60,6 +61,7 @@ const fn optional(
 pub const DEVICES: &[DeviceKind] = &[
     fixed("pic", "interrupt controllers of the PC/AT, two 8259A", pic),
     fixed("ioapic", "I/O APIC with 24 pins", ioapic),
+    fixed("hpet", "high precision event timer, three comparators", hpet),
     fixed("pit", "interval timer 8254 and speaker port", pit),
     fixed("rtc", "real-time clock MC146818 and CMOS memory", rtc),
     fixed("pm", "ACPI power management, PM timer, reset register", pm),
@@ -95,6 +97,18 @@ fn pic(board: &mut Assembly, _: &Settings<'_>) -> Result<(), BoardError> {
 fn ioapic(board: &mut Assembly, _: &Settings<'_>) -> Result<(), BoardError> {
     let ioapic = board.wiring.ioapic.clone();
     board.mount(Arc::new(Mutex::new(ioapic)), &[])
+}
+
+/// Its timers may use the IOAPIC pins that no ISA interrupt has and PCI shares by level.
+fn hpet(board: &mut Assembly, _: &Settings<'_>) -> Result<(), BoardError> {
+    let line = |pin: u32| (pin, board.wiring.gsi(pin, &format!("hpet.{pin}")));
+    let wires = HpetWires {
+        gate: board.wiring.gate.clone(),
+        routes: (20..crate::IOAPIC_PINS).map(line).collect(),
+        msi: Some(board.wiring.msi()),
+    };
+    let hpet = Hpet::new("hpet", board.clock(), wires);
+    board.mount(Arc::new(Mutex::new(hpet)), &[])
 }
 
 fn pit(board: &mut Assembly, _: &Settings<'_>) -> Result<(), BoardError> {

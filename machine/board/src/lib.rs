@@ -30,15 +30,16 @@
 //!
 //! # Interrupts
 //! ISA interrupt *n* is one wire to pin *n* of the PIC and pin *n* of the IOAPIC, but for interrupt 0,
-//! which ends at IOAPIC pin 2. The PIC's INTR goes to [`Partition::set_external_interrupt`]; an IOAPIC
+//! which ends at IOAPIC pin 2. Interrupts 0 and 8 pass the gate by which the HPET takes them over. The PIC's INTR goes to [`Partition::set_external_interrupt`]; an IOAPIC
 //! pin is a message to [`Partition::signal`](kezhan_hypervisor::MsiTarget::signal), announced before by
 //! [`Partition::set_route`].
 //!
 //! # Locks, in the order in which they may be nested
 //! 1. the board's life state (`service`, `pause`, `resume`, `reset`, `save`, `restore`),
 //! 2. one device (the PCI host bridge before a function behind it),
-//! 3. an interrupt controller,
-//! 4. the engine's own.
+//! 3. the HPET's gate,
+//! 4. an interrupt controller,
+//! 5. the engine's own.
 //!
 //! The table of movable windows and the count of stray accesses are leaves: nothing is called while one
 //! of them is held. The hook is called with no device locked; it must not call back.

@@ -1,6 +1,6 @@
 //! A device on the board, its lock, and when it wants to be called.
 
-use kezhan_device::{Device, Nanoseconds, Placement};
+use kezhan_device::{Device, Nanoseconds, Placement, RegionIndex};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -31,6 +31,14 @@ impl Slot {
 
     pub(crate) fn aml(&self) -> Option<Vec<u8>> {
         self.device.lock().unwrap_or_else(PoisonError::into_inner).aml(&self.placement)
+    }
+
+    /// The first doubleword of its first region, while the board is built.
+    pub(crate) fn peek(&self) -> u32 {
+        let mut data = [0; 4];
+        let mut device = self.device.lock().unwrap_or_else(PoisonError::into_inner);
+        device.read(RegionIndex(0), 0, &mut data);
+        u32::from_le_bytes(data)
     }
 
     /// Calls into the device under its lock, then takes note of its deadline.

@@ -361,6 +361,22 @@ fn the_interval_timer_ticks_at_pin_2_of_the_ioapic_and_pin_0_of_the_pic() {
 }
 
 #[test]
+fn the_hpet_takes_interrupt_0_over_from_the_interval_timer() {
+    let bench = bench(&[]);
+    bench.board.resume();
+    bench.write_ioapic(0x10 + 2 * 2, 0x32);
+    // Timer 0: one shot, interrupt enabled, after 1000 ticks of 10 ns; legacy replacement.
+    bench.poke(0xfed0_0100, 1 << 2);
+    bench.poke(0xfed0_0108, 1000);
+    bench.poke(0xfed0_010c, 0);
+    bench.poke(0xfed0_0010, 3);
+    assert_eq!(bench.board.service(), Some(10_000));
+    bench.clock.advance(10_000);
+    bench.board.service();
+    assert_eq!(bench.partition.messages.lock().unwrap().len(), 1);
+}
+
+#[test]
 fn cmos_tells_firmware_how_much_memory_there_is() {
     let bench = bench(&[]);
     let read = |index: u8| {
