@@ -1,0 +1,261 @@
+//! The board under construction: what a device's constructor may ask for.
+
+use crate::address_map::{self, PCI_BUSES, Place};
+use crate::bus::{Bus, Claim};
+use crate::engine::EngineLink;
+use crate::pci::{Behind, PciWindows};
+use crate::settings::Settings;
+use crate::slot::{Attention, Slot};
+use crate::{BoardError, DeviceKind, Host};
+use kezhan_chipset::hpet::LegacyGate;
+use kezhan_chipset::ioapic::SharedIoapic;
+use kezhan_chipset::pic::SharedPic;
+use kezhan_chipset::pm::Pm;
+use kezhan_device::{
+    Clock, Device, LineInterrupt, LineTarget, MachineControl, MsiInterrupt, Placement, Region,
+    Space,
+};
+use kezhan_pci::{PciAddress, PciFunction, PciHost};
+use kezhan_ports::CharDevice;
+use kezhan_ports::chardev::NullCharDevice;
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+/// Moves a region of a device away from its row in the address map: name of the region, base.
+pub(crate) type Moved<'a> = &'a [(&'static str, u64)];
+
+/// A PCI function and where it is plugged in.
+pub(crate) type Plugged = (PciAddress, Arc<Mutex<dyn PciFunction>>);
+
+/// What the devices of a board are joined by.
+pub(crate) struct Wiring {
+    pub engine: Arc<EngineLink>,
+    pub pic: SharedPic,
+    pub ioapic: SharedIoapic,
+    /// Switches interrupts 0 and 8 between PIT and RTC, and the HPET.
+    pub gate: Arc<LegacyGate>,
+    pub pci: Arc<Mutex<PciHost>>,
+    pub windows: Arc<PciWindows>,
+    pub attention: Arc<Attention>,
+}
+
+/// The board under construction.
+pub(crate) struct Assembly {
+    host: Host,
+    /// Bytes of RAM.
+    pub(crate) memory_size: u64,
+    pub(crate) wiring: Wiring,
+    /// The power management block, once it is built.
+    pub(crate) pm: Option<Arc<Mutex<Pm>>>,
+    slots: Vec<Arc<Slot>>,
+    claims: Vec<Claim>,
+    functions: Vec<Plugged>,
+    behind: BTreeMap<PciAddress, Behind>,
+    port_called: Arc<AtomicBool>,
+}
+
+/// What is left when it is finished.
+pub(crate) struct Parts {
+    pub slots: Vec<Arc<Slot>>,
+    pub bus: Bus,
+    pub wiring: Wiring,
+    pub functions: Vec<Plugged>,
+    pub pm: Option<Arc<Mutex<Pm>>>,
+}
+
+impl Wiring {
+    fn new(attention: Arc<dyn Fn() + Send + Sync>) -> Wiring {
+        let engine = Arc::new(EngineLink::default());
+        let intr = LineInterrupt::new("intr", vec![(engine.clone(), 0)]);
+        let msi = MsiInterrupt::new(engine.clone());
+        let windows = Arc::new(PciWindows::default());
+        let pci = PciHost::new("pci-host", PCI_BUSES, windows.clone());
+        let pic = SharedPic::new("pic", intr);
+        let ioapic = SharedIoapic::new("ioapic", msi, Some(engine.clone()));
+        let legacy = |irq: u8, name| LineInterrupt::new(name, isa_ends(&pic, &ioapic, irq));
+        Wiring {
+            gate: LegacyGate::new(legacy(0, "gate.irq0"), legacy(8, "gate.irq8")),
+            pic,
+            ioapic,
+            engine,
+            pci: Arc::new(Mutex::new(pci)),
+            windows,
+            attention: Arc::new(Attention::new(attention)),
+        }
+    }
+
+    /// A wire to ISA interrupt `irq`. Interrupts 0 and 8 go through the gate, as its first and second input.
+    pub(crate) fn isa(&self, irq: u8, name: &str) -> LineInterrupt {
+        let gate = |pin| vec![(self.gate.clone() as Arc<dyn LineTarget>, pin)];
+        let ends = match irq {
+            0 => gate(0),
+            8 => gate(1),
+            _ => isa_ends(&self.pic, &self.ioapic, irq),
+        };
+        LineInterrupt::new(name, ends)
+    }
+
+    /// A wire to an IOAPIC pin only.
+    pub(crate) fn gsi(&self, pin: u32, name: &str) -> LineInterrupt {
+        LineInterrupt::new(name, vec![(Arc::new(self.ioapic.clone()), pin)])
+    }
+
+    /// Messages to the engine.
+    pub(crate) fn msi(&self) -> MsiInterrupt {
+        MsiInterrupt::new(self.engine.clone())
+    }
+}
+
+/// Where ISA interrupt `irq` ends: a pin of the PIC and one of the IOAPIC.
+fn isa_ends(pic: &SharedPic, ioapic: &SharedIoapic, irq: u8) -> Vec<(Arc<dyn LineTarget>, u32)> {
+    vec![(Arc::new(pic.clone()), irq.into()), (Arc::new(ioapic.clone()), address_map::gsi(irq))]
+}
+
+impl Assembly {
+    pub(crate) fn new(host: Host, memory_size: u64) -> Assembly {
+        Assembly {
+            memory_size,
+            wiring: Wiring::new(host.attention.clone()),
+            host,
+            pm: None,
+            slots: Vec::new(),
+            claims: Vec::new(),
+            functions: Vec::new(),
+            behind: BTreeMap::new(),
+            port_called: Arc::default(),
+        }
+    }
+
+    /// Builds a device of the list.
+    pub(crate) fn build(
+        &mut self,
+        kind: &DeviceKind,
+        given: &[(String, String)],
+    ) -> Result<(), BoardError> {
+        if self.slots.iter().any(|slot| slot.name() == kind.name) {
+            return Err(BoardError::Duplicate(kind.name.to_owned()));
+        }
+        let settings = Settings::check(kind, given)?;
+        self.port_called = Arc::default();
+        (kind.build)(self, &settings)
+    }
+
+    pub(crate) fn clock(&self) -> Arc<dyn Clock> {
+        self.host.clock.clone()
+    }
+
+    pub(crate) fn control(&self) -> Arc<dyn MachineControl> {
+        self.host.control.clone()
+    }
+
+    /// The character port of the device under construction, its waker set.
+    pub(crate) fn port(&mut self, device: &str) -> Box<dyn CharDevice> {
+        let Some(mut port) = self.host.ports.remove(device) else {
+            return Box::new(NullCharDevice);
+        };
+        let (called, attention) = (self.port_called.clone(), self.wiring.attention.clone());
+        port.set_waker(Arc::new(move || {
+            if !called.swap(true, Ordering::SeqCst) {
+                attention.call();
+            }
+        }));
+        port
+    }
+
+    /// The line of a device that the address map puts at an ISA interrupt.
+    pub(crate) fn line(&self, device: &str, part: &str) -> Result<LineInterrupt, BoardError> {
+        let name = format!("{device}.{part}");
+        match address_map::find(device, part) {
+            Some(Place::Irq(irq)) => Ok(self.wiring.isa(irq, &name)),
+            _ => Err(BoardError::NoPlace(name)),
+        }
+    }
+
+    /// Puts a device on the board, each region where the address map or `moved` says.
+    pub(crate) fn mount(
+        &mut self,
+        device: Arc<Mutex<dyn Device>>,
+        moved: Moved<'_>,
+    ) -> Result<(), BoardError> {
+        let (name, regions) = name_and_regions(&device);
+        let places = regions
+            .iter()
+            .map(|region| place_of(&name, region, moved))
+            .collect::<Result<Vec<_>, _>>()?;
+        let placement = Placement {
+            bases: places.iter().map(|(base, _)| *base).collect(),
+            interrupts: address_map::interrupts(&name).into_iter().map(address_map::gsi).collect(),
+        };
+        let slot = self.add(device, placement);
+        for (index, (region, (start, inside))) in regions.iter().zip(places).enumerate() {
+            self.claims.push(Claim {
+                slot: slot.clone(),
+                region: index,
+                name: format!("{name}.{}", region.name),
+                space: region.space,
+                start,
+                length: region.length,
+                inside,
+            });
+        }
+        Ok(())
+    }
+
+    /// Plugs a PCI function into the first free slot of bus 0.
+    pub(crate) fn plug<F: PciFunction + 'static>(&mut self, function: F) -> Result<(), BoardError> {
+        let device = u8::try_from(self.functions.len()).unwrap_or(u8::MAX);
+        let address = PciAddress { bus: 0, device, function: 0 };
+        let function = Arc::new(Mutex::new(function));
+        let (name, regions) = name_and_regions(&(function.clone() as Arc<Mutex<dyn Device>>));
+        let mut host = self.wiring.pci.lock().unwrap_or_else(PoisonError::into_inner);
+        host.plug(address, function.clone())
+            .map_err(|error| BoardError::Slot { device: name, error })?;
+        drop(host);
+        let slot = self.add(function.clone(), Placement::default());
+        self.behind.insert(address, Behind { slot, regions });
+        self.functions.push((address, function));
+        Ok(())
+    }
+
+    fn add(&mut self, device: Arc<Mutex<dyn Device>>, placement: Placement) -> Arc<Slot> {
+        let slot = Arc::new(Slot::new(device, placement, self.port_called.clone()));
+        self.slots.push(slot.clone());
+        slot
+    }
+
+    pub(crate) fn finish(self) -> Result<Parts, BoardError> {
+        self.wiring.windows.set_functions(self.behind);
+        Ok(Parts {
+            bus: Bus::new(self.claims, self.wiring.windows.clone())?,
+            slots: self.slots,
+            wiring: self.wiring,
+            functions: self.functions,
+            pm: self.pm,
+        })
+    }
+}
+
+fn name_and_regions(device: &Arc<Mutex<dyn Device>>) -> (String, Vec<Region>) {
+    let device = device.lock().unwrap_or_else(PoisonError::into_inner);
+    (device.name().to_owned(), device.regions())
+}
+
+/// Base of a region, and whether it lies inside another.
+fn place_of(device: &str, region: &Region, moved: Moved<'_>) -> Result<(u64, bool), BoardError> {
+    let base = moved.iter().find(|(name, _)| *name == region.name).map(|(_, base)| *base);
+    let (space, start, inside) = match address_map::find(device, region.name) {
+        Some(Place::Port(port)) => (Space::Port, port.into(), false),
+        Some(Place::PortInside(port)) => (Space::Port, port.into(), true),
+        Some(Place::Memory(address)) => (Space::Memory, address, false),
+        Some(Place::Irq(_)) | None => return Err(no_place(device, region)),
+    };
+    if space != region.space {
+        return Err(no_place(device, region));
+    }
+    Ok((base.unwrap_or(start), inside))
+}
+
+fn no_place(device: &str, region: &Region) -> BoardError {
+    BoardError::NoPlace(format!("{device}.{}", region.name))
+}

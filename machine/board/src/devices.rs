@@ -1,0 +1,182 @@
+//! **The one list of devices**: what there is, what it is for, how it is set and built.
+//!
+//! Fixed devices are on every board, in the order of the list (interrupt controllers first). The others
+//! are asked for with `--device NAME[,key=value]…`. To add one: a constructor below, an entry here, rows in
+//! the address map.
+
+use crate::BoardError;
+use crate::address_map;
+use crate::assembly::Assembly;
+use crate::settings::Settings;
+use kezhan_chipset::debug::{DebugConsole, DebugExit, PostCode, Pvpanic};
+use kezhan_chipset::hpet::{Hpet, HpetWires};
+use kezhan_chipset::pit::Pit;
+use kezhan_chipset::pm::Pm;
+use kezhan_chipset::rtc::{CmosMemory, Rtc};
+use kezhan_chipset::testdev::{PcTestdev, PciTestdev};
+use kezhan_pci::HostBridge;
+use kezhan_serial::Uart16550;
+use std::sync::{Arc, Mutex};
+
+/// A setting of a device.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Setting {
+    /// Its key.
+    pub key: &'static str,
+    /// What it means and its default, in one line.
+    pub help: &'static str,
+}
+
+/// An entry of the list.
+#[derive(Clone, Copy, Debug)]
+pub struct DeviceKind {
+    /// Its name: of the device, of its saved state, of its rows in the address map.
+    pub name: &'static str,
+    /// What it is for, in one line.
+    pub help: &'static str,
+    /// On every board; else only when asked for.
+    pub fixed: bool,
+    /// Its settings.
+    pub settings: &'static [Setting],
+    pub(crate) build: Build,
+}
+
+type Build = fn(&mut Assembly, &Settings<'_>) -> Result<(), BoardError>;
+
+const fn fixed(name: &'static str, help: &'static str, build: Build) -> DeviceKind {
+    DeviceKind { name, help, fixed: true, settings: &[], build }
+}
+
+const fn optional(
+    name: &'static str,
+    help: &'static str,
+    settings: &'static [Setting],
+    build: Build,
+) -> DeviceKind {
+    DeviceKind { name, help, fixed: false, settings, build }
+}
+
+/// The list.
+#[rustfmt::skip]
+pub const DEVICES: &[DeviceKind] = &[
+    fixed("pic", "interrupt controllers of the PC/AT, two 8259A", pic),
+    fixed("ioapic", "I/O APIC with 24 pins", ioapic),
+    fixed("hpet", "high precision event timer, three comparators", hpet),
+    fixed("pit", "interval timer 8254 and speaker port", pit),
+    fixed("rtc", "real-time clock MC146818 and CMOS memory", rtc),
+    fixed("pm", "ACPI power management, PM timer, reset register", pm),
+    fixed("com1", "first serial port, a 16550A", com1),
+    fixed("post-code", "power-on self-test codes, port 0x80", post_code),
+    fixed("pci-host", "PCI configuration space", pci_host),
+    fixed("host-bridge", "PCI host bridge, function 00:00.0", host_bridge),
+    optional("isa-debug-exit", "ends the process with status (value * 2 + 1)", DEBUG_EXIT, debug_exit),
+    optional("isa-debugcon", "a port whose bytes go to a character port of the host", DEBUGCON, debugcon),
+    optional("pvpanic", "tells the machine that the guest has panicked", &[], pvpanic),
+    optional("pc-testdev", "interrupt lines and memory for kvm-unit-tests", &[], pc_testdev),
+    optional("pci-testdev", "a PCI function for kvm-unit-tests", &[], pci_testdev),
+];
+
+const DEBUG_EXIT: &[Setting] = &[Setting { key: "iobase", help: "its port, 0xf4 when left out" }];
+const DEBUGCON: &[Setting] =
+    &[Setting { key: "iobase", help: "its port, 0xe9 when left out (firmware uses 0x402)" }];
+
+/// The optional device called `name`.
+pub(crate) fn find(name: &str) -> Result<&'static DeviceKind, BoardError> {
+    let optional = DEVICES.iter().filter(|kind| !kind.fixed);
+    optional.clone().find(|kind| kind.name == name).ok_or_else(|| BoardError::UnknownDevice {
+        name: name.to_owned(),
+        known: optional.map(|kind| kind.name).collect::<Vec<_>>().join(", "),
+    })
+}
+
+fn pic(board: &mut Assembly, _: &Settings<'_>) -> Result<(), BoardError> {
+    let pic = board.wiring.pic.clone();
+    board.mount(Arc::new(Mutex::new(pic)), &[])
+}
+
+fn ioapic(board: &mut Assembly, _: &Settings<'_>) -> Result<(), BoardError> {
+    let ioapic = board.wiring.ioapic.clone();
+    board.mount(Arc::new(Mutex::new(ioapic)), &[])
+}
+
+/// Its timers may use the IOAPIC pins that no ISA interrupt has and PCI shares by level.
+fn hpet(board: &mut Assembly, _: &Settings<'_>) -> Result<(), BoardError> {
+    let line = |pin: u32| (pin, board.wiring.gsi(pin, &format!("hpet.{pin}")));
+    let wires = HpetWires {
+        gate: board.wiring.gate.clone(),
+        routes: (20..crate::IOAPIC_PINS).map(line).collect(),
+        msi: Some(board.wiring.msi()),
+    };
+    let hpet = Hpet::new("hpet", board.clock(), wires);
+    board.mount(Arc::new(Mutex::new(hpet)), &[])
+}
+
+fn pit(board: &mut Assembly, _: &Settings<'_>) -> Result<(), BoardError> {
+    let pit = Pit::new("pit", board.clock(), board.line("pit", "irq")?);
+    board.mount(Arc::new(Mutex::new(pit)), &[])
+}
+
+fn rtc(board: &mut Assembly, _: &Settings<'_>) -> Result<(), BoardError> {
+    let (below_4g, above_4g) = address_map::below_and_above(board.memory_size);
+    let memory = CmosMemory { below_4g, above_4g };
+    let rtc = Rtc::new("rtc", board.clock(), board.line("rtc", "irq")?, memory);
+    board.mount(Arc::new(Mutex::new(rtc)), &[])
+}
+
+fn pm(board: &mut Assembly, _: &Settings<'_>) -> Result<(), BoardError> {
+    let pm = Pm::new("pm", board.clock(), board.line("pm", "sci")?, board.control());
+    let pm = Arc::new(Mutex::new(pm));
+    board.pm = Some(pm.clone());
+    board.mount(pm, &[])
+}
+
+fn com1(board: &mut Assembly, _: &Settings<'_>) -> Result<(), BoardError> {
+    let uart = Uart16550::new("com1", board.port("com1"), board.line("com1", "irq")?);
+    board.mount(Arc::new(Mutex::new(uart)), &[])
+}
+
+fn post_code(board: &mut Assembly, _: &Settings<'_>) -> Result<(), BoardError> {
+    board.mount(Arc::new(Mutex::new(PostCode::new("post-code"))), &[])
+}
+
+fn pci_host(board: &mut Assembly, _: &Settings<'_>) -> Result<(), BoardError> {
+    let host = board.wiring.pci.clone();
+    board.mount(host, &[])
+}
+
+fn host_bridge(board: &mut Assembly, _: &Settings<'_>) -> Result<(), BoardError> {
+    board.plug(HostBridge::new("host-bridge"))
+}
+
+fn debug_exit(board: &mut Assembly, settings: &Settings<'_>) -> Result<(), BoardError> {
+    let port = settings.port("iobase", 0xf4)?;
+    let exit = DebugExit::new("isa-debug-exit", board.control());
+    board.mount(Arc::new(Mutex::new(exit)), &[("exit", port.into())])
+}
+
+fn debugcon(board: &mut Assembly, settings: &Settings<'_>) -> Result<(), BoardError> {
+    let port = settings.port("iobase", 0xe9)?;
+    let console = DebugConsole::new("isa-debugcon", board.port("isa-debugcon"));
+    board.mount(Arc::new(Mutex::new(console)), &[("data", port.into())])
+}
+
+fn pvpanic(board: &mut Assembly, _: &Settings<'_>) -> Result<(), BoardError> {
+    board.mount(Arc::new(Mutex::new(Pvpanic::new("pvpanic", board.control()))), &[])
+}
+
+/// Its lines are the ISA interrupts, then the IOAPIC's other pins.
+fn pc_testdev(board: &mut Assembly, _: &Settings<'_>) -> Result<(), BoardError> {
+    let line = |pin: u32| {
+        let name = format!("pc-testdev.{pin}");
+        match u8::try_from(pin) {
+            Ok(irq) if irq < 16 => board.wiring.isa(irq, &name),
+            _ => board.wiring.gsi(pin, &name),
+        }
+    };
+    let lines = (0..crate::IOAPIC_PINS).map(line).collect();
+    board.mount(Arc::new(Mutex::new(PcTestdev::new("pc-testdev", lines))), &[])
+}
+
+fn pci_testdev(board: &mut Assembly, _: &Settings<'_>) -> Result<(), BoardError> {
+    board.plug(PciTestdev::new("pci-testdev"))
+}
