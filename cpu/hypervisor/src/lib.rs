@@ -43,6 +43,7 @@
 
 mod cpuid;
 mod error;
+pub mod flat;
 mod state;
 pub mod testkit;
 
@@ -117,7 +118,9 @@ pub trait Partition: MsiTarget {
     /// Guest TSC frequency in kHz.
     fn tsc_khz(&self) -> u32;
 
-    /// A read-only region (ROM): reads and fetches go to `memory`'s bytes, writes to [`CpuIo`].
+    /// A read-only region (ROM): reads and fetches go to `memory`'s bytes, writes to [`CpuIo`]. The
+    /// lowest address of `memory` comes to `address`; both are multiples of the page size, and no RAM
+    /// lies there.
     ///
     /// # Errors
     /// What the host said.

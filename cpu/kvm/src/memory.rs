@@ -1,0 +1,117 @@
+//! Memory slots: guest-physical ranges that KVM backs with our memory (KVM API §4.35), and their dirty
+//! log (KVM API §4.8).
+//!
+//! ```text
+//!   slot 0 .. r       RAM regions in address order
+//!   slot r ..         ROMs in the order of map_rom
+//! ```
+
+#![expect(unsafe_code, reason = "KVM is given host addresses")]
+
+use crate::call::Named;
+use kezhan_device::PAGE_SIZE;
+use kezhan_hypervisor::{EngineError, GuestMemory};
+use kvm_bindings::{KVM_MEM_LOG_DIRTY_PAGES, KVM_MEM_READONLY, kvm_userspace_memory_region};
+use kvm_ioctls::VmFd;
+use std::sync::{Arc, Mutex, PoisonError};
+use vm_memory::{GuestMemoryBackend, GuestMemoryRegion};
+
+/// The slots of one partition; keeps alive what they point to.
+#[derive(Debug)]
+pub(crate) struct Slots {
+    _ram: Arc<GuestMemory>,
+    regions: Vec<Region>,
+    roms: Mutex<Vec<Arc<GuestMemory>>>,
+    next: Mutex<u32>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Region {
+    slot: u32,
+    address: u64,
+    size: usize,
+    host: u64,
+}
+
+impl Slots {
+    /// Gives KVM all of RAM.
+    pub(crate) fn map(vm: &VmFd, ram: Arc<GuestMemory>) -> Result<Slots, EngineError> {
+        let regions: Vec<Region> = (0..).zip(ram.iter()).map(|(n, r)| Region::of(n, r)).collect();
+        for region in &regions {
+            set(vm, region, 0)?;
+        }
+        let next = Mutex::new(regions.len() as u32);
+        Ok(Slots { _ram: ram, regions, roms: Mutex::default(), next })
+    }
+
+    /// Maps `memory` read-only; its lowest address comes to `address`.
+    pub(crate) fn map_rom(
+        &self,
+        vm: &VmFd,
+        address: u64,
+        memory: Arc<GuestMemory>,
+    ) -> Result<(), EngineError> {
+        let mut next = self.next.lock().unwrap_or_else(PoisonError::into_inner);
+        let lowest = memory.iter().next().map_or(0, |r| r.start_addr().0);
+        for part in memory.iter() {
+            let mut region = Region::of(*next, part);
+            region.address = address + (region.address - lowest);
+            set(vm, &region, KVM_MEM_READONLY)?;
+            *next += 1;
+        }
+        self.roms.lock().unwrap_or_else(PoisonError::into_inner).push(memory);
+        Ok(())
+    }
+
+    /// Turns KVM's log of RAM writes on or off.
+    pub(crate) fn set_logging(&self, vm: &VmFd, on: bool) -> Result<(), EngineError> {
+        let flags = if on { KVM_MEM_LOG_DIRTY_PAGES } else { 0 };
+        for region in &self.regions {
+            set(vm, region, flags)?;
+        }
+        if on {
+            self.take_dirty(vm)?;
+        }
+        Ok(())
+    }
+
+    /// The log of each RAM region; KVM clears it in the same step.
+    pub(crate) fn take_dirty(&self, vm: &VmFd) -> Result<Vec<Vec<u64>>, EngineError> {
+        let take = |region: &Region| {
+            let mut words = vm
+                .get_dirty_log(region.slot, region.size)
+                .named(format!("KVM_GET_DIRTY_LOG of slot {}", region.slot))?;
+            words.truncate(region.size.div_ceil(PAGE_SIZE * 64));
+            Ok(words)
+        };
+        self.regions.iter().map(take).collect()
+    }
+}
+
+impl Region {
+    fn of(slot: u32, region: &vm_memory::GuestRegionMmap<kezhan_device::PageLog>) -> Region {
+        Region {
+            slot,
+            address: region.start_addr().0,
+            size: region.len() as usize,
+            host: region.as_ptr() as u64,
+        }
+    }
+}
+
+fn set(vm: &VmFd, region: &Region, flags: u32) -> Result<(), EngineError> {
+    let argument = kvm_userspace_memory_region {
+        slot: region.slot,
+        flags,
+        guest_phys_addr: region.address,
+        memory_size: region.size as u64,
+        userspace_addr: region.host,
+    };
+    // SAFETY: `host` is the start of a mapping of `size` bytes whose owner `Slots` keeps for as long as
+    // the VM descriptor lives (both are in `Shared`, which every vCPU holds); guest memory is only
+    // reached through volatile accesses, so the guest's writes break no reference of ours.
+    unsafe { vm.set_user_memory_region(argument) }.named(format!(
+        "KVM_SET_USER_MEMORY_REGION of {:#x} bytes at {:#x}",
+        region.size, region.address
+    ))
+}
