@@ -48,7 +48,8 @@ impl Mailbox {
 
     /// Leaves a note and wakes the vCPU.
     pub fn post(&self, write: impl FnOnce(&mut Notes)) {
-        write(&mut self.lock());
+        let mut notes = self.lock();
+        write(&mut notes);
         self.attention.store(true, Ordering::SeqCst);
         self.arrived.notify_all();
     }

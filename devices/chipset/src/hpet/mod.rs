@@ -248,7 +248,6 @@ impl Hpet {
 
     fn write_timer(&mut self, index: usize, within: u64, (value, mask): (u64, u64)) {
         let capabilities = self.capabilities_of_timers();
-        let stands = self.state.since.is_none();
         let Some(timer) = self.state.timers.get_mut(index) else { return };
         let merge = |old: u64| old & !mask | value & mask;
         match within {
@@ -260,7 +259,7 @@ impl Hpet {
                 if timer.has(timer::PERIODIC) {
                     timer.period = merge(timer.period);
                 }
-                if !timer.has(timer::PERIODIC) || timer.has(timer::SET_VALUE) || stands {
+                if !timer.has(timer::PERIODIC) || timer.has(timer::SET_VALUE) {
                     timer.comparator = merge(timer.comparator);
                 }
                 timer.configuration &= !timer::SET_VALUE;
