@@ -58,7 +58,7 @@ fn every_encoding_of_the_general_operations_has_a_handler() {
     let mut seen = HashSet::new();
     for bits in [CodeBits::Bits16, CodeBits::Bits32, CodeBits::Bits64] {
         for bytes in encodings() {
-            let instruction = lower::decoder(bits, &bytes, 0).decode();
+            let instruction = lower::decoder::<FlatMemory>(bits, &bytes, 0).decode();
             let Some(row) = table::row(instruction.code()) else { continue };
             if GENERAL.contains(&row.operation) && !is_system(&instruction) {
                 let handler = super::select::<FlatMemory>(row, &instruction);
