@@ -5,11 +5,11 @@
 //! [`LONGEST`] instructions. It knows neither its linear nor its physical address.
 
 use crate::interp::fall_through;
-use crate::lower::{ends_block, lower};
+use crate::lower::{decoder, ends_block, lower};
 use crate::memory::Memory;
 use crate::op::Op;
 use crate::state::CodeBits;
-use iced_x86::{Decoder, DecoderOptions, Instruction};
+use iced_x86::Instruction;
 
 /// The most instructions in a block.
 pub const LONGEST: usize = 48;
@@ -29,7 +29,7 @@ pub struct Block<M> {
 /// Decodes a block from `bytes`, which end at the page's end (or further on when `limit` is 1).
 /// `None` when the very first instruction is longer than the bytes given.
 pub fn decode<M: Memory>(bytes: &[u8], code_bits: CodeBits, limit: usize) -> Option<Block<M>> {
-    let mut decoder = Decoder::new(code_bits.number(), bytes, DecoderOptions::NONE);
+    let mut decoder = decoder::<M>(code_bits, bytes, 0);
     let mut instruction = Instruction::default();
     let mut ops = Vec::with_capacity(8);
     let mut length = 0_u16;

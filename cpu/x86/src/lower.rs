@@ -1,23 +1,24 @@
 //! From a decoded instruction to an [`Op`].
 
 use crate::interp;
+use crate::memory::Platform;
 use crate::op::{FLAT, Op, bits};
 use crate::state::{BLOCK, CodeBits, ZERO};
 use crate::table;
 use crate::{Core, Memory};
 use iced_x86::{Decoder, DecoderOptions, FlowControl, Instruction, Mnemonic, OpKind, Register};
 
-/// What this CPU lacks, and how the bytes then act: the F3 of TZCNT, LZCNT and WBNOINVD is ignored (they
-/// are BSF, BSR and WBINVD), and the hint space 0F 0D, 0F 18 to 0F 1F is all NOP (Intel SDM vol. 2B, entries of
-/// those instructions: "encoding is treated as" on processors without the feature).
-const OPTIONS: u32 = DecoderOptions::NO_MPFX_0FBC
-    | DecoderOptions::NO_MPFX_0FBD
-    | DecoderOptions::NO_WBNOINVD
-    | DecoderOptions::FORCE_RESERVED_NOP;
+/// How bytes act whose instruction this CPU lacks: the F3 of WBNOINVD is ignored, and the hint space 0F 0D,
+/// 0F 18 to 0F 1F is all NOP (Intel SDM vol. 2, NOP and WBNOINVD).
+const OPTIONS: u32 = DecoderOptions::NO_WBNOINVD | DecoderOptions::FORCE_RESERVED_NOP;
+
+/// Likewise for the F3 of TZCNT and LZCNT (Intel SDM vol. 2, their entries).
+const NO_ZERO_COUNTS: u32 = DecoderOptions::NO_MPFX_0FBC | DecoderOptions::NO_MPFX_0FBD;
 
 /// A decoder of this CPU's instructions, over bytes that start `offset` bytes into their block.
-pub fn decoder(code_bits: CodeBits, bytes: &[u8], offset: u16) -> Decoder<'_> {
-    Decoder::with_ip(code_bits.number(), bytes, u64::from(offset), OPTIONS)
+pub fn decoder<P: Platform>(code_bits: CodeBits, bytes: &[u8], offset: u16) -> Decoder<'_> {
+    let options = if P::COUNTS_ZEROS { OPTIONS } else { OPTIONS | NO_ZERO_COUNTS };
+    Decoder::with_ip(code_bits.number(), bytes, u64::from(offset), options)
 }
 
 /// What stands where in the first two operands. Register means any register class.

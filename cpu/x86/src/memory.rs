@@ -23,6 +23,10 @@ pub enum Intent {
 
 /// What of a CPU belongs to its engine rather than to the core: time, local APIC, identity.
 pub trait Platform: Sized + 'static {
+    /// CPUID offers BMI1 and LZCNT: an F3 prefix turns BSF and BSR into TZCNT and LZCNT instead of being
+    /// ignored.
+    const COUNTS_ZEROS: bool = false;
+
     /// A model-specific register that belongs to the engine (APIC base, x2APIC, TSC deadline, TSC):
     /// `None` when the engine has none such (the core then raises #GP), `Some(Err)` for #GP.
     fn read_msr(core: &mut Core<'_, Self>, index: u32) -> Option<Result<u64, ()>>;

@@ -136,7 +136,7 @@ impl Bench {
         let rip = cpu.rip;
         let start = (cpu.seg_base[CS].wrapping_add(rip) as usize).min(mem.bytes.len());
         let bytes = mem.bytes[start..].iter().take(15).copied().collect::<Vec<_>>();
-        let instruction = lower::decoder(cpu.code_bits, &bytes, 0).decode();
+        let instruction = lower::decoder::<FlatMemory>(cpu.code_bits, &bytes, 0).decode();
         let op = lower::lower::<FlatMemory>(&instruction, 0, cpu.code_bits);
         let mut core =
             Core { cpu: std::mem::take(cpu), mem: std::mem::take(mem), io: Machine(&*io) };

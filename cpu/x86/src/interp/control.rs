@@ -6,9 +6,7 @@ use crate::memory::Memory;
 use crate::state::{CodeBits, FS, GS, cr0, cr4, efer};
 
 /// CR4 bits of our CPUs; the rest are reserved.
-const CR4_BITS: u64 = cr4::VME
-    | cr4::PVI
-    | cr4::TSD
+const CR4_BITS: u64 = cr4::TSD
     | cr4::DE
     | cr4::PSE
     | cr4::PAE

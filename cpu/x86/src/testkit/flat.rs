@@ -162,7 +162,8 @@ impl Platform for FlatMemory {
 
 impl Memory for FlatMemory {
     fn load_physical(core: &mut Core<'_, Self>, physical: u64) -> u64 {
-        core.mem.get(physical)
+        let bytes = usize::try_from(physical).ok().and_then(|start| core.mem.bytes.get(start..));
+        bytes.and_then(|bytes| bytes.get(..8)).map_or(u64::MAX, u64::from_bytes)
     }
 
     fn load<T: Word>(core: &mut Core<'_, Self>, linear: u64) -> Result<T, Stop> {

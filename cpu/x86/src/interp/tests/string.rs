@@ -41,6 +41,14 @@ fn a_repeated_move_goes_in_bulk_and_across_pages() {
 }
 
 #[test]
+fn a_move_behind_repne_repeats_too() {
+    let mut bench = at(Bench::bits64(), (4, 0x3000, 0x4000));
+    bench.mem.put(0x3000, b"abcd");
+    bench.run(/* repne movsb */ &[0xf2, 0xa4]).unwrap();
+    assert_eq!(&bench.mem.bytes[0x4000..0x4004], b"abcd");
+}
+
+#[test]
 fn an_overlapping_move_repeats_the_pattern() {
     let mut bench = at(Bench::bits64(), (10, 0x3000, 0x3002));
     bench.mem.put(0x3000, b"ab");
