@@ -13,7 +13,8 @@
 //! `SPACING` are served at that pace.
 //!
 //! In periodic mode a write of the comparator sets the period, and the comparator itself too if `SET_VALUE`
-//! is set or the counter stands (HPET 1.0a §2.3.9.2.2).
+//! is set, which the write clears (HPET 1.0a §2.3.9.2.2). That holds while the counter stands as well:
+//! Linux sets comparator and period so, one after the other.
 
 mod gate;
 mod spec;
@@ -248,7 +249,6 @@ impl Hpet {
 
     fn write_timer(&mut self, index: usize, within: u64, (value, mask): (u64, u64)) {
         let capabilities = self.capabilities_of_timers();
-        let stands = self.state.since.is_none();
         let Some(timer) = self.state.timers.get_mut(index) else { return };
         let merge = |old: u64| old & !mask | value & mask;
         match within {
@@ -260,7 +260,7 @@ impl Hpet {
                 if timer.has(timer::PERIODIC) {
                     timer.period = merge(timer.period);
                 }
-                if !timer.has(timer::PERIODIC) || timer.has(timer::SET_VALUE) || stands {
+                if !timer.has(timer::PERIODIC) || timer.has(timer::SET_VALUE) {
                     timer.comparator = merge(timer.comparator);
                 }
                 timer.configuration &= !timer::SET_VALUE;

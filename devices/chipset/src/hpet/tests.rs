@@ -113,12 +113,14 @@ fn a_one_shot_of_32_bits_interrupts_again_when_the_counter_comes_round() {
 fn linux_starts_a_periodic_tick_in_legacy_mode() {
     let mut bench = bench();
     bench.put(register::CONFIGURATION, configuration::ENABLE | configuration::LEGACY);
-    bench.clock.advance(1_000_000);
+    bench.clock.advance(10_000_000);
+    bench.put(register::CONFIGURATION, configuration::LEGACY);
     let configuration = timer::INTERRUPT | timer::PERIODIC | timer::SET_VALUE | timer::MODE_32;
     bench.put(T0, configuration);
     let first = bench.get(register::COUNTER) + 400_000;
     write(&mut bench.hpet, 0, T0 + register::TIMER_COMPARATOR, 4, first);
     write(&mut bench.hpet, 0, T0 + register::TIMER_COMPARATOR, 4, 400_000);
+    bench.put(register::CONFIGURATION, configuration::ENABLE | configuration::LEGACY);
     bench.run(400_000 * 250);
     assert_eq!(bench.irq0.take(), EDGE.repeat(250));
 }
@@ -126,7 +128,7 @@ fn linux_starts_a_periodic_tick_in_legacy_mode() {
 #[test]
 fn a_late_periodic_timer_interrupts_once_and_keeps_its_phase() {
     let mut bench = bench();
-    bench.put(T2, timer::INTERRUPT | timer::PERIODIC | 20 << 9);
+    bench.put(T2, timer::INTERRUPT | timer::PERIODIC | timer::SET_VALUE | 20 << 9);
     bench.put(T2 + register::TIMER_COMPARATOR, 100_000);
     bench.put(register::CONFIGURATION, configuration::ENABLE);
     bench.clock.advance(1_050_000 * TICK);
@@ -139,7 +141,7 @@ fn a_late_periodic_timer_interrupts_once_and_keeps_its_phase() {
 #[test]
 fn no_period_however_short_makes_a_storm() {
     let mut bench = bench();
-    bench.put(T2, timer::INTERRUPT | timer::PERIODIC | 20 << 9);
+    bench.put(T2, timer::INTERRUPT | timer::PERIODIC | timer::SET_VALUE | 20 << 9);
     bench.put(T2 + register::TIMER_COMPARATOR, 1);
     bench.put(register::CONFIGURATION, configuration::ENABLE);
     bench.run(1_000_000);
