@@ -15,6 +15,7 @@ use kezhan_device::{
     Clock, Device, LineInterrupt, LineTarget, MachineControl, MsiInterrupt, Placement, Region,
     Space,
 };
+use kezhan_input::I8042;
 use kezhan_pci::{PciAddress, PciFunction, PciHost};
 use kezhan_ports::CharDevice;
 use kezhan_ports::chardev::NullCharDevice;
@@ -40,14 +41,22 @@ pub(crate) struct Wiring {
     pub attention: Arc<Attention>,
 }
 
+/// The devices that a person's hands reach, once they are built.
+#[derive(Default)]
+pub(crate) struct Hands {
+    /// The power button.
+    pub pm: Option<Arc<Mutex<Pm>>>,
+    /// Keyboard and mouse.
+    pub i8042: Option<Arc<Mutex<I8042>>>,
+}
+
 /// The board under construction.
 pub(crate) struct Assembly {
     host: Host,
     /// Bytes of RAM.
     pub(crate) memory_size: u64,
     pub(crate) wiring: Wiring,
-    /// The power management block, once it is built.
-    pub(crate) pm: Option<Arc<Mutex<Pm>>>,
+    pub(crate) hands: Hands,
     slots: Vec<Arc<Slot>>,
     claims: Vec<Claim>,
     functions: Vec<Plugged>,
@@ -61,7 +70,7 @@ pub(crate) struct Parts {
     pub bus: Bus,
     pub wiring: Wiring,
     pub functions: Vec<Plugged>,
-    pub pm: Option<Arc<Mutex<Pm>>>,
+    pub hands: Hands,
 }
 
 impl Wiring {
@@ -118,7 +127,7 @@ impl Assembly {
             memory_size,
             wiring: Wiring::new(host.attention.clone()),
             host,
-            pm: None,
+            hands: Hands::default(),
             slots: Vec::new(),
             claims: Vec::new(),
             functions: Vec::new(),
@@ -231,7 +240,7 @@ impl Assembly {
             slots: self.slots,
             wiring: self.wiring,
             functions: self.functions,
-            pm: self.pm,
+            hands: self.hands,
         })
     }
 }

@@ -14,6 +14,7 @@ use kezhan_chipset::pit::Pit;
 use kezhan_chipset::pm::Pm;
 use kezhan_chipset::rtc::{CmosMemory, Rtc};
 use kezhan_chipset::testdev::{PcTestdev, PciTestdev};
+use kezhan_input::{I8042, I8042Wires};
 use kezhan_pci::HostBridge;
 use kezhan_serial::Uart16550;
 use std::sync::{Arc, Mutex};
@@ -65,6 +66,7 @@ pub const DEVICES: &[DeviceKind] = &[
     fixed("pit", "interval timer 8254 and speaker port", pit),
     fixed("rtc", "real-time clock MC146818 and CMOS memory", rtc),
     fixed("pm", "ACPI power management, PM timer, reset register", pm),
+    fixed("i8042", "keyboard controller with keyboard and mouse", i8042),
     fixed("com1", "first serial port, a 16550A", com1),
     fixed("post-code", "power-on self-test codes, port 0x80", post_code),
     fixed("pci-host", "PCI configuration space", pci_host),
@@ -126,8 +128,19 @@ fn rtc(board: &mut Assembly, _: &Settings<'_>) -> Result<(), BoardError> {
 fn pm(board: &mut Assembly, _: &Settings<'_>) -> Result<(), BoardError> {
     let pm = Pm::new("pm", board.clock(), board.line("pm", "sci")?, board.control());
     let pm = Arc::new(Mutex::new(pm));
-    board.pm = Some(pm.clone());
+    board.hands.pm = Some(pm.clone());
     board.mount(pm, &[])
+}
+
+fn i8042(board: &mut Assembly, _: &Settings<'_>) -> Result<(), BoardError> {
+    let wires = I8042Wires {
+        keyboard: board.line("i8042", "keyboard")?,
+        mouse: board.line("i8042", "mouse")?,
+        control: board.control(),
+    };
+    let i8042 = Arc::new(Mutex::new(I8042::new("i8042", wires)));
+    board.hands.i8042 = Some(i8042.clone());
+    board.mount(i8042, &[])
 }
 
 fn com1(board: &mut Assembly, _: &Settings<'_>) -> Result<(), BoardError> {

@@ -56,6 +56,7 @@ mod bus;
 mod devices;
 mod engine;
 mod error;
+mod hands;
 mod life;
 mod pci;
 mod settings;
@@ -66,11 +67,11 @@ pub use bus::{Stray, StrayKind};
 pub use devices::{DEVICES, DeviceKind, Setting};
 pub use error::BoardError;
 pub use kezhan_firmware::{Entry, Image, KernelError};
+pub use kezhan_input::{KeyEvent, MouseEvent};
 
-use assembly::{Assembly, Plugged, Wiring};
+use assembly::{Assembly, Hands, Plugged, Wiring};
 use bus::Bus;
 use kezhan_acpi::Tables;
-use kezhan_chipset::pm::Pm;
 use kezhan_device::{Clock, GuestMemory, MachineControl, Nanoseconds};
 use kezhan_hypervisor::{CpuIo, Partition};
 use kezhan_machine_spec::MachineSpec;
@@ -78,7 +79,7 @@ use kezhan_ports::CharDevice;
 use life::Life;
 use slot::Slot;
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use vm_memory::{Bytes, GuestAddress};
 
 /// What the host gives a board.
@@ -132,7 +133,7 @@ pub struct Board {
     bus: Bus,
     wiring: Wiring,
     functions: Vec<Plugged>,
-    pm: Option<Arc<Mutex<Pm>>>,
+    hands: Hands,
     tables: Tables,
     life: Mutex<Life>,
 }
@@ -161,7 +162,7 @@ impl Board {
             bus: parts.bus,
             wiring: parts.wiring,
             functions: parts.functions,
-            pm: parts.pm,
+            hands: parts.hands,
             life: Mutex::new(Life::Paused),
         })
     }
@@ -203,13 +204,6 @@ impl Board {
             return None;
         }
         self.wiring.attention.serve(&self.slots, self.clock.now())
-    }
-
-    /// Presses the power button: the guest gets an ACPI event and may switch off.
-    pub fn press_power_button(&self) {
-        if let Some(pm) = &self.pm {
-            pm.lock().unwrap_or_else(PoisonError::into_inner).press_power_button();
-        }
     }
 
     /// The accesses that nobody answered, most frequent first.

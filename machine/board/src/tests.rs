@@ -377,6 +377,27 @@ fn the_hpet_takes_interrupt_0_over_from_the_interval_timer() {
 }
 
 #[test]
+fn a_key_reaches_the_guest_as_interrupt_1() {
+    let bench = bench(&[]);
+    bench.write_ioapic(0x10 + 2, 0x31);
+    // Keyboard enabled with interrupts and translation; scanning on.
+    [(0x64, 0x60), (0x60, 0x41)].iter().for_each(|(port, v)| bench.out(*port, *v));
+    bench.out(0x60, 0xf4);
+    assert_eq!(bench.inb(0x60), 0xfa);
+    bench.partition.messages.lock().unwrap().clear();
+    assert!(bench.board.key(KeyEvent { usage: 0x04, pressed: true }));
+    assert_eq!(bench.partition.messages.lock().unwrap().len(), 1);
+    assert_eq!(bench.inb(0x60), 0x1e, "the A key in set 1");
+}
+
+#[test]
+fn the_keyboard_controller_resets_the_machine() {
+    let bench = bench(&[]);
+    bench.out(0x64, 0xfe);
+    assert_eq!(bench.control.take_events(), [MachineEvent::Reset]);
+}
+
+#[test]
 fn cmos_tells_firmware_how_much_memory_there_is() {
     let bench = bench(&[]);
     let read = |index: u8| {

@@ -13,7 +13,8 @@
 //! `SPACING` are served at that pace.
 //!
 //! In periodic mode a write of the comparator sets the period, and the comparator itself too if `SET_VALUE`
-//! is set or the counter stands (HPET 1.0a §2.3.9.2.2).
+//! is set, which the write clears (HPET 1.0a §2.3.9.2.2). That holds while the counter stands as well:
+//! Linux sets comparator and period so, one after the other.
 
 mod gate;
 mod spec;

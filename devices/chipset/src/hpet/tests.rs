@@ -113,7 +113,8 @@ fn a_one_shot_of_32_bits_interrupts_again_when_the_counter_comes_round() {
 fn linux_starts_a_periodic_tick_in_legacy_mode() {
     let mut bench = bench();
     bench.put(register::CONFIGURATION, configuration::ENABLE | configuration::LEGACY);
-    bench.clock.advance(1_000_000);
+    bench.clock.advance(10_000_000);
+    bench.put(register::CONFIGURATION, configuration::LEGACY);
     let configuration = timer::INTERRUPT | timer::PERIODIC | timer::SET_VALUE | timer::MODE_32;
     bench.put(T0, configuration);
     bench.put(register::CONFIGURATION, configuration::LEGACY);
