@@ -1,3 +1,30 @@
-//! The `kezhan` command.
+//! The `kezhan` command: one binary, one verb for each thing that it does.
+//!
+//! Typed (clap, [`command`]) → validated (`kezhan-machine-spec`) → acted on (`kezhan-vmm`). Guests and
+//! reports write to standard output; messages go to standard error, one line each, after `kezhan: `.
 
-fn main() {}
+mod command;
+mod completions;
+mod doctor;
+mod failure;
+mod machine_options;
+mod man;
+mod output;
+mod run;
+
+use clap::Parser;
+use command::Kezhan;
+use failure::Failure;
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    kezhan_vmm::end_process_on_panic();
+    let result = match Kezhan::try_parse() {
+        Ok(kezhan) => kezhan.command.execute(),
+        Err(error) => Err(Failure::from(error)),
+    };
+    match result {
+        Ok(status) => ExitCode::from(status),
+        Err(failure) => ExitCode::from(failure.report()),
+    }
+}

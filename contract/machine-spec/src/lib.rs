@@ -8,6 +8,7 @@
 
 mod cpu;
 mod error;
+mod options;
 mod size;
 
 pub use cpu::{CpuModel, CpuSpec};

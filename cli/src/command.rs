@@ -1,0 +1,67 @@
+//! The verbs.
+
+use crate::completions::Completions;
+use crate::doctor::Doctor;
+use crate::failure::Failure;
+use crate::man::Man;
+use crate::run::Run;
+use clap::{Parser, Subcommand};
+
+/// Virtual machines for Linux x86-64.
+#[derive(Debug, Parser)]
+#[command(
+    name = "kezhan",
+    version,
+    disable_help_subcommand = true,
+    after_help = "\
+Examples:
+  kezhan doctor                      what this host can do, and how to mend what it cannot
+  kezhan run --kernel vmlinuz --initrd initrd.img --append console=ttyS0
+  kezhan run -h                      the options of a machine"
+)]
+pub(crate) struct Kezhan {
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    Run(Box<Run>),
+    Doctor(Doctor),
+    Completions(Completions),
+    Man(Man),
+}
+
+impl Command {
+    /// Does it; gives the exit status.
+    pub(crate) fn execute(self) -> Result<u8, Failure> {
+        match self {
+            Command::Run(run) => run.execute(),
+            Command::Doctor(doctor) => doctor.execute(),
+            Command::Completions(completions) => completions.execute(),
+            Command::Man(man) => man.execute(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_definition_holds_together() {
+        Kezhan::command().debug_assert();
+    }
+
+    #[test]
+    fn every_verb_and_option_says_what_it_is_for() {
+        for verb in Kezhan::command().get_subcommands() {
+            assert!(verb.get_about().is_some(), "{}", verb.get_name());
+            for option in verb.get_arguments() {
+                assert!(option.get_help().is_some(), "{} {}", verb.get_name(), option.get_id());
+            }
+        }
+    }
+}

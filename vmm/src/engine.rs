@@ -1,0 +1,97 @@
+//! **The one list of engines**, and which one a machine gets.
+//!
+//! `auto` takes KVM when the probe guest says that an unmodified operating system runs under it, and
+//! the software engine otherwise, with one line that says why. That the device file is there says
+//! little: see `kezhan_kvm::Kvm::probe`. What was found is remembered until the host starts anew.
+
+use crate::verdict::{Circumstances, VerdictCache, folder};
+use crate::{HostRoot, KvmReport, VmmError};
+use kezhan_hypervisor::{EngineError, Hypervisor};
+use kezhan_kvm::{Kvm, Verdict};
+use kezhan_machine_spec::EngineChoice;
+use std::sync::Arc;
+
+/// An engine, and what to tell the person about the choice.
+pub(crate) struct Chosen {
+    pub(crate) engine: Arc<dyn Hypervisor>,
+    pub(crate) notice: Option<String>,
+}
+
+/// The engine for a machine.
+///
+/// # Errors
+/// [`VmmError::Engine`] when the one that was asked for is not to be had.
+pub(crate) fn choose(choice: EngineChoice) -> Result<Chosen, VmmError> {
+    match choice {
+        EngineChoice::Kvm => Ok(Chosen { engine: Arc::new(Kvm::open()?), notice: None }),
+        EngineChoice::Soft => Ok(Chosen { engine: soft()?, notice: None }),
+        EngineChoice::Auto => automatic(),
+    }
+}
+
+/// The software engine: on every host.
+fn soft() -> Result<Arc<dyn Hypervisor>, VmmError> {
+    Err(EngineError::MissingCapability("the software engine, which this build does not have yet"))?
+}
+
+fn automatic() -> Result<Chosen, VmmError> {
+    let why = match Kvm::open().and_then(|kvm| Ok((verdict(&kvm)?, kvm))) {
+        Ok((verdict, kvm)) => match verdict.reason() {
+            None => return Ok(Chosen { engine: Arc::new(kvm), notice: None }),
+            Some(reason) => reason,
+        },
+        Err(EngineError::NoKvm(error)) => format!("/dev/kvm: {error}"),
+        Err(error) => error.to_string(),
+    };
+    let notice = format!("engine soft: {why} ('kezhan doctor' tells more)");
+    Ok(Chosen { engine: soft()?, notice: Some(notice) })
+}
+
+/// The probe's verdict, remembered or new.
+fn verdict(kvm: &Kvm) -> Result<Verdict, EngineError> {
+    let circumstances = Circumstances::read(&HostRoot::default());
+    let cache = circumstances.map(|now| VerdictCache::new(&folder(), now));
+    if let Some(verdict) = cache.as_ref().and_then(VerdictCache::load) {
+        return Ok(verdict);
+    }
+    let verdict = kvm.probe()?;
+    if let Some(cache) = cache {
+        cache.store(&verdict);
+    }
+    Ok(verdict)
+}
+
+/// What this host's KVM says of itself, and what a new run of the probe guest says of it.
+pub fn inspect_kvm() -> KvmReport {
+    let kvm = match Kvm::open() {
+        Ok(kvm) => kvm,
+        Err(EngineError::NoKvm(error)) => {
+            return KvmReport { refused: Some(error.to_string()), ..KvmReport::default() };
+        }
+        Err(error) => {
+            return KvmReport { refused: Some(error.to_string()), ..KvmReport::default() };
+        }
+    };
+    let says = kvm.inspect();
+    let capability = |c: kezhan_kvm::Capability| (c.name, i64::from(c.value));
+    let mut report = KvmReport {
+        api_version: Some(says.api_version),
+        most_vcpus: Some(says.most_vcpus),
+        nested_state: Some(says.nested_state),
+        capabilities: says.capabilities.into_iter().map(capability).collect(),
+        features: says.features,
+        ..KvmReport::default()
+    };
+    match kvm.probe() {
+        Ok(verdict) => {
+            report.runs_guests = Some(verdict.can_run_stock_kernel);
+            report.instructions_per_second = Some(verdict.instructions_per_second);
+            report.failing = verdict.failing;
+        }
+        Err(error) => {
+            report.runs_guests = Some(false);
+            report.failing = vec![format!("the probe guest itself ({error})")];
+        }
+    }
+    report
+}
