@@ -198,7 +198,7 @@ fn set_register(page: &mut [u8], offset: usize, value: u32) {
 }
 
 /// Guest TSC minus host TSC.
-fn offset(vcpu: &VcpuFd) -> Result<u64, EngineError> {
+pub(crate) fn offset(vcpu: &VcpuFd) -> Result<u64, EngineError> {
     let mut value = 0_u64;
     let attribute = tsc_offset_at(&raw mut value);
     // SAFETY: the attribute names a u64 of ours for the kernel to fill; it outlives the call.

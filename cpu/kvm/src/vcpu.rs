@@ -4,6 +4,7 @@
 //!   run(io):  ┌─► before_entry: NMI asked for? PIC's INTR high?
 //!             │   KVM_RUN
 //!             │   port, memory, EOI, MSR ──► CpuIo, answer into the shared page ──┐
+//!             │   cannot emulate ──► fix-up: our interpreter runs it ──────────────┤
 //!             │   EINTR, EAGAIN, interrupt window ─────────────────────────────────┤
 //!             └────────────────────────────────────────────────────────────────────┘
 //!                 kicked, triple fault, anything else ──► Exit
@@ -27,7 +28,7 @@ use crate::call::Named;
 use crate::exit::{self, InternalError};
 use crate::partition::Shared;
 use crate::time::VcpuTime;
-use crate::{failure, state};
+use crate::{failure, fixup, state};
 use kezhan_hypervisor::{CpuIo, EngineError, Exit, Vcpu, VcpuState};
 use kvm_bindings::{
     KVM_INTERNAL_ERROR_EMULATION, KVM_MP_STATE_HALTED, KVM_MP_STATE_RUNNABLE,
@@ -43,6 +44,8 @@ pub(crate) struct KvmVcpu {
     index: u32,
     /// Between two instructions, as far as is known.
     at_boundary: bool,
+    /// How many instructions a fix-up may run; grows while KVM_RUN gives nothing but failures.
+    burst: u32,
     time: VcpuTime,
     shared: Arc<Shared>,
 }
@@ -50,7 +53,8 @@ pub(crate) struct KvmVcpu {
 impl KvmVcpu {
     /// Vcpu `index`, run by the calling thread from now on.
     pub(crate) fn new(fd: VcpuFd, index: u32, shared: Arc<Shared>) -> Result<KvmVcpu, EngineError> {
-        let vcpu = KvmVcpu { fd, index, at_boundary: true, time: VcpuTime::default(), shared };
+        let vcpu =
+            KvmVcpu { fd, index, at_boundary: true, burst: 1, time: VcpuTime::default(), shared };
         if let Some(mailbox) = vcpu.shared.mailboxes.get(index as usize) {
             mailbox.open(&vcpu.fd, vcpu.shared.vm.run_size())?;
         }
@@ -61,7 +65,11 @@ impl KvmVcpu {
     fn step(&mut self, io: &dyn CpuIo) -> Result<Option<Exit>, EngineError> {
         self.before_entry(io)?;
         self.at_boundary = false;
-        match self.fd.run() {
+        let result = self.fd.run();
+        if !matches!(result, Ok(VcpuExit::InternalError)) {
+            self.burst = 1;
+        }
+        match result {
             Ok(VcpuExit::IoIn(..) | VcpuExit::IoOut(..)) => self.access_port(io)?,
             Ok(VcpuExit::MmioRead(address, data)) => io.read_memory(address, data),
             Ok(VcpuExit::MmioWrite(address, data)) => io.write_memory(address, data),
@@ -74,7 +82,7 @@ impl KvmVcpu {
             Ok(VcpuExit::SystemEvent(KVM_SYSTEM_EVENT_RESET | KVM_SYSTEM_EVENT_SHUTDOWN, _)) => {
                 return Ok(Some(Exit::Shutdown));
             }
-            Ok(VcpuExit::InternalError) => return Ok(self.internal_error()),
+            Ok(VcpuExit::InternalError) => return self.internal_error(io),
             Ok(other) => {
                 let cause = format!("KVM_RUN ended with {other:?}");
                 return Ok(Some(failure::describe(&self.fd, &[], &cause)));
@@ -152,16 +160,27 @@ impl KvmVcpu {
         Ok(())
     }
 
-    fn internal_error(&mut self) -> Option<Exit> {
+    fn internal_error(&mut self, io: &dyn CpuIo) -> Result<Option<Exit>, EngineError> {
         let none = InternalError { suberror: 0, instruction: Vec::new() };
         let error = exit::internal_error(self.fd.get_kvm_run()).unwrap_or(none);
         if error.suberror != KVM_INTERNAL_ERROR_EMULATION {
             let cause = failure::suberror(error.suberror);
-            return Some(failure::describe(&self.fd, &error.instruction, &cause));
+            return Ok(Some(failure::describe(&self.fd, &error.instruction, &cause)));
         }
-        let cause = "KVM cannot run this instruction; --engine soft can, and 'kezhan doctor' tells \
-                     what this host's KVM is able to";
-        Some(failure::describe(&self.fd, &error.instruction, cause))
+        self.at_boundary = true;
+        let why = match fixup::run(&self.fd, &self.shared, io, self.burst)? {
+            fixup::Outcome::Done => {
+                self.burst = (2 * self.burst).min(fixup::LONGEST_BURST);
+                return Ok(None);
+            }
+            fixup::Outcome::Shutdown => return Ok(Some(Exit::Shutdown)),
+            fixup::Outcome::Unable(why) => why,
+        };
+        let cause = format!(
+            "KVM cannot run this instruction, nor can the interpreter ({why}); --engine soft may, and \
+             'kezhan doctor' tells what this host's KVM is able to"
+        );
+        Ok(Some(failure::describe(&self.fd, &error.instruction, &cause)))
     }
 }
 

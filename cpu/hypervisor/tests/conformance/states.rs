@@ -10,15 +10,19 @@ use vm_memory::{Bytes, GuestAddress};
 pub fn cases() -> Vec<Case> {
     vec![
         Case::new("a_state_that_is_set_is_read_back", round_trip),
-        Case::new("a_spinning_guest_goes_on_in_another_partition", move_spinning),
-        Case::new("a_halted_guest_goes_on_in_another_partition", move_halted),
-        Case::new("an_armed_timer_fires_in_another_partition", move_timer),
         Case::new("the_tsc_is_what_it_was_set_to", tsc_set).on_hardware(ONE_TSC),
         Case::new("the_tsc_stands_still_while_paused", tsc_pause).on_hardware(ONE_TSC),
         Case::new("the_apic_timer_stands_still_while_paused", timer_pause),
         Case::new("a_state_that_is_not_possible_is_refused", refused),
     ]
 }
+
+/// Guests that begin under one engine and go on under another (or the same).
+pub const MOVES: [(&str, fn(&dyn Hypervisor, &dyn Hypervisor)); 3] = [
+    ("a_spinning_guest_goes_on", move_spinning),
+    ("a_halted_guest_goes_on", move_halted),
+    ("an_armed_timer_fires", move_timer),
+];
 
 const TSC: u32 = 0x10;
 const ONE_TSC: &str = "the guest's TSC is the host's, whatever it is set to";
@@ -89,8 +93,8 @@ fn copy(engine: &dyn Hypervisor, first: &Guest, state: &VcpuState) -> (Guest, Bo
     (second, vcpu)
 }
 
-fn move_spinning(engine: &dyn Hypervisor) {
-    let first = Guest::new(engine, |a| {
+fn move_spinning(from: &dyn Hypervisor, to: &dyn Hypervisor) {
+    let first = Guest::new(from, |a| {
         let mut again = a.create_label();
         a.mov(rax, 0x1234_5678_9abc_def0_u64)?;
         a.set_label(&mut again)?;
@@ -103,15 +107,15 @@ fn move_spinning(engine: &dyn Hypervisor) {
     let mut vcpu = first.boot();
     let state = run_for_a_while(&first, vcpu.as_mut());
     assert!(first.result(0) > 0);
-    let (second, mut vcpu) = copy(engine, &first, &state);
+    let (second, mut vcpu) = copy(to, &first, &state);
     second.memory.write_obj(1_u64, GuestAddress(DATA + 8)).unwrap();
     assert_eq!(second.go(vcpu.as_mut()), Exit::Kicked);
     assert_eq!(second.result(2), 0x1234_5678_9abc_def0);
     assert!(second.result(0) >= first.result(0));
 }
 
-fn move_halted(engine: &dyn Hypervisor) {
-    let first = Guest::new(engine, |a| {
+fn move_halted(from: &dyn Hypervisor, to: &dyn Hypervisor) {
+    let first = Guest::new(from, |a| {
         enable_apic(a)?;
         a.sti()?;
         a.hlt()?;
@@ -120,7 +124,7 @@ fn move_halted(engine: &dyn Hypervisor) {
     first.count_vector(0x40, 0);
     let mut vcpu = first.boot();
     let state = run_for_a_while(&first, vcpu.as_mut());
-    let (second, mut vcpu) = copy(engine, &first, &state);
+    let (second, mut vcpu) = copy(to, &first, &state);
     assert!(second.partition.signal(crate::interrupts::message(0x40)));
     assert_eq!(second.go(vcpu.as_mut()), Exit::Kicked);
     assert_eq!((second.result(0), second.result(1)), (1, 7));
@@ -136,13 +140,13 @@ fn armed(a: &mut CodeAssembler, count: u32) -> Code {
     wait_for(a, 0, 1)
 }
 
-fn move_timer(engine: &dyn Hypervisor) {
-    let first = Guest::new(engine, |a| armed(a, 1_000_000));
+fn move_timer(from: &dyn Hypervisor, to: &dyn Hypervisor) {
+    let first = Guest::new(from, |a| armed(a, 1_000_000));
     first.count_vector(0x60, 0);
     let mut vcpu = first.boot();
     let state = run_for_a_while(&first, vcpu.as_mut());
     assert_eq!(first.result(0), 0, "128 ms are not over");
-    let (second, mut vcpu) = copy(engine, &first, &state);
+    let (second, mut vcpu) = copy(to, &first, &state);
     assert_eq!(second.go(vcpu.as_mut()), Exit::Kicked);
     assert_eq!(second.result(0), 1);
 }
