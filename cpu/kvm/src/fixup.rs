@@ -36,7 +36,7 @@ use kezhan_x86::core::Machine;
 use kezhan_x86::fault::{Exception, vector};
 use kezhan_x86::state::{BLOCK, CodeBits, cr0, cr4};
 use kezhan_x86::table::Operation;
-use kezhan_x86::{Core, CpuState, Stop, block, flags, table};
+use kezhan_x86::{Core, CpuState, Stop, block, flags, interp, table};
 use kvm_bindings::kvm_vcpu_events;
 use kvm_ioctls::VcpuFd;
 use linear::Linear;
@@ -184,10 +184,11 @@ enum Trouble {
 
 /// One instruction, with the delivery of the exception that it raises.
 fn step(core: &mut Core<'_, Linear>) -> Result<(), Trouble> {
-    let traced = core.cpu.rflags & flags::TF != 0;
+    let begin = core.cpu.rip;
+    let traced = core.cpu.rflags & flags::TF != 0 && !core.cpu.interrupt_shadow;
     let result = match fetch(core)? {
         Some(block) => {
-            core.cpu.gpr[BLOCK] = core.cpu.rip;
+            core.cpu.gpr[BLOCK] = begin;
             core.cpu.interrupt_shadow = false;
             block.ops.iter().try_for_each(|op| (op.run)(core, op))
         }
@@ -199,19 +200,24 @@ fn step(core: &mut Core<'_, Linear>) -> Result<(), Trouble> {
     match result {
         Ok(()) => {
             core.cpu.rflags &= !flags::RF;
-            if traced {
-                // Single step (Intel SDM vol. 3B §18.3.1.4).
-                core.cpu.exception = Exception {
-                    vector: vector::DB,
-                    debug: 1 << 14,
-                    trap: true,
-                    ..Exception::default()
-                };
-                return deliver(core);
+            if !traced || core.cpu.interrupt_shadow {
+                return Ok(());
             }
-            Ok(())
+            // Single step (Intel SDM vol. 3B §18.3.1.4).
+            core.cpu.exception = Exception {
+                vector: vector::DB,
+                debug: 1 << 14,
+                trap: true,
+                ..Exception::default()
+            };
+            deliver(core)
         }
-        Err(Stop::Exception) => deliver(core),
+        Err(Stop::Exception) => {
+            if !core.cpu.exception.trap {
+                core.cpu.rip = begin;
+            }
+            deliver(core)
+        }
         Err(Stop::Shutdown) => Err(Trouble::Shutdown),
         Err(Stop::CodeWrite) => Err(Trouble::NotHere("a store was refused".into())),
     }
@@ -250,14 +256,16 @@ fn decode(bytes: &[u8], bits: CodeBits) -> Result<Option<block::Block<Linear>>, 
     let instruction = iced_x86::Decoder::new(bits.number(), bytes, 0).decode();
     let row = table::row(instruction.code());
     let kept_by_kvm = matches!(row.map(|row| row.operation), Some(Operation::Hlt));
+    let block = block::decode::<Linear>(bytes, bits, 1);
+    let native = block.as_ref().is_some_and(|b| b.ops.iter().any(|op| op.thunk.is_some()));
     let known =
-        row.is_some_and(|row| kezhan_x86::interp::select::<Linear>(row, &instruction).is_some());
+        native || row.is_some_and(|row| interp::select::<Linear>(row, &instruction).is_some());
     let undefined = instruction.is_invalid()
         || matches!(instruction.mnemonic(), iced_x86::Mnemonic::Ud0 | iced_x86::Mnemonic::Ud1);
     if kept_by_kvm || !known && !undefined {
         return Err(Trouble::NotHere(format!("no {:?} here", instruction.mnemonic())));
     }
-    Ok(block::decode::<Linear>(bytes, bits, 1))
+    Ok(block)
 }
 
 /// Whether PAE paging's pointers are in use (Intel SDM vol. 3A §4.4.1).

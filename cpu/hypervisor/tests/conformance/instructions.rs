@@ -70,6 +70,8 @@ const ROWS: &[Row] = &[
         name: "cmpxchg16b",
         code: |a| {
             a.mov(rdi, DATA + 0x100)?;
+            a.xor(eax, eax)?;
+            a.xor(edx, edx)?;
             a.mov(rcx, 0x2222_u64)?;
             a.push(rbx)?;
             a.mov(rbx, 0x1111_u64)?;
@@ -106,7 +108,7 @@ const ROWS: &[Row] = &[
             a.mov(qword_ptr(rbx), rax)
         },
         // CRC-32C of "01234567", not inverted at the end.
-        wanted: &[(0, 0xd6ca_7c0f)],
+        wanted: &[(0, 0x53dd_dcdf)],
     },
     Row {
         name: "xsave_and_xrstor",

@@ -20,11 +20,12 @@ mod states;
 mod timers;
 
 use kezhan_hypervisor::Hypervisor;
+use kezhan_soft::SoftHypervisor;
 use libtest_mimic::{Arguments, Failed, Trial};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 /// A small guest with its check.
-pub struct Case {
+pub(crate) struct Case {
     name: &'static str,
     /// Does not work where ring 0 is interpreted by the host kernel, and why.
     needs_hardware: Option<&'static str>,
@@ -51,7 +52,10 @@ struct Engine {
 }
 
 fn engines() -> Vec<Engine> {
-    vec![Engine { name: "kvm", open: open_kvm, complete: kvm_is_hardware }]
+    vec![
+        Engine { name: "kvm", open: open_kvm, complete: kvm_is_hardware },
+        Engine { name: "soft", open: || Ok(Box::new(SoftHypervisor::new())), complete: || true },
+    ]
 }
 
 fn open_kvm() -> Result<Box<dyn Hypervisor>, String> {

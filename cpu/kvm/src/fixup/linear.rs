@@ -215,6 +215,8 @@ impl Platform for Linear {
         core.mem.refused.set(Some("CPUID is KVM's"));
         [0; 4]
     }
+
+    fn pause(_: &mut C<'_>) {}
 }
 
 impl Memory for Linear {

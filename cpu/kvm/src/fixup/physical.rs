@@ -1,6 +1,6 @@
 //! Guest-physical memory as the interpreter reaches it: RAM, ROM, or the machine.
 
-#![expect(unsafe_code, reason = "CMPXCHG16B on guest memory, which Rust has as an intrinsic only")]
+#![expect(unsafe_code, reason = "CMPXCHG16B on guest memory")]
 
 use crate::partition::Shared;
 use kezhan_device::PageLog;
@@ -105,9 +105,32 @@ pub(super) fn compare_exchange_16(slice: &Slice<'_>, old: u128, new: u128) -> Op
     }
     // SAFETY: the slice is 16 aligned bytes of mapped guest memory, which is only ever reached by volatile
     // and atomic accesses, and the processor has the instruction.
-    let found = unsafe { core::arch::x86_64::cmpxchg16b(place, old, new, SeqCst, SeqCst) };
+    let found = unsafe { exchange_16(place, old, new) };
     if found == old {
         slice.bitmap().mark_dirty(0, 16);
     }
     Some(found)
+}
+
+/// # Safety
+/// `place` is valid for writes, aligned to 16 bytes, and reached by nobody but with volatile or atomic
+/// accesses; the processor has CMPXCHG16B.
+unsafe fn exchange_16(place: *mut u128, old: u128, new: u128) -> u128 {
+    let (mut low, mut high) = (old as u64, (old >> 64) as u64);
+    // SAFETY: the instruction touches the 16 bytes that the caller vouches for and the registers named;
+    // RBX, which the compiler keeps to itself, has its value back at the end.
+    unsafe {
+        std::arch::asm!(
+            "xchg rbx, rsi",
+            "lock cmpxchg16b [rdi]",
+            "mov rbx, rsi",
+            inout("rsi") new as u64 => _,
+            in("rdi") place,
+            in("rcx") (new >> 64) as u64,
+            inout("rax") low,
+            inout("rdx") high,
+            options(nostack),
+        );
+    }
+    u128::from(high) << 64 | u128::from(low)
 }
