@@ -33,7 +33,7 @@ const ROWS: &[Row] = &[
     Row {
         name: "xgetbv",
         code: |a| {
-            enable_xsave(a)?;
+            enable_xsave(a, 3)?;
             a.xor(ecx, ecx)?;
             a.xgetbv()?;
             a.mov(qword_ptr(rbx), rax)?;
@@ -113,7 +113,7 @@ const ROWS: &[Row] = &[
     Row {
         name: "xsave_and_xrstor",
         code: |a| {
-            enable_xsave(a)?;
+            enable_xsave(a, 3)?;
             a.mov(rsi, DATA + 0x400)?;
             a.mov(rax, 0x1234_5678_9abc_def0_u64)?;
             a.mov(qword_ptr(rbx), rax)?;
@@ -178,6 +178,115 @@ const ROWS: &[Row] = &[
         wanted: &[(1, 8)],
     },
     Row {
+        name: "x87_control",
+        code: |a| {
+            a.fninit()?;
+            a.mov(word_ptr(rbx), 0x027f)?;
+            a.fldcw(word_ptr(rbx))?;
+            a.fnstcw(word_ptr(rbx + 8))?;
+            a.fnclex()?;
+            a.mov(eax, 0xffff_ffff_u32)?;
+            a.fnstsw(ax)?;
+            a.mov(qword_ptr(rbx + 16), rax)?;
+            a.emms()?;
+            a.fnstenv(ptr(rbx + 0x100))?;
+            a.movzx(eax, word_ptr(rbx + 0x108))?;
+            a.mov(qword_ptr(rbx + 24), rax)
+        },
+        wanted: &[(1, 0x27f), (2, 0xffff_0000), (3, 0xffff)],
+    },
+    Row {
+        name: "rdtscp",
+        code: |a| {
+            a.rdtsc()?;
+            a.mov(edi, edx)?;
+            a.rdtscp()?;
+            a.mov(qword_ptr(rbx), rcx)?;
+            a.sub(edx, edi)?;
+            a.cmp(edx, 1)?;
+            a.setbe(byte_ptr(rbx + 8))
+        },
+        wanted: &[(0, 0), (1, 1)],
+    },
+    Row {
+        name: "invpcid",
+        code: |a| {
+            a.mov(rax, cr3)?;
+            a.mov(eax, 2)?;
+            a.invpcid(rax, xmmword_ptr(rbx + 0x100))?;
+            a.mov(qword_ptr(rbx), 1)
+        },
+        wanted: &[(0, 1)],
+    },
+    Row {
+        name: "adcx_and_adox",
+        code: |a| {
+            a.mov(rax, u64::MAX)?;
+            a.mov(ecx, 1_u32)?;
+            a.xor(edx, edx)?;
+            a.adcx(rax, rcx)?;
+            a.mov(qword_ptr(rbx), rax)?;
+            a.adcx(rax, rdx)?;
+            a.mov(qword_ptr(rbx + 8), rax)?;
+            a.adox(rax, rcx)?;
+            a.mov(qword_ptr(rbx + 16), rax)
+        },
+        wanted: &[(0, 0), (1, 1), (2, 2)],
+    },
+    Row {
+        name: "bmi",
+        code: |a| {
+            a.mov(rax, 0x0f0f_u64)?;
+            a.mov(rcx, 0x00ff_u64)?;
+            a.andn(rdx, rax, rcx)?;
+            a.mov(qword_ptr(rbx), rdx)?;
+            a.blsr(rdx, rcx)?;
+            a.mov(qword_ptr(rbx + 8), rdx)?;
+            a.bzhi(rdx, rax, rcx)?;
+            a.mov(qword_ptr(rbx + 16), rdx)?;
+            a.rorx(rdx, rax, 8)?;
+            a.mov(qword_ptr(rbx + 24), rdx)?;
+            a.mov(rdx, 0x1_0000_0000_u64)?;
+            a.mulx(rsi, rdi, rdx)?;
+            a.mov(qword_ptr(rbx + 32), rsi)?;
+            a.mov(rcx, 0xff00_u64)?;
+            a.pext(rdx, rax, rcx)?;
+            a.mov(qword_ptr(rbx + 40), rdx)
+        },
+        wanted: &[(0, 0xf0), (1, 0xfe), (2, 0x0f0f), (3, 0x0f00_0000_0000_000f), (4, 1), (5, 0x0f)],
+    },
+    Row {
+        name: "sse_shuffles_and_aes",
+        code: |a| {
+            a.mov(rax, 0x0706_0504_0302_0100_u64)?;
+            a.movq(xmm0, rax)?;
+            a.mov(rax, 0x0001_0203_0405_0607_u64)?;
+            a.movq(xmm1, rax)?;
+            a.pshufb(xmm0, xmm1)?;
+            a.movq(rax, xmm0)?;
+            a.mov(qword_ptr(rbx), rax)?;
+            a.xorps(xmm0, xmm0)?;
+            a.xorps(xmm1, xmm1)?;
+            a.aesenc(xmm0, xmm1)?;
+            a.movd(eax, xmm0)?;
+            a.mov(qword_ptr(rbx + 8), rax)
+        },
+        wanted: &[(0, 0x0001_0203_0405_0607), (1, 0x6363_6363)],
+    },
+    Row {
+        name: "memory_hints",
+        code: |a| {
+            a.clflush(byte_ptr(rbx + 0x100))?;
+            a.prefetchnta(byte_ptr(rbx + 0x100))?;
+            a.mov(eax, 5)?;
+            a.movnti(dword_ptr(rbx), eax)?;
+            a.sfence()?;
+            a.lfence()?;
+            a.mfence()
+        },
+        wanted: &[(0, 5)],
+    },
+    Row {
         name: "a_loop_of_them",
         code: |a| {
             a.mov(ecx, 1000_u32)?;
@@ -211,8 +320,66 @@ pub fn cases() -> Vec<Case> {
         Case::new("one_that_takes_a_page_fault", page_fault),
         Case::new("one_that_reads_a_devices_register", device_register),
         Case::new("one_that_is_single_stepped", single_step),
+        Case::new("movbe", movbe).on_hardware("it raises #UD, with which nobody can interfere"),
+        Case::new("undefined_opcodes_raise_ud", undefined),
+        Case::new("a_hypercall_does_not_hang", hypercall),
     ];
     rows.chain(more).collect()
+}
+
+fn movbe(engine: &dyn Hypervisor) {
+    let guest = Guest::new(engine, |a| {
+        a.mov(ebx, DATA as u32)?;
+        a.mov(dword_ptr(rbx + 0x100), 0x1234_5678)?;
+        a.movbe(eax, dword_ptr(rbx + 0x100))?;
+        a.mov(qword_ptr(rbx), rax)
+    });
+    guest.run();
+    assert_eq!(guest.result(0), 0x7856_3412);
+}
+
+/// #UD counts in result 7 and goes on at RCX.
+fn on_undefined(guest: &Guest) {
+    guest.on_vector(6, |a| {
+        a.inc(qword_ptr(DATA + 56))?;
+        a.mov(qword_ptr(rsp), rcx)?;
+        a.iretq()
+    });
+}
+
+fn undefined(engine: &dyn Hypervisor) {
+    // ud0 eax, eax; ud1 eax, eax; ud2; lock nop
+    const OPCODES: [&[u8]; 4] =
+        [&[0x0f, 0xff, 0xc0], &[0x0f, 0xb9, 0xc0], &[0x0f, 0x0b], &[0xf0, 0x90]];
+    let guest = Guest::new(engine, |a| {
+        for opcode in OPCODES {
+            let mut next = a.create_label();
+            a.lea(rcx, ptr(next))?;
+            a.db(opcode)?;
+            a.set_label(&mut next)?;
+            a.nop()?;
+        }
+        Ok(())
+    });
+    on_undefined(&guest);
+    guest.run();
+    assert_eq!(guest.result(7), 4);
+}
+
+fn hypercall(engine: &dyn Hypervisor) {
+    let guest = Guest::new(engine, |a| {
+        for hypercall in [&[0x0f, 0x01, 0xc1], &[0x0f, 0x01, 0xd9]] {
+            let mut next = a.create_label();
+            a.lea(rcx, ptr(next))?;
+            a.mov(eax, 0x7fff)?;
+            a.db(hypercall)?;
+            a.set_label(&mut next)?;
+            a.nop()?;
+        }
+        Ok(())
+    });
+    on_undefined(&guest);
+    guest.run();
 }
 
 fn page_fault(engine: &dyn Hypervisor) {
@@ -270,12 +437,12 @@ fn single_step(engine: &dyn Hypervisor) {
     assert_eq!(guest.result(1), CODE + 17, "behind the instruction");
 }
 
-/// CR4.OSXSAVE on, XCR0 = x87 and SSE (Intel SDM vol. 1 §13.3).
-fn enable_xsave(a: &mut CodeAssembler) -> Code {
+/// CR4.OSXSAVE on and XCR0 set (Intel SDM vol. 1 §13.3).
+fn enable_xsave(a: &mut CodeAssembler, xcr0: i32) -> Code {
     a.mov(rax, cr4)?;
     a.or(rax, 1 << 18)?;
     a.mov(cr4, rax)?;
-    a.mov(eax, 3)?;
+    a.mov(eax, xcr0)?;
     a.xor(edx, edx)?;
     a.xor(ecx, ecx)?;
     a.xsetbv()

@@ -24,12 +24,14 @@ use kezhan_soft::SoftHypervisor;
 use libtest_mimic::{Arguments, Failed, Trial};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
+type Check = Box<dyn Fn(&dyn Hypervisor) + Send + Sync>;
+
 /// A small guest with its check.
 pub(crate) struct Case {
     name: &'static str,
     /// Does not work where ring 0 is interpreted by the host kernel, and why.
     needs_hardware: Option<&'static str>,
-    run: Box<dyn Fn(&dyn Hypervisor) + Send + Sync>,
+    run: Check,
 }
 
 impl Case {

@@ -17,8 +17,11 @@ pub fn cases() -> Vec<Case> {
     ]
 }
 
-/// Guests that begin under one engine and go on under another (or the same).
-pub const MOVES: [(&str, fn(&dyn Hypervisor, &dyn Hypervisor)); 3] = [
+/// A guest that begins under one engine and goes on under another (or the same).
+type Move = fn(&dyn Hypervisor, &dyn Hypervisor);
+
+/// All such guests, by name.
+pub const MOVES: [(&str, Move); 3] = [
     ("a_spinning_guest_goes_on", move_spinning),
     ("a_halted_guest_goes_on", move_halted),
     ("an_armed_timer_fires", move_timer),
