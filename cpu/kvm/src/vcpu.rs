@@ -26,6 +26,7 @@
 
 use crate::call::Named;
 use crate::exit::{self, InternalError};
+use crate::kick::Settling;
 use crate::partition::Shared;
 use crate::time::VcpuTime;
 use crate::{failure, fixup, state};
@@ -46,6 +47,7 @@ pub(crate) struct KvmVcpu {
     at_boundary: bool,
     /// How many instructions a fix-up may run; grows while KVM_RUN gives nothing but failures.
     burst: u32,
+    settling: Option<Settling>,
     time: VcpuTime,
     shared: Arc<Shared>,
 }
@@ -53,8 +55,15 @@ pub(crate) struct KvmVcpu {
 impl KvmVcpu {
     /// Vcpu `index`, run by the calling thread from now on.
     pub(crate) fn new(fd: VcpuFd, index: u32, shared: Arc<Shared>) -> Result<KvmVcpu, EngineError> {
-        let vcpu =
-            KvmVcpu { fd, index, at_boundary: true, burst: 1, time: VcpuTime::default(), shared };
+        let vcpu = KvmVcpu {
+            fd,
+            index,
+            at_boundary: true,
+            burst: 1,
+            settling: None,
+            time: VcpuTime::default(),
+            shared,
+        };
         if let Some(mailbox) = vcpu.shared.mailboxes.get(index as usize) {
             mailbox.open(&vcpu.fd, vcpu.shared.vm.run_size())?;
         }
@@ -77,7 +86,7 @@ impl KvmVcpu {
             Ok(VcpuExit::X86Rdmsr(msr)) => self.shared.unknown_msrs.read(msr),
             Ok(VcpuExit::X86Wrmsr(msr)) => self.shared.unknown_msrs.write(msr),
             Ok(VcpuExit::IrqWindowOpen) => self.at_boundary = true,
-            Ok(VcpuExit::Intr) => return Ok(self.interrupted()),
+            Ok(VcpuExit::Intr) => return self.interrupted(),
             Ok(VcpuExit::Shutdown) => return Ok(Some(Exit::Shutdown)),
             Ok(VcpuExit::SystemEvent(KVM_SYSTEM_EVENT_RESET | KVM_SYSTEM_EVENT_SHUTDOWN, _)) => {
                 return Ok(Some(Exit::Shutdown));
@@ -88,7 +97,7 @@ impl KvmVcpu {
                 return Ok(Some(failure::describe(&self.fd, &[], &cause)));
             }
             Err(error) => match error.errno() {
-                libc::EINTR => return Ok(self.interrupted()),
+                libc::EINTR => return self.interrupted(),
                 libc::EAGAIN => {}
                 _ => {
                     let cause = format!("KVM_RUN: {error}");
@@ -99,16 +108,38 @@ impl KvmVcpu {
         Ok(None)
     }
 
-    /// A signal or `immediate_exit` ended KVM_RUN, after what the last exit left to do was done.
-    fn interrupted(&mut self) -> Option<Exit> {
+    /// A signal or `immediate_exit` ended KVM_RUN, after what the last exit left to do was done. A kick
+    /// has everything settled before `run` returns.
+    fn interrupted(&mut self) -> Result<Option<Exit>, EngineError> {
         self.at_boundary = true;
+        let immediate = self.fd.get_kvm_run().immediate_exit != 0;
         self.fd.set_kvm_immediate_exit(0);
-        let mailbox = self.shared.mailboxes.get(self.index as usize);
-        if mailbox.is_some_and(|mailbox| mailbox.take_kick()) {
-            self.time.leave(&self.fd);
-            return Some(Exit::Kicked);
+        match &mut self.settling {
+            Some(settling) if immediate => settling.called_again = true,
+            Some(_) => {
+                self.end_settling()?;
+                self.time.leave(&self.fd);
+                return Ok(Some(Exit::Kicked));
+            }
+            None => {
+                let mailbox = self.shared.mailboxes.get(self.index as usize);
+                if mailbox.is_some_and(|mailbox| mailbox.take_kick()) {
+                    self.settling = Some(Settling::begin(&self.fd)?);
+                }
+            }
         }
-        None
+        Ok(None)
+    }
+
+    /// Ends settling, if it goes on. Who called in the meantime is heard in the next `run`.
+    fn end_settling(&mut self) -> Result<(), EngineError> {
+        if let Some(settling) = self.settling.take() {
+            if settling.called_again {
+                self.fd.set_kvm_immediate_exit(1);
+            }
+            settling.end(&self.fd)?;
+        }
+        Ok(())
     }
 
     fn before_entry(&mut self, io: &dyn CpuIo) -> Result<(), EngineError> {
@@ -189,12 +220,16 @@ impl Vcpu for KvmVcpu {
         if let Err(error) = self.time.enter(&self.fd, &self.shared.pauses) {
             return failure::describe(&self.fd, &[], &error.to_string());
         }
-        loop {
+        let exit = loop {
             match self.step(io) {
                 Ok(None) => {}
-                Ok(Some(exit)) => return exit,
-                Err(error) => return failure::describe(&self.fd, &[], &error.to_string()),
+                Ok(Some(exit)) => break exit,
+                Err(error) => break failure::describe(&self.fd, &[], &error.to_string()),
             }
+        };
+        match self.end_settling() {
+            Ok(()) => exit,
+            Err(error) => failure::describe(&self.fd, &[], &error.to_string()),
         }
     }
 
