@@ -69,6 +69,16 @@ impl Pauses {
         }
     }
 
+    /// The paravirtual clock, in nanoseconds.
+    pub(crate) fn clock(&self, vm: &VmFd) -> Option<u64> {
+        self.lock().clock.or_else(|| vm.get_clock().ok().map(|data| data.clock))
+    }
+
+    /// Sets it, from the end of the present pause on.
+    pub(crate) fn set_clock(&self, nanoseconds: u64) {
+        self.lock().clock = Some(nanoseconds);
+    }
+
     fn record(&self) -> Record {
         *self.lock()
     }

@@ -13,6 +13,7 @@ pub fn cases() -> Vec<Case> {
         Case::new("the_tsc_is_what_it_was_set_to", tsc_set).on_hardware(ONE_TSC),
         Case::new("the_tsc_stands_still_while_paused", tsc_pause).on_hardware(ONE_TSC),
         Case::new("the_apic_timer_stands_still_while_paused", timer_pause),
+        Case::new("the_paravirtual_clock_goes_on_where_it_was_set", clock),
         Case::new("a_state_that_is_not_possible_is_refused_or_does_no_harm", impossible),
     ]
 }
@@ -212,6 +213,21 @@ fn timer_pause(engine: &dyn Hypervisor) {
     assert!(after > 0 && after <= before, "{after} of {before} left");
     assert_eq!(guest.go(vcpu.as_mut()), Exit::Kicked);
     assert_eq!(guest.result(0), 1);
+}
+
+fn clock(engine: &dyn Hypervisor) {
+    const HOUR: u64 = 3_600_000_000_000;
+    let partition = Guest::new(engine, |_| Ok(())).partition;
+    partition.pause();
+    if partition.paravirtual_clock().is_none() {
+        return;
+    }
+    partition.set_paravirtual_clock(HOUR);
+    std::thread::sleep(Duration::from_millis(5));
+    assert_eq!(partition.paravirtual_clock(), Some(HOUR), "time stands still");
+    partition.resume();
+    let now = partition.paravirtual_clock().unwrap();
+    assert!((HOUR..HOUR + 60_000_000_000).contains(&now), "{now}");
 }
 
 fn impossible(engine: &dyn Hypervisor) {
