@@ -118,6 +118,16 @@ pub trait Partition: MsiTarget {
     /// Guest TSC frequency in kHz.
     fn tsc_khz(&self) -> u32;
 
+    /// The paravirtual clock that guests read through shared memory (kernel
+    /// `Documentation/virt/kvm/x86/msr.rst`, MSR_KVM_SYSTEM_TIME_NEW), in nanoseconds; `None` for an engine
+    /// that has none. A snapshot needs it beside the vCPUs' states.
+    fn paravirtual_clock(&self) -> Option<u64> {
+        None
+    }
+
+    /// Sets what [`Partition::paravirtual_clock`] gives. While paused.
+    fn set_paravirtual_clock(&self, _nanoseconds: u64) {}
+
     /// A read-only region (ROM): reads and fetches go to `memory`'s bytes, writes to [`CpuIo`]. The
     /// lowest address of `memory` comes to `address`; both are multiples of the page size, and no RAM
     /// lies there.

@@ -4,15 +4,23 @@
 
 use crate::spec;
 use kezhan_hypervisor::{Doorbell, EngineError};
-use kvm_bindings::{KVMIO, kvm_ioeventfd};
-use kvm_ioctls::VmFd;
+use kvm_bindings::{KVMIO, kvm_ioeventfd, kvm_signal_mask};
+use kvm_ioctls::{VcpuFd, VmFd};
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, IntoRawFd};
 use vmm_sys_util::eventfd::EventFd;
-use vmm_sys_util::ioctl::ioctl_with_ref;
+use vmm_sys_util::ioctl::{ioctl_with_ptr, ioctl_with_ref};
 use vmm_sys_util::ioctl_iow_nr;
 
 ioctl_iow_nr!(KVM_IOEVENTFD, KVMIO, 0x79, kvm_ioeventfd);
+ioctl_iow_nr!(KVM_SET_SIGNAL_MASK, KVMIO, 0x8b, kvm_signal_mask);
+
+/// The signals that KVM_RUN blocks: a kernel signal set has one bit for each of 64 signals.
+#[repr(C)]
+struct SignalMask {
+    header: kvm_signal_mask,
+    blocked: [u8; 8],
+}
 
 /// Gives a failed host call its name.
 pub(crate) trait Named<T> {
@@ -71,6 +79,30 @@ pub(crate) fn ioeventfd(
     }
     let verb = if attach { "add" } else { "remove" };
     Err(io::Error::last_os_error()).named(format!("KVM_IOEVENTFD ({verb} {bell:x?})"))
+}
+
+/// KVM_SET_SIGNAL_MASK (KVM API §4.19): KVM_RUN lets all signals through, whatever the thread blocks.
+pub(crate) fn open_signals(vcpu: &VcpuFd) -> Result<(), EngineError> {
+    let mask =
+        SignalMask { header: kvm_signal_mask { len: 8, ..Default::default() }, blocked: [0; 8] };
+    // SAFETY: the kernel reads the header and the `len` bytes behind it, which are all in `mask`.
+    let result = unsafe { ioctl_with_ptr(vcpu, KVM_SET_SIGNAL_MASK(), &raw const mask) };
+    signal_mask_result(result)
+}
+
+/// KVM_RUN blocks what the thread blocks.
+pub(crate) fn close_signals(vcpu: &VcpuFd) -> Result<(), EngineError> {
+    // SAFETY: a null pointer takes the mask away.
+    let result =
+        unsafe { ioctl_with_ptr(vcpu, KVM_SET_SIGNAL_MASK(), std::ptr::null::<kvm_signal_mask>()) };
+    signal_mask_result(result)
+}
+
+fn signal_mask_result(result: i32) -> Result<(), EngineError> {
+    if result == 0 {
+        return Ok(());
+    }
+    Err(io::Error::last_os_error()).named("KVM_SET_SIGNAL_MASK")
 }
 
 /// The calling thread's id.

@@ -15,6 +15,12 @@
 //! The order on each side makes that a kick is never lost: `kicked` is set before the byte and taken
 //! after it is cleared; at worst the byte stays set and costs one empty KVM_RUN.
 //!
+//! # Settling
+//! When a vCPU stops for good, KVM may still have something to tell that no KVM_GET_… shows: the end of a
+//! level-triggered interrupt. `immediate_exit` comes before that, so [`Settling`] has KVM_RUN entered with
+//! a signal pending that is blocked outside of it: KVM then does all that comes before the guest's next
+//! instruction, and not that instruction.
+//!
 //! The sender writes through its own mapping of the page, so that no two Rust references to the same
 //! bytes exist. The lock around it orders sending against the end of the vCPU; it is held across nothing
 //! but the write and the signal.
@@ -25,7 +31,9 @@ use kvm_ioctls::{KvmRunWrapper, VcpuFd};
 use std::os::raw::{c_int, c_void};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, OnceLock, PoisonError};
-use vmm_sys_util::signal::{SIGRTMIN, register_signal_handler, unblock_signal};
+use vmm_sys_util::signal::{
+    SIGRTMIN, block_signal, clear_signal, register_signal_handler, unblock_signal,
+};
 
 /// What other threads want of one vCPU.
 #[derive(Debug, Default)]
@@ -54,14 +62,45 @@ fn install_handler() -> Result<(), EngineError> {
         .named("sigaction of the vCPU kick signal")
 }
 
+fn signal_call(
+    call: &str,
+    result: Result<(), vmm_sys_util::signal::Error>,
+) -> Result<(), EngineError> {
+    result.map_err(|error| EngineError::Host {
+        call: format!("{call} of the vCPU kick signal"),
+        error: std::io::Error::other(error.to_string()),
+    })
+}
+
+/// While it lives, KVM_RUN of the calling thread's vCPU runs no guest instruction.
+#[derive(Debug)]
+pub(crate) struct Settling {
+    /// Somebody set `immediate_exit` since, which is to be set again at the end.
+    pub called_again: bool,
+}
+
+impl Settling {
+    /// Begins; [`Settling::end`] must follow.
+    pub(crate) fn begin(vcpu: &VcpuFd) -> Result<Settling, EngineError> {
+        signal_call("pthread_sigmask", block_signal(SIGRTMIN()))?;
+        call::open_signals(vcpu)?;
+        call::signal_thread(call::thread_id(), SIGRTMIN());
+        Ok(Settling { called_again: false })
+    }
+
+    /// Ends.
+    pub(crate) fn end(self, vcpu: &VcpuFd) -> Result<(), EngineError> {
+        signal_call("sigtimedwait", clear_signal(SIGRTMIN()))?;
+        call::close_signals(vcpu)?;
+        signal_call("pthread_sigmask", unblock_signal(SIGRTMIN()))
+    }
+}
+
 impl Mailbox {
     /// From now on the calling thread is the one to kick.
     pub(crate) fn open(&self, vcpu: &VcpuFd, run_size: usize) -> Result<(), EngineError> {
         install_handler()?;
-        unblock_signal(SIGRTMIN()).map_err(|error| EngineError::Host {
-            call: "pthread_sigmask of the vCPU kick signal".into(),
-            error: std::io::Error::other(error.to_string()),
-        })?;
+        signal_call("pthread_sigmask", unblock_signal(SIGRTMIN()))?;
         let mut page =
             KvmRunWrapper::mmap_from_fd(vcpu, run_size).named("mmap of the vCPU's shared page")?;
         if self.kicked.load(Ordering::SeqCst) || self.nmi.load(Ordering::SeqCst) {

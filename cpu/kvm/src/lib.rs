@@ -4,7 +4,7 @@
 //!   Kvm ── create ──► KvmPartition ───────────────── vcpu(i) ──► KvmVcpu (its own thread)
 //!                      │  Arc<Shared>  ◄───────────────────────── │
 //!                      │   VM descriptor, memory slots, mailboxes │ KVM_RUN ⇄ CpuIo
-//!                      │   pauses, unknown MSRs, PIC's INTR       │
+//!                      │   pauses, unknown MSRs, PIC's INTR       │ fix-up: our interpreter
 //!                      └ routing table, vCPUs not yet taken       └ vCPU descriptor, its time
 //! ```
 //!
@@ -16,6 +16,7 @@
 //! | `time` | pauses |
 //! | `state`, `msr`, `cpuid` | our structs from and to KVM's; policy for unknown MSRs |
 //! | `memory`, `routing` | slots and dirty log; IOAPIC pins as MSI routes |
+//! | `fixup` | instructions that KVM cannot run |
 //! | `probe`, `inspect` | what this host's KVM is able to |
 //!
 //! Why KVM keeps only the local APIC: PIC, IOAPIC, PIT and HPET as devices of ours are the same under both
@@ -25,6 +26,7 @@ mod call;
 mod cpuid;
 mod exit;
 mod failure;
+mod fixup;
 mod inspect;
 mod kick;
 mod memory;

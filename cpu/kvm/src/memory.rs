@@ -5,6 +5,9 @@
 //!   slot 0 .. r       RAM regions in address order
 //!   slot r ..         ROMs in the order of map_rom
 //! ```
+//!
+//! The log has what KVM's vCPUs write. What devices and the interpreter of `fixup` write goes through
+//! [`GuestMemory`], whose own log has it: whoever wants all dirty pages takes both.
 
 #![expect(unsafe_code, reason = "KVM is given host addresses")]
 
@@ -14,14 +17,15 @@ use kezhan_hypervisor::{EngineError, GuestMemory};
 use kvm_bindings::{KVM_MEM_LOG_DIRTY_PAGES, KVM_MEM_READONLY, kvm_userspace_memory_region};
 use kvm_ioctls::VmFd;
 use std::sync::{Arc, Mutex, PoisonError};
-use vm_memory::{GuestMemoryBackend, GuestMemoryRegion};
+use vm_memory::{GuestAddress, GuestMemoryBackend, GuestMemoryRegion};
 
 /// The slots of one partition; keeps alive what they point to.
 #[derive(Debug)]
 pub(crate) struct Slots {
-    _ram: Arc<GuestMemory>,
+    ram: Arc<GuestMemory>,
     regions: Vec<Region>,
-    roms: Mutex<Vec<Arc<GuestMemory>>>,
+    /// With the address that the lowest address of each has.
+    roms: Mutex<Vec<(u64, Arc<GuestMemory>)>>,
     next: Mutex<u32>,
 }
 
@@ -41,7 +45,7 @@ impl Slots {
             set(vm, region, 0)?;
         }
         let next = Mutex::new(regions.len() as u32);
-        Ok(Slots { _ram: ram, regions, roms: Mutex::default(), next })
+        Ok(Slots { ram, regions, roms: Mutex::default(), next })
     }
 
     /// Maps `memory` read-only; its lowest address comes to `address`.
@@ -52,15 +56,29 @@ impl Slots {
         memory: Arc<GuestMemory>,
     ) -> Result<(), EngineError> {
         let mut next = self.next.lock().unwrap_or_else(PoisonError::into_inner);
-        let lowest = memory.iter().next().map_or(0, |r| r.start_addr().0);
+        let lowest = lowest(&memory);
         for part in memory.iter() {
             let mut region = Region::of(*next, part);
             region.address = address + (region.address - lowest);
             set(vm, &region, KVM_MEM_READONLY)?;
             *next += 1;
         }
-        self.roms.lock().unwrap_or_else(PoisonError::into_inner).push(memory);
+        self.roms.lock().unwrap_or_else(PoisonError::into_inner).push((address, memory));
         Ok(())
+    }
+
+    /// The RAM.
+    pub(crate) fn ram(&self) -> &GuestMemory {
+        &self.ram
+    }
+
+    /// The ROM at guest-physical `address`, and the address inside it.
+    pub(crate) fn rom_at(&self, address: u64) -> Option<(Arc<GuestMemory>, u64)> {
+        let roms = self.roms.lock().unwrap_or_else(PoisonError::into_inner);
+        roms.iter().find_map(|(base, rom)| {
+            let inside = address.checked_sub(*base)? + lowest(rom);
+            rom.address_in_range(GuestAddress(inside)).then(|| (rom.clone(), inside))
+        })
     }
 
     /// Turns KVM's log of RAM writes on or off.
@@ -97,6 +115,10 @@ impl Region {
             host: region.as_ptr() as u64,
         }
     }
+}
+
+fn lowest(memory: &GuestMemory) -> u64 {
+    memory.iter().next().map_or(0, |region| region.start_addr().0)
 }
 
 fn set(vm: &VmFd, region: &Region, flags: u32) -> Result<(), EngineError> {

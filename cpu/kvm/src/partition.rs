@@ -225,6 +225,14 @@ impl Partition for KvmPartition {
         self.tsc_khz
     }
 
+    fn paravirtual_clock(&self) -> Option<u64> {
+        self.shared.pauses.clock(&self.shared.vm)
+    }
+
+    fn set_paravirtual_clock(&self, nanoseconds: u64) {
+        self.shared.pauses.set_clock(nanoseconds);
+    }
+
     fn map_rom(&self, address: u64, memory: Arc<GuestMemory>) -> Result<(), EngineError> {
         if !self.shared.vm.check_extension(Cap::ReadonlyMem) {
             return Err(EngineError::MissingCapability("KVM_CAP_READONLY_MEM"));

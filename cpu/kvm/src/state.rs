@@ -32,16 +32,13 @@ use kvm_ioctls::VcpuFd;
 /// Reads all, with the MSRs of `msrs`.
 pub(crate) fn read(vcpu: &VcpuFd, msrs: &[u32]) -> Result<VcpuState, EngineError> {
     let mp = vcpu.get_mp_state().named("KVM_GET_MP_STATE")?;
-    let debug = vcpu.get_debug_regs().named("KVM_GET_DEBUGREGS")?;
-    let xcrs = vcpu.get_xcrs().named("KVM_GET_XCRS")?;
-    let xsave = vcpu.get_xsave().named("KVM_GET_XSAVE")?;
     let events = vcpu.get_vcpu_events().named("KVM_GET_VCPU_EVENTS")?;
     Ok(VcpuState {
         general: general(vcpu)?,
         system: system(&vcpu.get_sregs().named("KVM_GET_SREGS")?),
-        debug: DebugRegisters { address: debug.db, dr6: debug.dr6, dr7: debug.dr7 },
-        xcr0: xcrs.xcrs.first().map_or(1, |xcr| xcr.value),
-        xsave: xsave.region.iter().flat_map(|word| word.to_le_bytes()).collect(),
+        debug: debug(vcpu)?,
+        xcr0: xcr0(vcpu)?,
+        xsave: xsave(vcpu)?,
         msrs: msr::read(vcpu, msrs)?,
         apic: ApicState { registers: apic_page(vcpu)? },
         events: from_events(&events),
@@ -57,9 +54,7 @@ pub(crate) fn read(vcpu: &VcpuFd, msrs: &[u32]) -> Result<VcpuState, EngineError
 pub(crate) fn write(vcpu: &VcpuFd, state: &VcpuState) -> Result<(), EngineError> {
     set_system(vcpu, &state.system)?;
     set_general(vcpu, &state.general)?;
-    let DebugRegisters { address: db, dr6, dr7 } = state.debug;
-    vcpu.set_debug_regs(&kvm_debugregs { db, dr6, dr7, ..Default::default() })
-        .named(format!("KVM_SET_DEBUGREGS with DR6 {dr6:#x}, DR7 {dr7:#x}"))?;
+    set_debug(vcpu, &state.debug)?;
     set_extended(vcpu, state.xcr0, &state.xsave)?;
     let (deadline, msrs): (Vec<_>, Vec<_>) =
         state.msrs.iter().partition(|(index, _)| *index == MSR_TSC_DEADLINE);
@@ -117,7 +112,48 @@ pub(crate) fn set_general(vcpu: &VcpuFd, general: &GeneralRegisters) -> Result<(
     .named("KVM_SET_REGS")
 }
 
-/// XCR0 and the XSAVE area.
+/// The debug registers.
+pub(crate) fn debug(vcpu: &VcpuFd) -> Result<DebugRegisters, EngineError> {
+    let debug = vcpu.get_debug_regs().named("KVM_GET_DEBUGREGS")?;
+    Ok(DebugRegisters { address: debug.db, dr6: debug.dr6, dr7: debug.dr7 })
+}
+
+/// Writes the debug registers.
+pub(crate) fn set_debug(vcpu: &VcpuFd, debug: &DebugRegisters) -> Result<(), EngineError> {
+    let DebugRegisters { address: db, dr6, dr7 } = *debug;
+    vcpu.set_debug_regs(&kvm_debugregs { db, dr6, dr7, ..Default::default() })
+        .named(format!("KVM_SET_DEBUGREGS with DR6 {dr6:#x}, DR7 {dr7:#x}"))
+}
+
+/// XCR0.
+pub(crate) fn xcr0(vcpu: &VcpuFd) -> Result<u64, EngineError> {
+    let xcrs = vcpu.get_xcrs().named("KVM_GET_XCRS")?;
+    Ok(xcrs.xcrs.first().map_or(1, |xcr| xcr.value))
+}
+
+/// The XSAVE area, in standard format.
+pub(crate) fn xsave(vcpu: &VcpuFd) -> Result<Vec<u8>, EngineError> {
+    let xsave = vcpu.get_xsave().named("KVM_GET_XSAVE")?;
+    Ok(xsave.region.iter().flat_map(|word| word.to_le_bytes()).collect())
+}
+
+/// `whole` with x87, SSE and AVX state out of `part`, which has nothing else (Intel SDM vol. 1 §13.4).
+pub(crate) fn merge_xsave(whole: &[u8], part: &[u8]) -> Vec<u8> {
+    // Legacy region, XSTATE_BV, YMM state.
+    const PARTS: [std::ops::Range<usize>; 2] = [0..416, 576..832];
+    let mut merged = whole.to_vec();
+    for range in PARTS {
+        if let (Some(to), Some(from)) = (merged.get_mut(range.clone()), part.get(range)) {
+            to.copy_from_slice(from);
+        }
+    }
+    if let (Some(to), Some(from)) = (merged.get_mut(512), part.get(512)) {
+        *to = *to & !7 | from & 7;
+    }
+    merged
+}
+
+/// Writes XCR0 and the XSAVE area.
 pub(crate) fn set_extended(vcpu: &VcpuFd, xcr0: u64, area: &[u8]) -> Result<(), EngineError> {
     let mut xcrs = kvm_xcrs { nr_xcrs: 1, ..Default::default() };
     if let Some(xcr) = xcrs.xcrs.first_mut() {
@@ -154,7 +190,8 @@ pub(crate) fn set_apic_page(vcpu: &VcpuFd, page: &[u8]) -> Result<(), EngineErro
     vcpu.set_lapic(&lapic).named("KVM_SET_LAPIC")
 }
 
-fn system(s: &kvm_sregs) -> SystemRegisters {
+/// KVM's segments, tables and control registers as ours.
+pub(crate) fn system(s: &kvm_sregs) -> SystemRegisters {
     let table = |t: &kvm_dtable| DescriptorTable { base: t.base, limit: t.limit };
     SystemRegisters {
         segments: [&s.es, &s.cs, &s.ss, &s.ds, &s.fs, &s.gs].map(from_segment),

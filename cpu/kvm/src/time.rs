@@ -69,6 +69,16 @@ impl Pauses {
         }
     }
 
+    /// The paravirtual clock, in nanoseconds.
+    pub(crate) fn clock(&self, vm: &VmFd) -> Option<u64> {
+        self.lock().clock.or_else(|| vm.get_clock().ok().map(|data| data.clock))
+    }
+
+    /// Sets it, from the end of the present pause on.
+    pub(crate) fn set_clock(&self, nanoseconds: u64) {
+        self.lock().clock = Some(nanoseconds);
+    }
+
     fn record(&self) -> Record {
         *self.lock()
     }
@@ -198,7 +208,7 @@ fn set_register(page: &mut [u8], offset: usize, value: u32) {
 }
 
 /// Guest TSC minus host TSC.
-fn offset(vcpu: &VcpuFd) -> Result<u64, EngineError> {
+pub(crate) fn offset(vcpu: &VcpuFd) -> Result<u64, EngineError> {
     let mut value = 0_u64;
     let attribute = tsc_offset_at(&raw mut value);
     // SAFETY: the attribute names a u64 of ours for the kernel to fill; it outlives the call.

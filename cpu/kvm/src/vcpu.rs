@@ -4,6 +4,7 @@
 //!   run(io):  ┌─► before_entry: NMI asked for? PIC's INTR high?
 //!             │   KVM_RUN
 //!             │   port, memory, EOI, MSR ──► CpuIo, answer into the shared page ──┐
+//!             │   cannot emulate ──► fix-up: our interpreter runs it ──────────────┤
 //!             │   EINTR, EAGAIN, interrupt window ─────────────────────────────────┤
 //!             └────────────────────────────────────────────────────────────────────┘
 //!                 kicked, triple fault, anything else ──► Exit
@@ -25,9 +26,10 @@
 
 use crate::call::Named;
 use crate::exit::{self, InternalError};
+use crate::kick::Settling;
 use crate::partition::Shared;
 use crate::time::VcpuTime;
-use crate::{failure, state};
+use crate::{failure, fixup, state};
 use kezhan_hypervisor::{CpuIo, EngineError, Exit, Vcpu, VcpuState};
 use kvm_bindings::{
     KVM_INTERNAL_ERROR_EMULATION, KVM_MP_STATE_HALTED, KVM_MP_STATE_RUNNABLE,
@@ -43,6 +45,9 @@ pub(crate) struct KvmVcpu {
     index: u32,
     /// Between two instructions, as far as is known.
     at_boundary: bool,
+    /// How many instructions a fix-up may run; grows while KVM_RUN gives nothing but failures.
+    burst: u32,
+    settling: Option<Settling>,
     time: VcpuTime,
     shared: Arc<Shared>,
 }
@@ -50,7 +55,15 @@ pub(crate) struct KvmVcpu {
 impl KvmVcpu {
     /// Vcpu `index`, run by the calling thread from now on.
     pub(crate) fn new(fd: VcpuFd, index: u32, shared: Arc<Shared>) -> Result<KvmVcpu, EngineError> {
-        let vcpu = KvmVcpu { fd, index, at_boundary: true, time: VcpuTime::default(), shared };
+        let vcpu = KvmVcpu {
+            fd,
+            index,
+            at_boundary: true,
+            burst: 1,
+            settling: None,
+            time: VcpuTime::default(),
+            shared,
+        };
         if let Some(mailbox) = vcpu.shared.mailboxes.get(index as usize) {
             mailbox.open(&vcpu.fd, vcpu.shared.vm.run_size())?;
         }
@@ -61,7 +74,11 @@ impl KvmVcpu {
     fn step(&mut self, io: &dyn CpuIo) -> Result<Option<Exit>, EngineError> {
         self.before_entry(io)?;
         self.at_boundary = false;
-        match self.fd.run() {
+        let result = self.fd.run();
+        if !matches!(result, Ok(VcpuExit::InternalError)) {
+            self.burst = 1;
+        }
+        match result {
             Ok(VcpuExit::IoIn(..) | VcpuExit::IoOut(..)) => self.access_port(io)?,
             Ok(VcpuExit::MmioRead(address, data)) => io.read_memory(address, data),
             Ok(VcpuExit::MmioWrite(address, data)) => io.write_memory(address, data),
@@ -69,18 +86,18 @@ impl KvmVcpu {
             Ok(VcpuExit::X86Rdmsr(msr)) => self.shared.unknown_msrs.read(msr),
             Ok(VcpuExit::X86Wrmsr(msr)) => self.shared.unknown_msrs.write(msr),
             Ok(VcpuExit::IrqWindowOpen) => self.at_boundary = true,
-            Ok(VcpuExit::Intr) => return Ok(self.interrupted()),
+            Ok(VcpuExit::Intr) => return self.interrupted(),
             Ok(VcpuExit::Shutdown) => return Ok(Some(Exit::Shutdown)),
             Ok(VcpuExit::SystemEvent(KVM_SYSTEM_EVENT_RESET | KVM_SYSTEM_EVENT_SHUTDOWN, _)) => {
                 return Ok(Some(Exit::Shutdown));
             }
-            Ok(VcpuExit::InternalError) => return Ok(self.internal_error()),
+            Ok(VcpuExit::InternalError) => return self.internal_error(io),
             Ok(other) => {
                 let cause = format!("KVM_RUN ended with {other:?}");
                 return Ok(Some(failure::describe(&self.fd, &[], &cause)));
             }
             Err(error) => match error.errno() {
-                libc::EINTR => return Ok(self.interrupted()),
+                libc::EINTR => return self.interrupted(),
                 libc::EAGAIN => {}
                 _ => {
                     let cause = format!("KVM_RUN: {error}");
@@ -91,16 +108,38 @@ impl KvmVcpu {
         Ok(None)
     }
 
-    /// A signal or `immediate_exit` ended KVM_RUN, after what the last exit left to do was done.
-    fn interrupted(&mut self) -> Option<Exit> {
+    /// A signal or `immediate_exit` ended KVM_RUN, after what the last exit left to do was done. A kick
+    /// has everything settled before `run` returns.
+    fn interrupted(&mut self) -> Result<Option<Exit>, EngineError> {
         self.at_boundary = true;
+        let immediate = self.fd.get_kvm_run().immediate_exit != 0;
         self.fd.set_kvm_immediate_exit(0);
-        let mailbox = self.shared.mailboxes.get(self.index as usize);
-        if mailbox.is_some_and(|mailbox| mailbox.take_kick()) {
-            self.time.leave(&self.fd);
-            return Some(Exit::Kicked);
+        match &mut self.settling {
+            Some(settling) if immediate => settling.called_again = true,
+            Some(_) => {
+                self.end_settling()?;
+                self.time.leave(&self.fd);
+                return Ok(Some(Exit::Kicked));
+            }
+            None => {
+                let mailbox = self.shared.mailboxes.get(self.index as usize);
+                if mailbox.is_some_and(|mailbox| mailbox.take_kick()) {
+                    self.settling = Some(Settling::begin(&self.fd)?);
+                }
+            }
         }
-        None
+        Ok(None)
+    }
+
+    /// Ends settling, if it goes on. Who called in the meantime is heard in the next `run`.
+    fn end_settling(&mut self) -> Result<(), EngineError> {
+        if let Some(settling) = self.settling.take() {
+            if settling.called_again {
+                self.fd.set_kvm_immediate_exit(1);
+            }
+            settling.end(&self.fd)?;
+        }
+        Ok(())
     }
 
     fn before_entry(&mut self, io: &dyn CpuIo) -> Result<(), EngineError> {
@@ -152,16 +191,27 @@ impl KvmVcpu {
         Ok(())
     }
 
-    fn internal_error(&mut self) -> Option<Exit> {
+    fn internal_error(&mut self, io: &dyn CpuIo) -> Result<Option<Exit>, EngineError> {
         let none = InternalError { suberror: 0, instruction: Vec::new() };
         let error = exit::internal_error(self.fd.get_kvm_run()).unwrap_or(none);
         if error.suberror != KVM_INTERNAL_ERROR_EMULATION {
             let cause = failure::suberror(error.suberror);
-            return Some(failure::describe(&self.fd, &error.instruction, &cause));
+            return Ok(Some(failure::describe(&self.fd, &error.instruction, &cause)));
         }
-        let cause = "KVM cannot run this instruction; --engine soft can, and 'kezhan doctor' tells \
-                     what this host's KVM is able to";
-        Some(failure::describe(&self.fd, &error.instruction, cause))
+        self.at_boundary = true;
+        let why = match fixup::run(&self.fd, &self.shared, io, self.burst)? {
+            fixup::Outcome::Done => {
+                self.burst = (2 * self.burst).min(fixup::LONGEST_BURST);
+                return Ok(None);
+            }
+            fixup::Outcome::Shutdown => return Ok(Some(Exit::Shutdown)),
+            fixup::Outcome::Unable(why) => why,
+        };
+        let cause = format!(
+            "KVM cannot run this instruction, nor can the interpreter ({why}); --engine soft may, and \
+             'kezhan doctor' tells what this host's KVM is able to"
+        );
+        Ok(Some(failure::describe(&self.fd, &error.instruction, &cause)))
     }
 }
 
@@ -170,12 +220,16 @@ impl Vcpu for KvmVcpu {
         if let Err(error) = self.time.enter(&self.fd, &self.shared.pauses) {
             return failure::describe(&self.fd, &[], &error.to_string());
         }
-        loop {
+        let exit = loop {
             match self.step(io) {
                 Ok(None) => {}
-                Ok(Some(exit)) => return exit,
-                Err(error) => return failure::describe(&self.fd, &[], &error.to_string()),
+                Ok(Some(exit)) => break exit,
+                Err(error) => break failure::describe(&self.fd, &[], &error.to_string()),
             }
+        };
+        match self.end_settling() {
+            Ok(()) => exit,
+            Err(error) => failure::describe(&self.fd, &[], &error.to_string()),
         }
     }
 

@@ -5,6 +5,7 @@ use crate::kit::*;
 use iced_x86::code_asm::*;
 use kezhan_hypervisor::testkit::Access::{ReadMemory, ReadPort, WriteMemory, WritePort};
 use kezhan_hypervisor::{DescriptorTable, Exit, Hypervisor};
+use std::sync::mpsc;
 use std::time::Duration;
 
 pub fn cases() -> Vec<Case> {
@@ -18,6 +19,7 @@ pub fn cases() -> Vec<Case> {
         Case::new("a_kick_ends_a_spinning_guest", kick_spinning),
         Case::new("a_kick_ends_a_halted_guest", kick_halted),
         Case::new("a_kick_before_run_is_not_lost", kick_early),
+        Case::new("each_of_many_kicks_ends_a_run", many_kicks),
         Case::new("a_kick_from_inside_an_access_completes_the_access_first", kick_inside),
         Case::new("a_halted_guest_uses_no_host_cpu", halt_sleeps),
     ]
@@ -225,6 +227,34 @@ fn kick_early(engine: &dyn Hypervisor) {
     guest.partition.kick(0);
     guest.run_until_kicked(vcpu.as_mut());
     assert_eq!(guest.result(0), 0, "the guest did not run");
+}
+
+fn many_kicks(engine: &dyn Hypervisor) {
+    let guest = Guest::new(engine, spin);
+    let mut vcpu = guest.boot();
+    let (returned, returns) = mpsc::channel();
+    let lost = std::thread::scope(|scope| {
+        let kicker = scope.spawn(|| {
+            let late = (0..300).find(|_| {
+                guest.partition.kick(0);
+                let late = returns.recv_timeout(Duration::from_secs(10)).is_err();
+                if late {
+                    guest.partition.kick(0);
+                }
+                late
+            });
+            drop(returns);
+            guest.partition.kick(0);
+            late
+        });
+        loop {
+            guest.run_until_kicked(vcpu.as_mut());
+            if returned.send(()).is_err() {
+                break kicker.join().unwrap();
+            }
+        }
+    });
+    assert_eq!(lost, None, "the number of the kick that was lost");
 }
 
 fn kick_inside(engine: &dyn Hypervisor) {

@@ -1,13 +1,13 @@
 //! The conformance suite: one list of small guests, run on every engine.
 //!
 //! ```text
-//!   CASES × engines() ──► libtest-mimic trials "engine::group::case"
-//!                           a case that the host's engine cannot run is reported as ignored,
-//!                           with the reason in its name
+//!   groups() × engines() ─────────► trials "engine::group::case"
+//!   MOVES × engines() × engines() ─► trials "engine_to_engine::move"
+//!      a trial that an engine cannot run on this host is reported as ignored, with the reason
 //! ```
 //!
 //! A case is a function that makes a guest with the kit, runs it and asserts. To add an engine, add one
-//! line to [`engines`]; to add a case, one line to the group's `CASES`.
+//! line to [`engines`]; to add a case, one line to its group's list.
 
 mod devices;
 mod exits;
@@ -20,24 +20,26 @@ mod states;
 mod timers;
 
 use kezhan_hypervisor::Hypervisor;
+use kezhan_soft::SoftHypervisor;
 use libtest_mimic::{Arguments, Failed, Trial};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
+type Check = Box<dyn Fn(&dyn Hypervisor) + Send + Sync>;
+
 /// A small guest with its check.
-#[derive(Debug)]
-pub struct Case {
+pub(crate) struct Case {
     name: &'static str,
     /// Does not work where ring 0 is interpreted by the host kernel, and why.
     needs_hardware: Option<&'static str>,
-    run: fn(&dyn Hypervisor),
+    run: Check,
 }
 
 impl Case {
-    const fn new(name: &'static str, run: fn(&dyn Hypervisor)) -> Case {
-        Case { name, needs_hardware: None, run }
+    fn new(name: &'static str, run: impl Fn(&dyn Hypervisor) + Send + Sync + 'static) -> Case {
+        Case { name, needs_hardware: None, run: Box::new(run) }
     }
 
-    const fn on_hardware(mut self, why: &'static str) -> Case {
+    fn on_hardware(mut self, why: &'static str) -> Case {
         self.needs_hardware = Some(why);
         self
     }
@@ -52,7 +54,10 @@ struct Engine {
 }
 
 fn engines() -> Vec<Engine> {
-    vec![Engine { name: "kvm", open: open_kvm, complete: kvm_is_hardware }]
+    vec![
+        Engine { name: "kvm", open: open_kvm, complete: kvm_is_hardware },
+        Engine { name: "soft", open: || Ok(Box::new(SoftHypervisor::new())), complete: || true },
+    ]
 }
 
 fn open_kvm() -> Result<Box<dyn Hypervisor>, String> {
@@ -78,38 +83,67 @@ fn groups() -> Vec<(&'static str, Vec<Case>)> {
     ]
 }
 
-fn trial(engine: &Engine, group: &str, case: Case) -> Trial {
-    let name = format!("{}::{group}::{}", engine.name, case.name);
-    let reason = match ((engine.open)(), case.needs_hardware) {
+/// Why the engine cannot run a case that `needs` more than an interpreted ring 0 on this host.
+fn obstacle(engine: &Engine, needs: Option<&str>) -> Option<String> {
+    match ((engine.open)(), needs) {
         (Err(error), _) => Some(error),
         (Ok(_), Some(why)) if !(engine.complete)() => {
             Some(format!("this host's KVM interprets ring 0: {why}"))
         }
         _ => None,
-    };
-    if let Some(reason) = reason {
+    }
+}
+
+fn trial(
+    name: String,
+    obstacle: Option<String>,
+    run: impl FnOnce() -> Result<(), String> + Send + 'static,
+) -> Trial {
+    if let Some(reason) = obstacle {
         return Trial::test(format!("{name} ({reason})"), || Ok(())).with_ignored_flag(true);
     }
-    let open = engine.open;
     Trial::test(name, move || {
-        let hypervisor = open().map_err(Failed::from)?;
-        catch_unwind(AssertUnwindSafe(|| (case.run)(hypervisor.as_ref()))).map_err(|panic| {
+        let result = catch_unwind(AssertUnwindSafe(run)).unwrap_or_else(|panic| {
             let text = panic.downcast_ref::<String>().map(String::as_str);
-            let text = text.or_else(|| panic.downcast_ref::<&str>().copied());
-            Failed::from(text.unwrap_or("panicked"))
-        })
+            Err(text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("panicked").into())
+        });
+        result.map_err(Failed::from)
     })
 }
 
-fn main() {
-    let arguments = Arguments::from_args();
-    let trials = engines()
-        .iter()
-        .flat_map(|engine| {
-            groups().into_iter().flat_map(move |(group, cases)| {
-                cases.into_iter().map(move |case| trial(engine, group, case))
-            })
+fn cases_on(engine: &Engine) -> Vec<Trial> {
+    let mut trials = Vec::new();
+    for (group, cases) in groups() {
+        for case in cases {
+            let name = format!("{}::{group}::{}", engine.name, case.name);
+            let open = engine.open;
+            trials.push(trial(name, obstacle(engine, case.needs_hardware), move || {
+                (case.run)(open()?.as_ref());
+                Ok(())
+            }));
+        }
+    }
+    trials
+}
+
+fn moves_between(from: &Engine, to: &Engine) -> Vec<Trial> {
+    let obstacle = || obstacle(from, None).or_else(|| obstacle(to, None));
+    let trials = states::MOVES.iter().map(|&(name, run)| {
+        let name = format!("{}_to_{}::{name}", from.name, to.name);
+        let (from, to) = (from.open, to.open);
+        trial(name, obstacle(), move || {
+            run(from()?.as_ref(), to()?.as_ref());
+            Ok(())
         })
-        .collect();
-    libtest_mimic::run(&arguments, trials).exit();
+    });
+    trials.collect()
+}
+
+fn main() {
+    let engines = engines();
+    let mut trials: Vec<Trial> = engines.iter().flat_map(cases_on).collect();
+    for from in &engines {
+        trials.extend(engines.iter().flat_map(|to| moves_between(from, to)));
+    }
+    libtest_mimic::run(&Arguments::from_args(), trials).exit();
 }

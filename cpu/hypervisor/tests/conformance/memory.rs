@@ -20,9 +20,9 @@ pub fn cases() -> Vec<Case> {
     ]
 }
 
-fn rom_with(bytes: &[u8]) -> Arc<GuestMemory> {
-    let memory = GuestMemory::from_ranges(&[(GuestAddress(0), 0x1_0000)]).unwrap();
-    memory.write_slice(bytes, GuestAddress(0)).unwrap();
+fn rom_at(address: u64, offset: u64, bytes: &[u8]) -> Arc<GuestMemory> {
+    let memory = GuestMemory::from_ranges(&[(GuestAddress(address), 0x1_0000)]).unwrap();
+    memory.write_slice(bytes, GuestAddress(address + offset)).unwrap();
     Arc::new(memory)
 }
 
@@ -38,8 +38,8 @@ fn rom(engine: &dyn Hypervisor) {
         a.mov(qword_ptr(DATA + 16), rax)
     });
     // mov eax, 0x55; ret
-    let rom = rom_with(&[0xb8, 0x55, 0, 0, 0, 0xc3]);
-    rom.write_obj(0x1122_3344_5566_7788_u64, GuestAddress(0x100)).unwrap();
+    let rom = rom_at(ROM, 0, &[0xb8, 0x55, 0, 0, 0, 0xc3]);
+    rom.write_obj(0x1122_3344_5566_7788_u64, GuestAddress(ROM + 0x100)).unwrap();
     guest.partition.map_rom(ROM, rom).unwrap();
     guest.run();
     assert_eq!(guest.result(0), 0x1122_3344_5566_7788);
@@ -50,11 +50,9 @@ fn rom(engine: &dyn Hypervisor) {
 
 fn reset_vector(engine: &dyn Hypervisor) {
     let guest = Guest::new(engine, |_| Ok(()));
-    let rom = rom_with(&[]);
     // At 0xfff0 of 16-bit code: mov al, 0x42; out 0x80, al; out 0xf4, al; hlt
     let code = [0xb0, 0x42, 0xe6, 0x80, 0xe6, DONE as u8, 0xf4];
-    rom.write_slice(&code, GuestAddress(0xfff0)).unwrap();
-    guest.partition.map_rom(0xffff_0000, rom).unwrap();
+    guest.partition.map_rom(0xffff_0000, rom_at(0xffff_0000, 0xfff0, &code)).unwrap();
     let mut vcpu = guest.partition.vcpu(0).unwrap();
     guest.go(vcpu.as_mut());
     assert_eq!(guest.accesses(), [kezhan_hypervisor::testkit::Access::WritePort(0x80, 0x42, 1)]);

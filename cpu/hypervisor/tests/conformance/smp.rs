@@ -1,4 +1,4 @@
-//! More than one processor: start-up (Intel SDM vol. 3A §9.4) and interrupts between processors.
+//! More than one processor (Intel SDM vol. 3A §9.4).
 
 use crate::Case;
 use crate::kit::*;
@@ -8,6 +8,7 @@ use vm_memory::{Bytes, GuestAddress};
 pub fn cases() -> Vec<Case> {
     vec![
         Case::new("processors_but_the_first_wait_for_sipi", waiting),
+        Case::new("a_kick_ends_a_processor_that_waits_for_sipi", kick_waiting),
         Case::new("init_and_sipi_start_all_processors", start_up),
         Case::new("cpuid_and_apic_give_each_processor_its_own_id", ids),
     ]
@@ -28,6 +29,11 @@ fn waiting(engine: &dyn Hypervisor) {
     assert_eq!(first.system.segments[1].base, 0xffff_0000);
     assert!(guest.partition.vcpu(1).is_err(), "each vCPU is given out once");
     assert!(guest.partition.vcpu(2).is_err());
+}
+
+fn kick_waiting(engine: &dyn Hypervisor) {
+    // The second processor gets no SIPI, and is kicked when the first is done.
+    Guest::with_cpus(engine, 2, |_| Ok(())).run();
 }
 
 /// Wakes the others with real-mode `code` at START, and waits until byte 0 of the results counts them.
