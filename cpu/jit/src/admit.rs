@@ -151,7 +151,8 @@ fn mnemonic_refusal(instruction: &Instruction, scope: Scope) -> Option<&'static 
     if !integer {
         return changes_control(mnemonic).then_some("it works on floating-point control state");
     }
-    let exchange = mnemonic == Mnemonic::Xchg && instruction.memory_size().size() != 0;
+    let memory = instruction.op_kinds().any(|kind| kind == OpKind::Memory);
+    let exchange = mnemonic == Mnemonic::Xchg && memory;
     if exchange && scope == Scope::Guest {
         return Some("it is to be atomic on guest memory");
     }

@@ -119,7 +119,9 @@ fn wait<M: Memory>(core: &mut Core<'_, M>, _op: &Op<M>) -> Outcome {
 fn emms<M: Memory>(core: &mut Core<'_, M>, _op: &Op<M>) -> Outcome {
     Mmx::ready(core)?;
     core.check_x87_pending()?;
-    core.cpu.fpu.frame.x87.ftw = 0;
+    let state = &mut core.cpu.fpu.frame.x87;
+    state.enter_mmx();
+    state.ftw = 0;
     Ok(())
 }
 

@@ -181,7 +181,7 @@ fn general<M: Memory, U: Unit>(core: &mut Core<'_, M>, op: &Op<M>) -> Outcome {
     let Some(thunk) = op.thunk else { return Err(core.raise(vector::UD)) };
     U::ready(core)?;
     let place = match thunk.memory() {
-        Some(memory) => Some((load_operand(core, op, memory)?, memory)),
+        Some(memory) => Some((load_operand::<M, U>(core, op, memory)?, memory)),
         None => None,
     };
     copy_in(core, op, thunk);
@@ -199,7 +199,7 @@ fn general<M: Memory, U: Unit>(core: &mut Core<'_, M>, op: &Op<M>) -> Outcome {
 }
 
 /// The linear address of the memory operand, after all checks, and its bytes in the frame.
-fn load_operand<M: Memory>(
+fn load_operand<M: Memory, U: Unit>(
     core: &mut Core<'_, M>,
     op: &Op<M>,
     memory: MemoryUse,
@@ -213,7 +213,9 @@ fn load_operand<M: Memory>(
     if memory.write {
         M::probe(core, linear, length, Intent::Write)?;
     }
-    if memory.read {
+    // An x87 store that raises an unmasked exception leaves its destination (vol. 1 §8.5).
+    let may_skip = U::IS_X87 && core.cpu.fpu.frame.x87.fcw & 0x3f != 0x3f;
+    if memory.read || memory.write && may_skip {
         let mut bytes = [0; MEMORY_OPERAND];
         let bytes = &mut bytes[..usize::from(memory.bytes).min(MEMORY_OPERAND)];
         M::load_bytes(core, linear, bytes)?;
