@@ -128,6 +128,8 @@ impl Platform for Flat {
 
     fn set_task_priority(_core: &mut Core<'_, Self>, _priority: u8) {}
 
+    fn pause(_core: &mut Core<'_, Self>) {}
+
     /// Leaf 0DH: x87, SSE and AVX state.
     fn cpuid(_core: &mut Core<'_, Self>, leaf: u32, _subleaf: u32) -> [u32; 4] {
         if leaf == 0xd { [7, 832, 832, 0] } else { [0; 4] }

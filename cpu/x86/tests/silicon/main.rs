@@ -113,9 +113,9 @@ fn every_form_does_what_the_silicon_does() {
 fn random_instructions_do_what_the_silicon_does() {
     let mut oracle = Oracle::new().unwrap();
     let forms = forms::all();
-    for seed in 1..=4 {
-        let mut random = Random::new(seed * 0x9e37_79b9_7f4a_7c15);
-        for _ in 0..4000 {
+    for seed in 1..=8 {
+        let mut random = Random::new(0x9e37_79b9_7f4a_7c15_u64.wrapping_mul(seed));
+        for _ in 0..20_000 {
             let form = forms[(random.next() >> 33) as usize % forms.len()];
             let Some(instruction) = form.instruction(random.integer()) else { continue };
             if let Ok(Some(message)) = compare(&mut oracle, form, &instruction, &mut random) {
