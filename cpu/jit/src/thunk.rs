@@ -24,7 +24,8 @@
 //!   An unmasked underflow is raised by every tiny result (and flush-to-zero has no effect then), a masked
 //!   one is flagged only when it is inexact too. A second copy with flush-to-zero, which flags every tiny
 //!   result, tells. One thing cannot be found so: whether a result that raises an unmasked overflow or
-//!   underflow would be inexact with an unbounded exponent; PE then tells about the masked result.
+//!   underflow would be inexact with an unbounded exponent; PE then tells about the masked result. And
+//!   DPPS and DPPD, which work in two steps, may show flags of the second that the processor did not reach.
 //!
 //! # What was rejected
 //! A thunk for each place in the guest's code (unbounded); thunks that load all sixteen registers (four

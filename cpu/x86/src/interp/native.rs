@@ -31,9 +31,9 @@ pub fn attach<M: Memory>(instruction: &Instruction, op: &mut Op<M>) {
     if needs_alignment(instruction) {
         op.bits |= bits::ALIGNED;
     }
-    let registers =
+    let mut registers =
         (0..instruction.op_count()).filter(|n| instruction.op_kind(*n) == OpKind::Register);
-    if let Some(fourth) = registers.skip(3).next() {
+    if let Some(fourth) = registers.nth(3) {
         op.imm = u64::from(register_number(instruction.op_register(fourth)));
     }
 }

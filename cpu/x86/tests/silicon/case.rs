@@ -29,11 +29,13 @@ static NOWHERE: Nowhere = Nowhere;
 
 /// A core in 64-bit mode, CPL 3, with everything enabled.
 pub fn core() -> Core<'static, Flat> {
-    let mut cpu = CpuState::default();
-    cpu.cr0 = cr0::PE | cr0::PG | cr0::NE | cr0::ET | cr0::MP;
-    cpu.cr4 = cr4::PAE | cr4::OSFXSR | cr4::OSXMMEXCPT | cr4::OSXSAVE;
-    cpu.efer = efer::LME | efer::LMA;
-    cpu.xcr0 = 7;
+    let mut cpu = CpuState {
+        cr0: cr0::PE | cr0::PG | cr0::NE | cr0::ET | cr0::MP,
+        cr4: cr4::PAE | cr4::OSFXSR | cr4::OSXMMEXCPT | cr4::OSXSAVE,
+        efer: efer::LME | efer::LMA,
+        xcr0: 7,
+        ..CpuState::default()
+    };
     cpu.segments[CS].l = true;
     cpu.segments[SS].dpl = 3;
     cpu.derive();
@@ -169,6 +171,7 @@ pub fn execute(
 /// Makes equal what the architecture leaves open, or what a trial run cannot tell (see
 /// `kezhan_jit::thunk`).
 pub fn forget_undefined(instruction: &Instruction, inputs: &Frame, result: &mut Result) {
+    use Mnemonic as M;
     const PRECISION: u32 = 1 << 5;
     let undefined = table::row(instruction.code()).map_or(0, |row| row.undefined);
     result.flags &= !undefined;
@@ -179,6 +182,10 @@ pub fn forget_undefined(instruction: &Instruction, inputs: &Frame, result: &mut 
     if result.fault == Some(19) {
         if unmasked != 0 {
             result.x87.mxcsr &= !PRECISION;
+        }
+        // DPPS multiplies, then adds: after an exception in the first step the second sets no flags.
+        if matches!(instruction.mnemonic(), M::Dpps | M::Dppd | M::Vdpps | M::Vdppd) {
+            result.x87.mxcsr &= !0x3f;
         }
         // Whether MMX mode is entered before #XM is not said.
         result.x87.enter_mmx();
