@@ -142,12 +142,19 @@ impl X87 {
         self.fsw & !self.fcw & X87_EXCEPTIONS != 0
     }
 
+    /// Replaces the status word. The registers keep their physical places, which [`X87::st`] counts
+    /// from TOP.
+    pub fn set_fsw(&mut self, fsw: u16) {
+        let top = |word: u16| usize::from((word & X87_TOP) >> X87_TOP.trailing_zeros());
+        let distance = (top(self.fsw) + 8 - top(fsw)) % 8;
+        self.st.rotate_right(distance);
+        self.fsw = fsw;
+    }
+
     /// Enters MMX mode, as every MMX instruction does: TOP becomes 0 and all registers are in use (Intel SDM
-    /// vol. 3A §12.2). The registers keep their physical places, which [`X87::st`] counts from TOP.
+    /// vol. 3A §12.2).
     pub fn enter_mmx(&mut self) {
-        let top = usize::from(self.fsw >> 11 & 7);
-        self.st.rotate_right(top);
-        self.fsw &= !X87_TOP;
+        self.set_fsw(self.fsw & !X87_TOP);
         self.ftw = 0xFF;
     }
 

@@ -164,7 +164,9 @@ fn obeys_mxcsr(mnemonic: Mnemonic) -> bool {
         "add", "sub", "mul", "div", "sqrt", "min", "max", "cmp", "comi", "ucomi", "round", "dp",
         "hadd", "hsub", "addsub", "rcp", "rsqrt", "fm", "fnm",
     ];
-    name.starts_with("cvt") || float && ARITHMETIC.iter().any(|stem| name.starts_with(stem))
+    name.starts_with("cvt")
+        || name.ends_with("mxcsr")
+        || float && ARITHMETIC.iter().any(|stem| name.starts_with(stem))
 }
 
 #[cfg(test)]

@@ -178,6 +178,10 @@ pub fn forget_undefined(instruction: &Instruction, inputs: &Frame, result: &mut 
     let st = result.x87.st.map(|register| register & (u128::MAX >> 48));
     result.x87.st = st;
     result.x87.mxcsr_mask = 0;
+    if instruction.mnemonic() == M::Fnstenv {
+        let pointers = if instruction.memory_size().size() == 14 { 6 } else { 12 };
+        result.memory[pointers..28].fill(0);
+    }
     let unmasked = !(inputs.x87.mxcsr >> 7) & result.x87.mxcsr & 0x18;
     if result.fault == Some(19) {
         if unmasked != 0 {
