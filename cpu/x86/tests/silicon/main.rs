@@ -9,6 +9,7 @@ mod case;
 mod flat;
 mod forms;
 mod random;
+mod state;
 
 use case::{
     OPERAND, Result, core, execute, forget_undefined, inputs, interpret, load, snapshot, step,
