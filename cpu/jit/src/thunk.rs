@@ -35,7 +35,7 @@
 use crate::admit::{NotNative, Scope, admit};
 use crate::emit::{emit, encode};
 use crate::frame::Frame;
-use crate::memory::ExecutableMemory;
+use crate::memory::{ExecutableMemory, ExecutableMemoryError};
 use crate::rename::{Binding, canonical, host};
 use crate::shape::{MemoryUse, Shape};
 use crate::spec::{
@@ -216,6 +216,19 @@ fn reported(raised: u32, unmasked: u32) -> u32 {
 /// MXCSR is valid and masks all exceptions.
 fn masks_everything(mxcsr: u32) -> bool {
     mxcsr & (MXCSR_MASKS | !MXCSR_VALID) == MXCSR_MASKS
+}
+
+/// Reserves the executable memory for thunks: before a process gives up the right to map any, and to learn
+/// whether it may. Otherwise the first thunk does it.
+///
+/// # Errors
+/// [`ExecutableMemoryError`]: without it no native instruction exists, and guests get #UD for them.
+pub fn prepare() -> Result<(), ExecutableMemoryError> {
+    let mut library = LIBRARY.lock().unwrap_or_else(PoisonError::into_inner);
+    if library.memory.is_none() {
+        library.memory = Some(ExecutableMemory::new(RESERVED)?);
+    }
+    Ok(())
 }
 
 static LIBRARY: LazyLock<Mutex<Library>> = LazyLock::new(Mutex::default);

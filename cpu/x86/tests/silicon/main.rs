@@ -177,6 +177,39 @@ fn an_instruction_whose_operand_faults_changes_nothing() {
     assert!(faulted > 300, "{faulted} forms");
 }
 
+/// What a form does with its operand at `place`, in terms that do not depend on the place.
+fn at(form: Form, place: u64) -> Option<Result> {
+    let instruction = form.instruction(1)?;
+    let mut inputs = inputs(&instruction, &mut Random::new(79));
+    (inputs.x87.fcw, inputs.x87.mxcsr) = (0x37f, 0x1f80);
+    let base = instruction.memory_base().number();
+    inputs.gpr[base] = inputs.gpr[base].wrapping_add(place.wrapping_sub(OPERAND));
+    let mut core = core();
+    load(&mut core, &inputs, place);
+    let fault = step(&mut core, &instruction);
+    let mut result = snapshot(&core, place, fault);
+    result.gpr[base] = result.gpr[base].wrapping_sub(place);
+    Some(result)
+}
+
+#[test]
+fn an_operand_across_two_pages_is_like_any_other() {
+    const PROTECTION: Option<u8> = Some(13);
+    let mut crossed = 0;
+    for form in memory_forms() {
+        let (Some(whole), Some(split)) = (at(form, OPERAND), at(form, BASE + 4095)) else {
+            continue;
+        };
+        if split.fault == PROTECTION || form.code.mnemonic() == Mnemonic::Lea {
+            continue;
+        }
+        assert_eq!(split, whole, "{form:?}");
+        crossed += 1;
+    }
+    println!("{crossed} forms crossed a page");
+    assert!(crossed > 1000, "{crossed} forms");
+}
+
 #[test]
 fn a_store_to_a_read_only_page_changes_nothing() {
     const PAGE_FAULT: u8 = 14;
