@@ -73,9 +73,29 @@ pub struct Thunk(&'static Entry);
 struct Entry {
     function: Function,
     shape: Shape,
-    /// No flags, MXCSR or x87 state: nothing to do around the call.
-    plain: bool,
+    care: Care,
     bindings: Box<[Binding]>,
+}
+
+/// What is to be done around the call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Care {
+    /// Nothing: no flags, MXCSR or x87 state.
+    None,
+    /// MXCSR alone comes into it: nothing while it masks everything.
+    Mxcsr,
+    /// See [`Thunk::run_guarded`].
+    Full,
+}
+
+impl Care {
+    fn of(shape: &Shape) -> Care {
+        match (shape.x87 || shape.flags_in || shape.flags_out, shape.mxcsr) {
+            (true, _) => Care::Full,
+            (false, true) => Care::Mxcsr,
+            (false, false) => Care::None,
+        }
+    }
 }
 
 impl Thunk {
@@ -94,7 +114,12 @@ impl Thunk {
     /// x87 pointers (FIP, FDP, FOP) stay as they are: the host's never show.
     #[inline(always)]
     pub fn run(self, frame: &mut Frame) -> Outcome {
-        if self.0.plain {
+        let free = match self.0.care {
+            Care::None => true,
+            Care::Mxcsr => masks_everything(frame.x87.mxcsr),
+            Care::Full => false,
+        };
+        if free {
             self.call(frame);
             return Outcome::Done;
         }
@@ -152,6 +177,7 @@ impl Thunk {
         unsafe { (self.0.function)(frame) }
     }
 
+    #[inline(never)]
     fn run_guarded(self, frame: &mut Frame) -> Outcome {
         let shape = &self.0.shape;
         frame.keep_status_flags();
@@ -258,9 +284,9 @@ impl Library {
         }
         let function = self.place(&emitted.code).ok_or(NotNative::NoMemory { code })?;
         let shape = hosted.shape;
-        let plain = !(shape.x87 || shape.mxcsr || shape.flags_in || shape.flags_out);
         let bindings = bindings.into_boxed_slice();
-        let entry: &'static Entry = Box::leak(Box::new(Entry { function, shape, plain, bindings }));
+        let entry: &'static Entry =
+            Box::leak(Box::new(Entry { function, shape, care: Care::of(&shape), bindings }));
         self.entries.insert(key, entry);
         Ok(entry)
     }

@@ -252,3 +252,45 @@ fn alignment_is_demanded_where_the_silicon_demands_it() {
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
     assert!(compared > 150, "{compared} forms");
 }
+
+#[test]
+#[ignore = "a measurement"]
+fn measure() {
+    let cases: [(&str, &[u8]); 14] = [
+        ("add rax, rcx", &[0x48, 0x01, 0xC8]),
+        ("movaps xmm1, xmm2", &[0x0F, 0x28, 0xCA]),
+        ("movdqu xmm1, [rsi]", &[0xF3, 0x0F, 0x6F, 0x0E]),
+        ("pxor xmm1, xmm2", &[0x66, 0x0F, 0xEF, 0xCA]),
+        ("pcmpeqb xmm1, [rsi]", &[0x66, 0x0F, 0x74, 0x0E]),
+        ("pmovmskb eax, xmm1", &[0x66, 0x0F, 0xD7, 0xC1]),
+        ("paddd xmm1, xmm2", &[0x66, 0x0F, 0xFE, 0xCA]),
+        ("paddd xmm1, [rsi]", &[0x66, 0x0F, 0xFE, 0x0E]),
+        ("addsd xmm1, xmm2", &[0xF2, 0x0F, 0x58, 0xCA]),
+        ("mulsd xmm1, [rsi]", &[0xF2, 0x0F, 0x59, 0x0E]),
+        ("cvtsi2sd xmm1, rax", &[0xF2, 0x48, 0x0F, 0x2A, 0xC8]),
+        ("ucomisd xmm1, xmm2", &[0x66, 0x0F, 0x2E, 0xCA]),
+        ("vpaddd ymm1, ymm2, ymm3", &[0xC5, 0xED, 0xFE, 0xCB]),
+        ("fld1; fstp st0", &[0xD9, 0xC0]),
+    ];
+    for (name, bytes) in cases {
+        let instruction = iced_x86::Decoder::new(64, bytes, 0).decode();
+        let op = kezhan_x86::lower::lower::<flat::Flat>(
+            &instruction,
+            0,
+            kezhan_x86::state::CodeBits::Bits64,
+        );
+        let mut core = core();
+        core.cpu.gpr[6] = OPERAND;
+        let op = std::hint::black_box(op);
+        // The best of many short slices: others use the machine too.
+        let slice = || {
+            let start = std::time::Instant::now();
+            for _ in 0..20_000 {
+                let _ = (op.run)(&mut core, &op);
+            }
+            start.elapsed().as_nanos()
+        };
+        let best = std::iter::repeat_with(slice).take(100).min().unwrap();
+        println!("{name}: {:.1} ns", best as f64 / 20_000.0);
+    }
+}
