@@ -8,6 +8,7 @@
 //! * It accesses no memory but through that operand, and not at an offset that a register gives (BT with
 //!   a register and memory) or that its own data selects (XLAT, MASKMOV, gathers).
 //! * Every CPUID feature that it belongs to is on the list below, and the host has it.
+//! * Its immediate has 8 bits, so that the number of thunks is bounded.
 //! * An integer instruction has its mnemonic on a list besides. The x87 environment, MXCSR and the save
 //!   and restore instructions are on none: they would show host addresses or unmask exceptions.
 //!
@@ -53,7 +54,7 @@ pub enum NotNative {
 pub(crate) enum Scope {
     /// What an interpreter may run for a guest.
     Guest,
-    /// Besides that, instructions that can raise #DE, LOCK forms, control words and environments, masked
+    /// Besides that, longer immediates, instructions that can raise #DE, LOCK forms, control words and environments, masked
     /// moves, and BT with memory and a register: their caller stands ready for exceptions and has
     /// checked the offset.
     #[cfg(any(test, feature = "oracle"))]
@@ -117,15 +118,9 @@ fn operand_refusal(instruction: &Instruction, scope: Scope) -> Option<&'static s
                 }
             }
             OpKind::Memory => memory_operands += 1,
-            OpKind::Immediate8
-            | OpKind::Immediate8_2nd
-            | OpKind::Immediate16
-            | OpKind::Immediate32
-            | OpKind::Immediate64
-            | OpKind::Immediate8to16
-            | OpKind::Immediate8to32
-            | OpKind::Immediate8to64
-            | OpKind::Immediate32to64 => {}
+            kind if is_short_immediate(kind) => {}
+            kind if is_immediate(kind) && scope != Scope::Guest => {}
+            kind if is_immediate(kind) => return Some("its immediate is long"),
             _ => return Some("it has implicit memory operands"),
         }
     }
@@ -139,6 +134,26 @@ fn operand_refusal(instruction: &Instruction, scope: Scope) -> Option<&'static s
         && instruction.op_kind(1) == OpKind::Register
         && is_bit_test(instruction.mnemonic());
     (indexed_bits && scope == Scope::Guest).then_some("a register offsets its memory operand")
+}
+
+/// Immediates of one byte.
+fn is_short_immediate(kind: OpKind) -> bool {
+    use OpKind as K;
+    matches!(
+        kind,
+        K::Immediate8
+            | K::Immediate8_2nd
+            | K::Immediate8to16
+            | K::Immediate8to32
+            | K::Immediate8to64
+    )
+}
+
+/// Immediates of any length.
+pub(crate) fn is_immediate(kind: OpKind) -> bool {
+    use OpKind as K;
+    is_short_immediate(kind)
+        || matches!(kind, K::Immediate16 | K::Immediate32 | K::Immediate64 | K::Immediate32to64)
 }
 
 fn is_bit_test(mnemonic: Mnemonic) -> bool {

@@ -147,6 +147,17 @@ fn xrstor_initialises_what_the_area_does_not_hold() {
 }
 
 #[test]
+fn xrstor_does_not_read_components_that_the_area_does_not_hold() {
+    let mut core = filled();
+    core.mem.access[1] = Access::None;
+    core.cpu.gpr[RDI] = BASE + 4096 - 576;
+    core.mem.bytes[4096 - 576..4096].fill(0);
+    assert_eq!(core.cpu.gpr[RDI] % 64, 0);
+    assert_eq!(run(&mut core, &XRSTOR), None);
+    assert_eq!(core.cpu.fpu.ymm_high, [0; 16]);
+}
+
+#[test]
 fn only_requested_components_are_touched() {
     let mut core = filled();
     core.cpu.gpr[RAX] = 1;
