@@ -8,6 +8,7 @@
 //! * It accesses no memory but through that operand, and not at an offset that a register gives (BT with
 //!   a register and memory) or that its own data selects (XLAT, MASKMOV, gathers).
 //! * Every CPUID feature that it belongs to is on the list below, and the host has it.
+//! * Its immediate has 8 bits, so that the number of thunks is bounded.
 //! * An integer instruction has its mnemonic on a list besides. The x87 environment, MXCSR and the save
 //!   and restore instructions are on none: they would show host addresses or unmask exceptions.
 //!
@@ -53,8 +54,9 @@ pub enum NotNative {
 pub(crate) enum Scope {
     /// What an interpreter may run for a guest.
     Guest,
-    /// Besides that, instructions that can raise #DE, LOCK forms, and BT with memory and a register: their
-    /// caller stands ready for the exception and has checked the offset.
+    /// Besides that, longer immediates, instructions that can raise #DE, LOCK forms, control words and environments, masked
+    /// moves, and BT with memory and a register: their caller stands ready for exceptions and has
+    /// checked the offset.
     #[cfg(any(test, feature = "oracle"))]
     Laboratory,
 }
@@ -116,15 +118,9 @@ fn operand_refusal(instruction: &Instruction, scope: Scope) -> Option<&'static s
                 }
             }
             OpKind::Memory => memory_operands += 1,
-            OpKind::Immediate8
-            | OpKind::Immediate8_2nd
-            | OpKind::Immediate16
-            | OpKind::Immediate32
-            | OpKind::Immediate64
-            | OpKind::Immediate8to16
-            | OpKind::Immediate8to32
-            | OpKind::Immediate8to64
-            | OpKind::Immediate32to64 => {}
+            kind if is_short_immediate(kind) => {}
+            kind if is_immediate(kind) && scope != Scope::Guest => {}
+            kind if is_immediate(kind) => return Some("its immediate is long"),
             _ => return Some("it has implicit memory operands"),
         }
     }
@@ -140,6 +136,26 @@ fn operand_refusal(instruction: &Instruction, scope: Scope) -> Option<&'static s
     (indexed_bits && scope == Scope::Guest).then_some("a register offsets its memory operand")
 }
 
+/// Immediates of one byte.
+fn is_short_immediate(kind: OpKind) -> bool {
+    use OpKind as K;
+    matches!(
+        kind,
+        K::Immediate8
+            | K::Immediate8_2nd
+            | K::Immediate8to16
+            | K::Immediate8to32
+            | K::Immediate8to64
+    )
+}
+
+/// Immediates of any length.
+pub(crate) fn is_immediate(kind: OpKind) -> bool {
+    use OpKind as K;
+    is_short_immediate(kind)
+        || matches!(kind, K::Immediate16 | K::Immediate32 | K::Immediate64 | K::Immediate32to64)
+}
+
 fn is_bit_test(mnemonic: Mnemonic) -> bool {
     matches!(mnemonic, Mnemonic::Bt | Mnemonic::Bts | Mnemonic::Btr | Mnemonic::Btc)
 }
@@ -149,9 +165,12 @@ fn mnemonic_refusal(instruction: &Instruction, scope: Scope) -> Option<&'static 
     let mnemonic = instruction.mnemonic();
     let integer = instruction.cpuid_features().iter().all(|feature| is_integer(*feature));
     if !integer {
-        return changes_control(mnemonic).then_some("it works on floating-point control state");
+        let refused =
+            changes_control(mnemonic) && !(scope != Scope::Guest && is_harmless(mnemonic));
+        return refused.then_some("it works on floating-point control state");
     }
-    let exchange = mnemonic == Mnemonic::Xchg && instruction.memory_size().size() != 0;
+    let memory = instruction.op_kinds().any(|kind| kind == OpKind::Memory);
+    let exchange = mnemonic == Mnemonic::Xchg && memory;
     if exchange && scope == Scope::Guest {
         return Some("it is to be atomic on guest memory");
     }
@@ -217,6 +236,30 @@ fn changes_control(mnemonic: Mnemonic) -> bool {
             | M::Prefetcht2
             | M::Vzeroall
             | M::Vzeroupper
+    )
+}
+
+/// Of those, what a test may run: nothing that leaves the frame.
+fn is_harmless(mnemonic: Mnemonic) -> bool {
+    use Mnemonic as M;
+    matches!(
+        mnemonic,
+        M::Fldcw
+            | M::Fldenv
+            | M::Fnstenv
+            | M::Fnstcw
+            | M::Fnstsw
+            | M::Fninit
+            | M::Fnclex
+            | M::Wait
+            | M::Ldmxcsr
+            | M::Stmxcsr
+            | M::Vldmxcsr
+            | M::Vstmxcsr
+            | M::Vmaskmovps
+            | M::Vmaskmovpd
+            | M::Vpmaskmovd
+            | M::Vpmaskmovq
     )
 }
 

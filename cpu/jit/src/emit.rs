@@ -5,7 +5,7 @@
 //!   mov   base, rdi                        when RDI takes part in the instruction
 //!   fxrstor [base + x87]                   x87 and MMX
 //!   ldmxcsr [base + mxcsr]                 SSE arithmetic
-//!   movaps / vmovaps, vinsertf128          vector operands
+//!   movq, movhps; vinsertf128              vector operands
 //!   mov   r, [base + gpr]                  general registers
 //!   push  [base + flags]; popfq            flags, when they are read or partly kept
 //!     … the instruction …
@@ -184,15 +184,33 @@ impl Emitter {
         )
     }
 
+    /// In two halves: the interpreter may have stored it in two, and a load of 16 bytes across two stores
+    /// that are still under way costs a dozen cycles.
     fn load_vector(&mut self, number: u8) -> Step {
         let (low, high) = self.vector_places(number);
         let xmm = Register::XMM0 + u32::from(number);
+        self.load_halves(xmm, low)?;
         if !self.shape().wide {
-            return self.add(Instruction::with2(Code::Movaps_xmm_xmmm128, xmm, low));
+            return Ok(());
         }
-        let ymm = Register::YMM0 + u32::from(number);
-        self.add(Instruction::with2(Code::VEX_Vmovaps_xmm_xmmm128, xmm, low))?;
-        self.add(Instruction::with4(Code::VEX_Vinsertf128_ymm_ymm_xmmm128_imm8, ymm, ymm, high, 1))
+        let (ymm, spare) = (Register::YMM0 + u32::from(number), self.spare_vector());
+        self.load_halves(spare, high)?;
+        self.add(Instruction::with4(Code::VEX_Vinsertf128_ymm_ymm_xmmm128_imm8, ymm, ymm, spare, 1))
+    }
+
+    fn load_halves(&mut self, xmm: Register, from: MemoryOperand) -> Step {
+        let upper = MemoryOperand { displacement: from.displacement + 8, ..from };
+        if self.shape().wide {
+            self.add(Instruction::with2(Code::VEX_Vmovq_xmm_xmmm64, xmm, from))?;
+            return self.add(Instruction::with3(Code::VEX_Vmovhps_xmm_xmm_m64, xmm, xmm, upper));
+        }
+        self.add(Instruction::with2(Code::Movq_xmm_xmmm64, xmm, from))?;
+        self.add(Instruction::with2(Code::Movhps_xmm_m64, xmm, upper))
+    }
+
+    /// A vector register that the instruction does not use: no instruction uses more than five.
+    fn spare_vector(&self) -> Register {
+        Register::XMM0 + (!self.shape().vector_used).trailing_zeros() % 16
     }
 
     fn store_vector(&mut self, number: u8) -> Step {

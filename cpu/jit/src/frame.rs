@@ -18,7 +18,9 @@
 
 use std::arch::asm;
 
-use crate::spec::{FCW_RESET, MXCSR_RESET, MXCSR_VALID, STATUS_FLAGS, X87_EXCEPTIONS, X87_SUMMARY};
+use crate::spec::{
+    FCW_RESET, MXCSR_RESET, MXCSR_VALID, STATUS_FLAGS, X87_EXCEPTIONS, X87_SUMMARY, X87_TOP,
+};
 
 /// Bytes of the longest memory operand.
 pub const MEMORY_OPERAND: usize = 64;
@@ -66,7 +68,7 @@ pub struct X87 {
     pub mxcsr: u32,
     /// MXCSR_MASK.
     pub mxcsr_mask: u32,
-    /// ST(0) to ST(7), or MM0 to MM7: 10 bytes each and 6 of padding.
+    /// ST(0) to ST(7), 10 bytes each and 6 of padding; MM0 to MM7 while TOP is 0.
     pub st: [u128; 8],
 }
 
@@ -138,6 +140,22 @@ impl X87 {
     #[must_use]
     pub fn pending(&self) -> bool {
         self.fsw & !self.fcw & X87_EXCEPTIONS != 0
+    }
+
+    /// Replaces the status word. The registers keep their physical places, which [`X87::st`] counts
+    /// from TOP.
+    pub fn set_fsw(&mut self, fsw: u16) {
+        let top = |word: u16| usize::from((word & X87_TOP) >> X87_TOP.trailing_zeros());
+        let distance = (top(self.fsw) + 8 - top(fsw)) % 8;
+        self.st.rotate_right(distance);
+        self.fsw = fsw;
+    }
+
+    /// Enters MMX mode, as every MMX instruction does: TOP becomes 0 and all registers are in use (Intel SDM
+    /// vol. 3A §12.2).
+    pub fn enter_mmx(&mut self) {
+        self.set_fsw(self.fsw & !X87_TOP);
+        self.ftw = 0xFF;
     }
 
     /// Makes ES and B agree with the flags and masks, as every load of either word does.

@@ -39,4 +39,4 @@ pub use frame::{Frame, MEMORY_OPERAND, X87, X87_BYTES};
 pub use memory::{ExecutableMemory, ExecutableMemoryError};
 pub use rename::{Binding, Class, Source};
 pub use shape::MemoryUse;
-pub use thunk::{Outcome, Thunk};
+pub use thunk::{Outcome, Thunk, prepare};

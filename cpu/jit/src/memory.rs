@@ -9,6 +9,9 @@
 //!                 └── RX view ──► address(offset), called
 //! ```
 //!
+//! The pages are shared with forked children, which must not append: a child runs another program, or only
+//! what was there before.
+//!
 //! Rejected: flipping one mapping with `mprotect` (7 µs for every thunk, and other threads that run in
 //! it would fault meanwhile).
 #![expect(unsafe_code, reason = "maps memory and writes through the mapping")]

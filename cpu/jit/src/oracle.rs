@@ -20,6 +20,7 @@ use crate::memory::{ExecutableMemory, ExecutableMemoryError};
 use crate::rename::host;
 use crate::shape::Shape;
 use crate::thunk::{Function, Key, function_at};
+use crate::verify::is_confined;
 use iced_x86::{Instruction, Mnemonic, OpKind};
 use std::cell::Cell;
 use std::collections::HashMap;
@@ -123,11 +124,7 @@ impl Oracle {
 
     /// BT with memory and a register must stay inside the operand.
     fn check_bit_offset(&self, instruction: &Instruction, frame: &Frame) -> Result<(), NotNative> {
-        let bit_test = matches!(
-            instruction.mnemonic(),
-            Mnemonic::Bt | Mnemonic::Bts | Mnemonic::Btr | Mnemonic::Btc
-        );
-        if !bit_test || instruction.op1_kind() != OpKind::Register {
+        if !is_bit_test(instruction) || instruction.op1_kind() != OpKind::Register {
             return Ok(());
         }
         let bits = instruction.memory_size().size() as u64 * 8;
@@ -147,6 +144,8 @@ impl Oracle {
         let code = instruction.code();
         let no_encoding = NotNative::Refused { code, reason: "it has no encoding in 64-bit mode" };
         let mut hosted = host(instruction).ok_or(no_encoding)?;
+        // An instruction that faults leaves the flags: they must be the frame's.
+        hosted.shape.flags_in |= hosted.shape.flags_out;
         if let Some(memory) = hosted.shape.memory {
             assert!(usize::from(offset + memory.bytes) <= MEMORY_OPERAND);
             let place = hosted.instruction.memory_displacement64() + u64::from(offset);
@@ -158,6 +157,9 @@ impl Oracle {
             return Ok(*known);
         }
         let emitted = emit(&hosted).map_err(|_unencodable| no_encoding)?;
+        if !is_confined(&emitted.code, hosted.base) && !is_bit_test(instruction) {
+            return Err(NotNative::Refused { code, reason: "its thunk is not confined" });
+        }
         let offset = match self.memory.append(&emitted.code) {
             Some(offset) => offset,
             None => {
@@ -173,6 +175,11 @@ impl Oracle {
         self.known.insert(key, experiment);
         Ok(experiment)
     }
+}
+
+fn is_bit_test(instruction: &Instruction) -> bool {
+    use Mnemonic as M;
+    matches!(instruction.mnemonic(), M::Bt | M::Bts | M::Btr | M::Btc)
 }
 
 /// Handles SIGFPE and SIGSEGV for every thread: steps over the watched instruction, or lets the signal

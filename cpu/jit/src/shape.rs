@@ -77,7 +77,8 @@ impl Shape {
         for used in factory.info(&copy).used_registers() {
             let register = used.register();
             let written = !matches!(used.access(), OpAccess::Read | OpAccess::CondRead);
-            let bit = 1 << (register.number() & 15);
+            // AH's own number is 4, which is RSP's.
+            let bit = 1 << (register.full_register().number() & 15);
             if register.is_gpr() {
                 self.gpr_used |= bit;
                 self.gpr_written |= if written { bit } else { 0 };
@@ -163,7 +164,9 @@ fn obeys_mxcsr(mnemonic: Mnemonic) -> bool {
         "add", "sub", "mul", "div", "sqrt", "min", "max", "cmp", "comi", "ucomi", "round", "dp",
         "hadd", "hsub", "addsub", "rcp", "rsqrt", "fm", "fnm",
     ];
-    name.starts_with("cvt") || float && ARITHMETIC.iter().any(|stem| name.starts_with(stem))
+    name.starts_with("cvt")
+        || name.ends_with("mxcsr")
+        || float && ARITHMETIC.iter().any(|stem| name.starts_with(stem))
 }
 
 #[cfg(test)]

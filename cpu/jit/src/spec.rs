@@ -27,6 +27,8 @@ pub const FCW_RESET: u16 = 0x037F;
 pub const X87_EXCEPTIONS: u16 = 0x3F;
 /// Status word: exception summary (ES) and busy (B), which mirrors it (vol. 1 §8.1.3.3).
 pub const X87_SUMMARY: u16 = 0x8080;
+/// Status word: number of the physical register that is ST(0) (vol. 1 §8.1.2).
+pub const X87_TOP: u16 = 7 << 11;
 
 /// Size of an FXSAVE image (Intel SDM vol. 1 §10.5.1).
 pub const FXSAVE_BYTES: usize = 512;

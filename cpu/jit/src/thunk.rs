@@ -24,7 +24,8 @@
 //!   An unmasked underflow is raised by every tiny result (and flush-to-zero has no effect then), a masked
 //!   one is flagged only when it is inexact too. A second copy with flush-to-zero, which flags every tiny
 //!   result, tells. One thing cannot be found so: whether a result that raises an unmasked overflow or
-//!   underflow would be inexact with an unbounded exponent; PE then tells about the masked result.
+//!   underflow would be inexact with an unbounded exponent; PE then tells about the masked result. And
+//!   DPPS and DPPD, which work in two steps, may show flags of the second that the processor did not reach.
 //!
 //! # What was rejected
 //! A thunk for each place in the guest's code (unbounded); thunks that load all sixteen registers (four
@@ -34,7 +35,7 @@
 use crate::admit::{NotNative, Scope, admit};
 use crate::emit::{emit, encode};
 use crate::frame::Frame;
-use crate::memory::ExecutableMemory;
+use crate::memory::{ExecutableMemory, ExecutableMemoryError};
 use crate::rename::{Binding, canonical, host};
 use crate::shape::{MemoryUse, Shape};
 use crate::spec::{
@@ -72,9 +73,29 @@ pub struct Thunk(&'static Entry);
 struct Entry {
     function: Function,
     shape: Shape,
-    /// No flags, MXCSR or x87 state: nothing to do around the call.
-    plain: bool,
+    care: Care,
     bindings: Box<[Binding]>,
+}
+
+/// What is to be done around the call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Care {
+    /// Nothing: no flags, MXCSR or x87 state.
+    None,
+    /// MXCSR alone comes into it: nothing while it masks everything.
+    Mxcsr,
+    /// See [`Thunk::run_guarded`].
+    Full,
+}
+
+impl Care {
+    fn of(shape: &Shape) -> Care {
+        match (shape.x87 || shape.flags_in || shape.flags_out, shape.mxcsr) {
+            (true, _) => Care::Full,
+            (false, true) => Care::Mxcsr,
+            (false, false) => Care::None,
+        }
+    }
 }
 
 impl Thunk {
@@ -93,7 +114,12 @@ impl Thunk {
     /// x87 pointers (FIP, FDP, FOP) stay as they are: the host's never show.
     #[inline(always)]
     pub fn run(self, frame: &mut Frame) -> Outcome {
-        if self.0.plain {
+        let free = match self.0.care {
+            Care::None => true,
+            Care::Mxcsr => masks_everything(frame.x87.mxcsr),
+            Care::Full => false,
+        };
+        if free {
             self.call(frame);
             return Outcome::Done;
         }
@@ -151,6 +177,7 @@ impl Thunk {
         unsafe { (self.0.function)(frame) }
     }
 
+    #[inline(never)]
     fn run_guarded(self, frame: &mut Frame) -> Outcome {
         let shape = &self.0.shape;
         frame.keep_status_flags();
@@ -217,6 +244,19 @@ fn masks_everything(mxcsr: u32) -> bool {
     mxcsr & (MXCSR_MASKS | !MXCSR_VALID) == MXCSR_MASKS
 }
 
+/// Reserves the executable memory for thunks: before a process gives up the right to map any, and to learn
+/// whether it may. Otherwise the first thunk does it.
+///
+/// # Errors
+/// [`ExecutableMemoryError`]: without it no native instruction exists, and guests get #UD for them.
+pub fn prepare() -> Result<(), ExecutableMemoryError> {
+    let mut library = LIBRARY.lock().unwrap_or_else(PoisonError::into_inner);
+    if library.memory.is_none() {
+        library.memory = Some(ExecutableMemory::new(RESERVED)?);
+    }
+    Ok(())
+}
+
 static LIBRARY: LazyLock<Mutex<Library>> = LazyLock::new(Mutex::default);
 
 /// What tells thunks apart: the canonical instruction's bytes, and what stands for RSP.
@@ -244,9 +284,9 @@ impl Library {
         }
         let function = self.place(&emitted.code).ok_or(NotNative::NoMemory { code })?;
         let shape = hosted.shape;
-        let plain = !(shape.x87 || shape.mxcsr || shape.flags_in || shape.flags_out);
         let bindings = bindings.into_boxed_slice();
-        let entry: &'static Entry = Box::leak(Box::new(Entry { function, shape, plain, bindings }));
+        let entry: &'static Entry =
+            Box::leak(Box::new(Entry { function, shape, care: Care::of(&shape), bindings }));
         self.entries.insert(key, entry);
         Ok(entry)
     }

@@ -13,6 +13,7 @@
 //! So whatever values the guest puts into a frame, what a thunk reads and writes is the frame, its own
 //! stack slots, and registers that the calling convention lets it have.
 
+use crate::admit::is_immediate;
 use crate::frame::Frame;
 use crate::spec::FXSAVE_BYTES;
 use iced_x86::{
@@ -132,21 +133,6 @@ impl Walk {
 fn is_offset_by_register(instruction: &Instruction) -> bool {
     matches!(instruction.mnemonic(), Mnemonic::Bt | Mnemonic::Bts | Mnemonic::Btr | Mnemonic::Btc)
         && instruction.op_kind(1) == OpKind::Register
-}
-
-fn is_immediate(kind: OpKind) -> bool {
-    matches!(
-        kind,
-        OpKind::Immediate8
-            | OpKind::Immediate8_2nd
-            | OpKind::Immediate16
-            | OpKind::Immediate32
-            | OpKind::Immediate64
-            | OpKind::Immediate8to16
-            | OpKind::Immediate8to32
-            | OpKind::Immediate8to64
-            | OpKind::Immediate32to64
-    )
 }
 
 #[cfg(test)]

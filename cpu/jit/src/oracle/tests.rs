@@ -18,6 +18,16 @@ fn registers_keep_their_numbers() {
 }
 
 #[test]
+fn high_bytes_are_not_taken_for_the_registers_of_their_numbers() {
+    let mut oracle = Oracle::new().unwrap();
+    let mut frame = Frame::default();
+    (frame.gpr[0], frame.gpr[3]) = (0x1200, 0x3400);
+    // add ah, bh
+    assert_eq!(oracle.run(&decode(&[0x00, 0xFC]), &mut frame), Ok(Ok(())));
+    assert_eq!((frame.gpr[0], frame.gpr[4], frame.gpr[7]), (0x4600, 0, 0));
+}
+
+#[test]
 fn division_by_zero_is_a_divide_error_that_changes_nothing() {
     let mut oracle = Oracle::new().unwrap();
     let mut frame = Frame { gpr: [0; 16], ..Frame::default() };

@@ -1,7 +1,7 @@
 use super::*;
 use crate::frame::X87;
 use crate::oracle::forms::{Plan, form};
-use iced_x86::{Decoder, DecoderOptions, Register};
+use iced_x86::{Decoder, DecoderOptions, OpKind, Register};
 
 fn decode(bytes: &[u8]) -> Instruction {
     Decoder::new(64, bytes, DecoderOptions::NONE).decode()
@@ -209,6 +209,37 @@ fn every_form_that_is_admitted_gives_a_confined_thunk() {
         }
     }
     assert!(made > 2000, "{made} forms");
+}
+
+/// How many thunks forms like this one can have: by immediate, and by MMX and x87 register.
+fn variants(instruction: &Instruction) -> usize {
+    (0..instruction.op_count())
+        .map(|operand| match instruction.op_kind(operand) {
+            OpKind::Memory => 1,
+            OpKind::Register => {
+                let register = instruction.op_register(operand);
+                if register.is_mm() || register.is_st() { 8 } else { 1 }
+            }
+            _ => 256,
+        })
+        .product()
+}
+
+#[test]
+fn the_thunks_of_all_instructions_fit_in_the_memory_reserved() {
+    let plans = [Plan::default(), Plan { memory: Some(Register::RSI), ..Plan::default() }];
+    let mut bytes = 0;
+    for instruction in
+        Code::values().flat_map(|code| plans.into_iter().filter_map(move |plan| form(code, &plan)))
+    {
+        if Thunk::get(&instruction).is_ok() {
+            let hosted = host(&canonical(&instruction).0).unwrap();
+            let length = emit(&hosted).unwrap().code.len().next_multiple_of(64);
+            bytes += length * variants(&instruction);
+        }
+    }
+    println!("{} MiB of {}", bytes >> 20, RESERVED >> 20);
+    assert!(bytes <= RESERVED, "{bytes} bytes");
 }
 
 #[test]

@@ -67,8 +67,8 @@ pub(super) fn control_word(value: u16) -> u16 {
 fn fninit<M: Memory>(core: &mut Core<'_, M>, _op: &Op<M>) -> Outcome {
     X87::ready(core)?;
     let state = &mut core.cpu.fpu.frame.x87;
-    let (st, mxcsr) = (state.st, state.mxcsr);
-    *state = State { st, mxcsr, ..State::default() };
+    state.set_fsw(0);
+    *state = State { st: state.st, mxcsr: state.mxcsr, ..State::default() };
     Ok(())
 }
 
@@ -119,7 +119,9 @@ fn wait<M: Memory>(core: &mut Core<'_, M>, _op: &Op<M>) -> Outcome {
 fn emms<M: Memory>(core: &mut Core<'_, M>, _op: &Op<M>) -> Outcome {
     Mmx::ready(core)?;
     core.check_x87_pending()?;
-    core.cpu.fpu.frame.x87.ftw = 0;
+    let state = &mut core.cpu.fpu.frame.x87;
+    state.enter_mmx();
+    state.ftw = 0;
     Ok(())
 }
 
@@ -198,13 +200,13 @@ fn with_environment<M: Memory, T: Word>(core: &Core<'_, M>, fields: [u32; 7]) ->
     };
     let mut state = State {
         fcw: control_word(fields[0] as u16),
-        fsw: fields[1] as u16,
         ftw: abridged(fields[2] as u16),
         fop: fop as u16 & 0x7ff,
         fip,
         fdp,
         ..core.cpu.fpu.frame.x87
     };
+    state.set_fsw(fields[1] as u16);
     state.update_summary();
     state
 }

@@ -60,14 +60,11 @@ fn sign(element: &[u8]) -> bool {
 fn maskmovq<M: Memory>(core: &mut Core<'_, M>, op: &Op<M>) -> Outcome {
     Mmx::ready(core)?;
     core.check_x87_pending()?;
-    let st = &core.cpu.fpu.frame.x87.st;
-    let [value, mask] =
-        [op.a, op.b].map(|number| (st[usize::from(number & 7)] as u64).to_le_bytes());
-    store_bytes(core, op, &value, &mask)?;
-    // As every MMX instruction: TOP is 0 and all registers are in use (vol. 1 §9.5.2).
-    let state = &mut core.cpu.fpu.frame.x87;
-    state.fsw &= !0x3800;
-    state.ftw = 0xff;
+    let mut state = core.cpu.fpu.frame.x87;
+    state.enter_mmx();
+    let register = |number: u8| (state.st[usize::from(number & 7)] as u64).to_le_bytes();
+    store_bytes(core, op, &register(op.a), &register(op.b))?;
+    core.cpu.fpu.frame.x87 = state;
     Ok(())
 }
 

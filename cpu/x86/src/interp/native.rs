@@ -20,22 +20,41 @@ use crate::memory::{Intent, Memory};
 use crate::op::{Handler, Op, bits};
 use crate::state::{BLOCK, Fpu};
 use crate::word::Word;
-use iced_x86::{EncodingKind, Instruction, Mnemonic, OpKind};
+use iced_x86::{EncodingKind, Instruction, Mnemonic, OpKind, Register};
 use kezhan_jit::{Binding, Class, Frame, MEMORY_OPERAND, MemoryUse, Source, Thunk};
 
 /// Makes `op` run natively if its instruction can.
 pub fn attach<M: Memory>(instruction: &Instruction, op: &mut Op<M>) {
     let Ok(thunk) = Thunk::get(instruction) else { return };
-    op.thunk = Some(thunk);
-    op.run = select(instruction, thunk);
+    (op.thunk, op.run) = match with_register(instruction) {
+        Some(thunk) => (Some(thunk), vector_and_memory::<M> as Handler<M>),
+        None => (Some(thunk), select(instruction, thunk)),
+    };
     if needs_alignment(instruction) {
         op.bits |= bits::ALIGNED;
     }
-    let registers =
+    let mut registers =
         (0..instruction.op_count()).filter(|n| instruction.op_kind(*n) == OpKind::Register);
-    if let Some(fourth) = registers.skip(3).next() {
+    if let Some(fourth) = registers.nth(3) {
         op.imm = u64::from(register_number(instruction.op_register(fourth)));
     }
+}
+
+/// The thunk of `op xmm, xmm` for `op xmm, 16 bytes`: the bytes reach it as a register.
+fn with_register(instruction: &Instruction) -> Option<Thunk> {
+    use iced_x86::OpCodeOperandKind::xmm_or_mem;
+    let memory = instruction.op_count() >= 2
+        && instruction.op1_kind() == OpKind::Memory
+        && instruction.op_code().op1_kind() == xmm_or_mem
+        && instruction.memory_size().size() == 16;
+    if !memory || instruction.op_code().encoding() != EncodingKind::Legacy {
+        return None;
+    }
+    let mut copy = *instruction;
+    copy.set_op1_kind(OpKind::Register);
+    copy.set_op1_register(Register::XMM0);
+    let thunk = Thunk::get(&copy).ok()?;
+    is_two_vectors(thunk).then_some(thunk)
 }
 
 fn select<M: Memory>(instruction: &Instruction, thunk: Thunk) -> Handler<M> {
@@ -58,27 +77,28 @@ fn works_on_vectors(thunk: Thunk) -> bool {
     thunk.bindings().iter().any(|bound| bound.class == Class::Vector)
 }
 
-/// Handlers for `op xmm, xmm` and `op xmm, memory`.
+const fn vector(operand: u8, written: bool) -> Binding {
+    let source = Source::Operand(operand);
+    Binding { class: Class::Vector, source, slot: operand + 1, written }
+}
+
+/// `op xmm, xmm` (or with an immediate besides), without flags or implicit operands.
+fn is_two_vectors(thunk: Thunk) -> bool {
+    !(thunk.uses_x87() || thunk.reads_flags() || thunk.writes_flags())
+        && thunk.memory().is_none()
+        && *thunk.bindings() == [vector(1, false), vector(0, true)]
+}
+
+/// Handlers for `op xmm, xmm` and `op xmm, 4 or 8 bytes`.
 fn short<M: Memory>(thunk: Thunk) -> Option<Handler<M>> {
-    const fn vector(operand: u8, written: bool) -> Binding {
-        let source = Source::Operand(operand);
-        Binding { class: Class::Vector, source, slot: operand + 1, written }
+    if is_two_vectors(thunk) {
+        return Some(two_vectors::<M>);
     }
-    if thunk.reads_flags() || thunk.writes_flags() {
-        return None;
-    }
-    match (thunk.bindings(), thunk.memory()) {
-        ([right, left], None) if *left == vector(0, true) && *right == vector(1, false) => {
-            Some(two_vectors::<M>)
-        }
-        ([left], Some(MemoryUse { bytes, write: false, .. })) if *left == vector(0, true) => {
-            match bytes {
-                4 => Some(vector_and_word::<M, u32>),
-                8 => Some(vector_and_word::<M, u64>),
-                16 => Some(vector_and_memory::<M>),
-                _ => None,
-            }
-        }
+    let one =
+        *thunk.bindings() == [vector(0, true)] && !thunk.reads_flags() && !thunk.writes_flags();
+    match thunk.memory() {
+        Some(MemoryUse { bytes: 4, write: false, .. }) if one => Some(vector_and_word::<M, u32>),
+        Some(MemoryUse { bytes: 8, write: false, .. }) if one => Some(vector_and_word::<M, u64>),
         _ => None,
     }
 }
@@ -151,8 +171,7 @@ fn vector_and_memory<M: Memory>(core: &mut Core<'_, M>, op: &Op<M>) -> Outcome {
     if op.bits & bits::ALIGNED != 0 {
         core.require_aligned(linear, 16)?;
     }
-    let value = core.load_16(linear)?;
-    core.cpu.fpu.frame.memory[..16].copy_from_slice(&value.to_le_bytes());
+    core.cpu.fpu.frame.xmm[2] = core.load_16(linear)?;
     run_short(core, op)
 }
 
@@ -181,25 +200,28 @@ fn general<M: Memory, U: Unit>(core: &mut Core<'_, M>, op: &Op<M>) -> Outcome {
     let Some(thunk) = op.thunk else { return Err(core.raise(vector::UD)) };
     U::ready(core)?;
     let place = match thunk.memory() {
-        Some(memory) => Some((load_operand(core, op, memory)?, memory)),
+        Some(memory) => Some((load_operand::<M, U>(core, op, memory)?, memory)),
         None => None,
     };
     copy_in(core, op, thunk);
-    let before = core.cpu.fpu.frame.x87;
-    finish(core, thunk)?;
-    if let Some((linear, memory)) = place.filter(|(_, memory)| memory.write) {
-        let stored = store_operand(core, linear, memory);
-        if stored.is_err() {
-            core.cpu.fpu.frame.x87 = before;
-            return stored;
+    match place {
+        Some((linear, memory)) if memory.write => {
+            let before = core.cpu.fpu.frame.x87;
+            finish(core, thunk)?;
+            let stored = store_operand(core, linear, memory);
+            if stored.is_err() {
+                core.cpu.fpu.frame.x87 = before;
+                return stored;
+            }
         }
+        _ => finish(core, thunk)?,
     }
     copy_out(core, op, thunk);
     Ok(())
 }
 
 /// The linear address of the memory operand, after all checks, and its bytes in the frame.
-fn load_operand<M: Memory>(
+fn load_operand<M: Memory, U: Unit>(
     core: &mut Core<'_, M>,
     op: &Op<M>,
     memory: MemoryUse,
@@ -213,7 +235,9 @@ fn load_operand<M: Memory>(
     if memory.write {
         M::probe(core, linear, length, Intent::Write)?;
     }
-    if memory.read {
+    // An x87 store that raises an unmasked exception leaves its destination (vol. 1 §8.5).
+    let may_skip = U::IS_X87 && core.cpu.fpu.frame.x87.fcw & 0x3f != 0x3f;
+    if memory.read || memory.write && may_skip {
         let mut bytes = [0; MEMORY_OPERAND];
         let bytes = &mut bytes[..usize::from(memory.bytes).min(MEMORY_OPERAND)];
         M::load_bytes(core, linear, bytes)?;

@@ -275,13 +275,20 @@ impl Binary for Xor {
 impl Binary for CompareBytes {
     #[inline(always)]
     fn apply(left: u128, right: u128) -> u128 {
-        let (left, right) = (left.to_le_bytes(), right.to_le_bytes());
-        u128::from_le_bytes(std::array::from_fn(
-            |byte| {
-                if left[byte] == right[byte] { 0xff } else { 0 }
-            },
-        ))
+        let half =
+            |shift: u32| u128::from(equal_bytes((left >> shift) as u64, (right >> shift) as u64));
+        half(64) << 64 | half(0)
     }
+}
+
+/// 0xff in every byte in which the two agree.
+fn equal_bytes(left: u64, right: u64) -> u64 {
+    const LOW_BITS: u64 = 0x7f7f_7f7f_7f7f_7f7f;
+    let differing = left ^ right;
+    // The top bit of a byte: set when any bit differs; the addition stays within the byte.
+    let top = ((differing & LOW_BITS) + LOW_BITS) | differing;
+    let equal = !(top | LOW_BITS) >> 7;
+    equal.wrapping_mul(0xff)
 }
 
 fn logic<M: Memory>(instruction: &Instruction) -> Option<Handler<M>> {
@@ -321,8 +328,13 @@ fn binary_mem<M: Memory, B: Binary>(core: &mut Core<'_, M>, op: &Op<M>) -> Outco
 /// PMOVMSKB: the sign bits of the bytes, zero-extended.
 fn move_mask<M: Memory>(core: &mut Core<'_, M>, op: &Op<M>) -> Outcome {
     Sse::ready(core)?;
-    let bytes = core.xmm(op.b).to_le_bytes();
-    let mask = bytes.iter().rev().fold(0_u64, |mask, byte| mask << 1 | u64::from(byte >> 7));
+    let value = core.xmm(op.b);
+    let mask = sign_bits((value >> 64) as u64) << 8 | sign_bits(value as u64);
     core.set_reg(op.a, mask);
     Ok(())
+}
+
+/// The top bits of the eight bytes, gathered by a multiplication in which no two products meet.
+fn sign_bits(bytes: u64) -> u64 {
+    ((bytes >> 7) & 0x0101_0101_0101_0101).wrapping_mul(0x0102_0408_1020_4080) >> 56
 }

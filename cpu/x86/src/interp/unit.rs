@@ -17,6 +17,8 @@ const XCR0_AVX: u64 = 6;
 
 /// A unit that an instruction works on.
 pub(super) trait Unit: 'static {
+    /// It defers its exceptions.
+    const IS_X87: bool = false;
     /// #UD or #NM when it may not be used now.
     fn ready<M: Memory>(core: &mut Core<'_, M>) -> Outcome;
 }
@@ -40,6 +42,8 @@ impl Unit for Integer {
 }
 
 impl Unit for X87 {
+    const IS_X87: bool = true;
+
     #[inline(always)]
     fn ready<M: Memory>(core: &mut Core<'_, M>) -> Outcome {
         if core.cpu.cr0 & (cr0::EM | cr0::TS) != 0 {

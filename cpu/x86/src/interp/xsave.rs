@@ -214,12 +214,15 @@ fn take(registers: &mut [u128], bytes: &[u8]) {
 fn xrstor<M: Memory, V: Variant>(core: &mut Core<'_, M>, op: &Op<M>) -> Outcome {
     let (linear, requested) = area::<M, V>(core, op, Intent::Read)?;
     let mut area = [0; AREA];
-    M::load_bytes(core, linear, &mut area[..length(requested)])?;
+    M::load_bytes(core, linear, &mut area[..AVX_AT])?;
     let header = Header::read(&area);
     if !header.is_valid::<V>(core.cpu.xcr0) {
         return Err(core.raise_code(vector::GP, 0));
     }
     let mxcsr = u32::from_bytes(&area[MXCSR_AT..MXCSR_AT + 4]);
+    if requested & header.present & component::AVX != 0 {
+        M::load_bytes(core, linear.wrapping_add(AVX_AT as u64), &mut area[AVX_AT..])?;
+    }
     let mxcsr = match header.mxcsr(requested) {
         MxcsrFrom::Area => Some(mxcsr),
         MxcsrFrom::Reset => Some(MXCSR_RESET),
