@@ -2,7 +2,7 @@
 
 use crate::flat::{BASE, Flat, Nowhere};
 use crate::random::Random;
-use iced_x86::{Instruction, Mnemonic, OpKind, Register};
+use iced_x86::{CodeSize, Instruction, Mnemonic, OpKind, Register};
 use kezhan_jit::oracle::{Fault, Oracle};
 use kezhan_jit::{Frame, NotNative};
 use kezhan_x86::core::Machine;
@@ -29,14 +29,24 @@ static NOWHERE: Nowhere = Nowhere;
 
 /// A core in 64-bit mode, CPL 3, with everything enabled.
 pub fn core() -> Core<'static, Flat> {
+    core_in(CodeBits::Bits64)
+}
+
+/// A core in protected mode with flat segments, running code of that width.
+pub fn core_in(bits: CodeBits) -> Core<'static, Flat> {
+    let long = bits == CodeBits::Bits64;
     let mut cpu = CpuState {
         cr0: cr0::PE | cr0::PG | cr0::NE | cr0::ET | cr0::MP,
         cr4: cr4::PAE | cr4::OSFXSR | cr4::OSXMMEXCPT | cr4::OSXSAVE,
-        efer: efer::LME | efer::LMA,
+        efer: if long { efer::LME | efer::LMA } else { 0 },
         xcr0: 7,
         ..CpuState::default()
     };
-    cpu.segments[CS].l = true;
+    for segment in &mut cpu.segments {
+        (segment.base, segment.limit, segment.dpl) = (0, u32::MAX, 3);
+        (segment.db, segment.g) = (!long, true);
+    }
+    cpu.segments[CS].l = long;
     cpu.segments[SS].dpl = 3;
     cpu.derive();
     cpu.gpr[BLOCK] = 0x40_0000;
@@ -45,8 +55,12 @@ pub fn core() -> Core<'static, Flat> {
 
 /// Random registers, flags, x87 state and memory. Address registers point at the operand.
 pub fn inputs(instruction: &Instruction, random: &mut Random) -> Frame {
+    let narrow = instruction.code_size() != CodeSize::Code64;
     let mut frame = Frame::default();
     frame.gpr = std::array::from_fn(|_| random.integer());
+    if narrow {
+        frame.gpr = frame.gpr.map(|register| register & 0xffff_ffff);
+    }
     frame.flags = random.next() & flags::ARITHMETIC;
     frame.xmm = std::array::from_fn(|_| random.vector());
     frame.ymm_high = std::array::from_fn(|_| random.vector());
@@ -61,6 +75,10 @@ pub fn inputs(instruction: &Instruction, random: &mut Random) -> Frame {
     }
     set_address(instruction, &mut frame);
     keep_bit_offset(instruction, &mut frame);
+    if matches!(instruction.mnemonic(), Mnemonic::Ldmxcsr | Mnemonic::Vldmxcsr) {
+        // MXCSR.MM, which some hosts have and our CPUs do not.
+        frame.memory[2] &= !2;
+    }
     frame
 }
 
@@ -74,7 +92,13 @@ fn set_address(instruction: &Instruction, frame: &mut Frame) {
         frame.gpr[index.number()] = 0x11;
     }
     let indexed = if index == Register::None { 0 } else { 0x11 * 4 };
-    frame.gpr[base.number()] = OPERAND.wrapping_sub(offset).wrapping_sub(indexed);
+    frame.gpr[base.number()] =
+        OPERAND.wrapping_sub(offset).wrapping_sub(indexed) & address_mask(instruction);
+}
+
+/// What addresses are cut to.
+pub fn address_mask(instruction: &Instruction) -> u64 {
+    if instruction.memory_base().size() == 4 { 0xffff_ffff } else { u64::MAX }
 }
 
 /// A bit offset in a register stays inside the memory operand: the oracle has no more memory.
@@ -124,7 +148,7 @@ pub fn snapshot(core: &Core<'_, Flat>, place: u64, fault: Option<u8>) -> Result 
 
 /// Executes one instruction; the vector of its exception, if it raised one.
 pub fn step(core: &mut Core<'_, Flat>, instruction: &Instruction) -> Option<u8> {
-    let op = lower::<Flat>(instruction, 0, CodeBits::Bits64);
+    let op = lower::<Flat>(instruction, 0, core.cpu.code_bits);
     match (op.run)(core, &op) {
         Ok(()) => None,
         Err(Stop::Exception) => Some(core.cpu.exception.vector),
@@ -132,9 +156,14 @@ pub fn step(core: &mut Core<'_, Flat>, instruction: &Instruction) -> Option<u8> 
     }
 }
 
+/// Width of the code that an instruction was decoded from.
+pub fn bits(instruction: &Instruction) -> CodeBits {
+    if instruction.code_size() == CodeSize::Code64 { CodeBits::Bits64 } else { CodeBits::Bits32 }
+}
+
 /// By the interpreter.
 pub fn interpret(instruction: &Instruction, inputs: &Frame) -> Result {
-    let mut core = core();
+    let mut core = core_in(bits(instruction));
     load(&mut core, inputs, OPERAND);
     let fault = step(&mut core, instruction);
     snapshot(&core, OPERAND, fault)

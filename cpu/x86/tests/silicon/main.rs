@@ -12,7 +12,8 @@ mod random;
 mod state;
 
 use case::{
-    OPERAND, Result, core, execute, forget_undefined, inputs, interpret, load, snapshot, step,
+    OPERAND, Result, address_mask, bits, core_in, execute, forget_undefined, inputs, interpret,
+    load, snapshot, step,
 };
 use flat::{Access, BASE};
 use forms::{Form, Variant};
@@ -134,7 +135,8 @@ fn with_operand_at(form: Form, place: u64, second: Access) -> Option<(Option<u8>
     inputs.x87.fcw = 0x37f;
     let base = instruction.memory_base().number();
     inputs.gpr[base] = inputs.gpr[base].wrapping_add(place.wrapping_sub(OPERAND));
-    let mut core = core();
+    inputs.gpr[base] &= address_mask(&instruction);
+    let mut core = core_in(bits(&instruction));
     load(&mut core, &inputs, place);
     core.mem.access[1] = second;
     let before = snapshot(&core, place, None);
@@ -184,11 +186,12 @@ fn at(form: Form, place: u64) -> Option<Result> {
     (inputs.x87.fcw, inputs.x87.mxcsr) = (0x37f, 0x1f80);
     let base = instruction.memory_base().number();
     inputs.gpr[base] = inputs.gpr[base].wrapping_add(place.wrapping_sub(OPERAND));
-    let mut core = core();
+    inputs.gpr[base] &= address_mask(&instruction);
+    let mut core = core_in(bits(&instruction));
     load(&mut core, &inputs, place);
     let fault = step(&mut core, &instruction);
     let mut result = snapshot(&core, place, fault);
-    result.gpr[base] = result.gpr[base].wrapping_sub(place);
+    result.gpr[base] = result.gpr[base].wrapping_sub(place) & address_mask(&instruction);
     Some(result)
 }
 
@@ -279,7 +282,7 @@ fn measure() {
             0,
             kezhan_x86::state::CodeBits::Bits64,
         );
-        let mut core = core();
+        let mut core = case::core();
         core.cpu.gpr[6] = OPERAND;
         let op = std::hint::black_box(op);
         // The best of many short slices: others use the machine too.
