@@ -31,7 +31,7 @@ mod physical;
 use crate::call::Named;
 use crate::partition::Shared;
 use crate::{msr, state, time};
-use kezhan_hypervisor::{CpuIo, EngineError, VcpuState};
+use kezhan_hypervisor::{CpuIo, EngineError, SystemRegisters, VcpuState};
 use kezhan_x86::core::Machine;
 use kezhan_x86::fault::{Exception, vector};
 use kezhan_x86::state::{BLOCK, CodeBits, cr0, cr4};
@@ -126,15 +126,7 @@ fn write(
     // The APIC's, which the core does not have.
     after.system.cr8 = before.system.cr8;
     after.system.apic_base = before.system.apic_base;
-    if core.mem.flushed() {
-        // KVM flushes what the processor remembers of the guest's page tables when CR4.PGE changes.
-        let mut toggled = after.system;
-        toggled.cr4 ^= cr4::PGE;
-        state::set_system(vcpu, &toggled)?;
-    }
-    if core.mem.flushed() || after.system != before.system {
-        state::set_system(vcpu, &after.system)?;
-    }
+    write_system(vcpu, &before.system, &after.system, core.mem.flushed())?;
     state::set_general(vcpu, &after.general)?;
     if after.debug != before.debug {
         state::set_debug(vcpu, &after.debug)?;
@@ -155,6 +147,23 @@ fn write(
         events.nmi.masked = after.events.nmi_masked.into();
         events.flags = kvm_bindings::KVM_VCPUEVENT_VALID_SHADOW;
         vcpu.set_vcpu_events(&events).named("KVM_SET_VCPU_EVENTS")?;
+    }
+    Ok(())
+}
+
+/// KVM forgets what the processor remembers of the guest's page tables when CR4.PGE changes.
+fn write_system(
+    vcpu: &VcpuFd,
+    before: &SystemRegisters,
+    after: &SystemRegisters,
+    flushed: bool,
+) -> Result<(), EngineError> {
+    if flushed {
+        let toggled = SystemRegisters { cr4: after.cr4 ^ cr4::PGE, ..*after };
+        state::set_system(vcpu, &toggled)?;
+    }
+    if flushed || after != before {
+        state::set_system(vcpu, after)?;
     }
     Ok(())
 }

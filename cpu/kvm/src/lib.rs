@@ -19,6 +19,10 @@
 //! | `fixup` | instructions that KVM cannot run |
 //! | `probe`, `inspect` | what this host's KVM is able to |
 //!
+//! A vCPU thread makes these host calls, for whoever confines it: ioctl, gettid, getpid, tgkill,
+//! rt_sigprocmask, rt_sigpending, rt_sigtimedwait, rt_sigreturn; once, at [`Partition::vcpu`], also
+//! rt_sigaction and mmap.
+//!
 //! Why KVM keeps only the local APIC: PIC, IOAPIC, PIT and HPET as devices of ours are the same under both
 //! engines, and KVM's own cost milliseconds at start and end of a machine.
 

@@ -1,8 +1,10 @@
 //! What this host's KVM is found to be. Where there is no /dev/kvm, the error must say so.
 
-use kezhan_hypervisor::{EngineError, Hypervisor};
+use kezhan_hypervisor::{CpuIo, EngineError, Exit, GuestMemory, Hypervisor, PartitionConfig, flat};
 use kezhan_kvm::{Kvm, Verdict};
 use std::path::Path;
+use std::sync::Arc;
+use vm_memory::{Bytes, GuestAddress};
 
 /// The engine, or `None` after checking how its absence is told.
 fn kvm() -> Option<Kvm> {
@@ -69,4 +71,43 @@ fn paravirtual_features_that_tie_a_guest_to_host_threads_are_not_offered() {
     }
     // The paravirtual clock.
     assert_eq!(features >> 3 & 1, 1);
+}
+
+/// A machine without devices.
+struct Nothing;
+
+impl CpuIo for Nothing {
+    fn read_port(&self, _: u16, _: &mut [u8]) {}
+    fn write_port(&self, _: u16, _: &[u8]) {}
+    fn read_memory(&self, _: u64, _: &mut [u8]) {}
+    fn write_memory(&self, _: u64, _: &[u8]) {}
+    fn acknowledge_interrupt(&self) -> u8 {
+        0
+    }
+    fn end_of_interrupt(&self, _: u8) {}
+}
+
+#[test]
+fn an_instruction_that_nobody_can_run_is_told_with_its_place_its_bytes_and_what_to_do() {
+    let Some(kvm) = kvm() else { return };
+    let memory = GuestMemory::from_ranges(&[(GuestAddress(0), 0x10_0000)]).unwrap();
+    flat::write_tables(&memory).unwrap();
+    // vpaddd zmm0, zmm0, zmm0, and where the processor has that: ud2, with no handler.
+    let code = [0x62, 0xf1, 0x7d, 0x48, 0xfe, 0xc0, 0x0f, 0x0b];
+    memory.write_slice(&code, GuestAddress(flat::FREE)).unwrap();
+    let cpuid = kvm.supported_cpuid().unwrap();
+    let config = PartitionConfig { memory: Arc::new(memory), cpus: 1, cpuid, pins: 24 };
+    let partition = kvm.create(config).unwrap();
+    let mut vcpu = partition.vcpu(0).unwrap();
+    let reset = vcpu.state().unwrap();
+    vcpu.set_state(&flat::start(&reset, flat::FREE, 0x2_0000)).unwrap();
+    match vcpu.run(&Nothing) {
+        Exit::Failed(text) => {
+            assert!(text.starts_with("RIP 0x10000 "), "{text}");
+            assert!(text.contains("bytes 62 f1 7d 48 fe c0"), "{text}");
+            assert!(text.contains("--engine soft"), "{text}");
+            assert!(text.contains("kezhan doctor"), "{text}");
+        }
+        exit => assert_eq!(exit, Exit::Shutdown, "only an interpreter stops here"),
+    }
 }
