@@ -14,6 +14,7 @@
 //! | KVM_CAP_X2APIC_API | 32-bit APIC ids in the APIC page and in messages |
 //! | KVM_CAP_DISABLE_QUIRKS2: FIX_HYPERCALL_INSN | KVM must not rewrite guest code; and where it fails to, the guest never leaves KVM_RUN |
 //! | KVM_CAP_EXIT_ON_EMULATION_FAILURE | what KVM cannot run comes to us, rather than #UD to the guest |
+//! | KVM_CAP_X86_APIC_BUS_CYCLES_NS (Linux 6.12) | the APIC timer counts as fast as under every other engine |
 //! | KVM_CAP_X86_USER_SPACE_MSR | see `msr` |
 //!
 //! # Locks
@@ -139,6 +140,12 @@ fn enable_capabilities(vm: &VmFd, pins: u32) -> Result<(), EngineError> {
             false,
         ),
         ("KVM_CAP_EXIT_ON_EMULATION_FAILURE", KVM_CAP_EXIT_ON_EMULATION_FAILURE, 1, false),
+        (
+            "KVM_CAP_X86_APIC_BUS_CYCLES_NS",
+            KVM_CAP_X86_APIC_BUS_CYCLES_NS,
+            1_000_000 / kezhan_hypervisor::APIC_TIMER_KHZ,
+            false,
+        ),
     ];
     for (name, cap, argument, needed) in wanted {
         if vm.check_extension_raw(cap.into()) <= 0 {

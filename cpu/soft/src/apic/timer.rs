@@ -1,7 +1,7 @@
 //! The local APIC timer (Intel SDM vol. 3A §11.5.4): one-shot, periodic, TSC-deadline.
 
 /// Frequency of the crystal, which CPUID leaf 15H gives and the timer counts by.
-pub const CRYSTAL_KHZ: u32 = 25_000;
+pub const CRYSTAL_KHZ: u32 = kezhan_hypervisor::APIC_TIMER_KHZ;
 
 const NANOSECONDS_A_TICK: u64 = 1_000_000 / CRYSTAL_KHZ as u64;
 const ONE_SHOT: u32 = 0;
