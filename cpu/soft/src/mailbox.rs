@@ -86,8 +86,9 @@ impl Mailbox {
     }
 
     /// The PIC's output.
+    #[inline]
     pub fn external(&self) -> bool {
-        self.external.load(Ordering::SeqCst)
+        self.external.load(Ordering::Acquire)
     }
 
     /// The vCPU enters (`true`) or leaves guest code.

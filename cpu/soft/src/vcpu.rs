@@ -294,14 +294,12 @@ impl Runner {
         }
         let linear = fetch_address(core)?;
         let tag = fetch_tag(core);
-        if self.cache.jump(linear, tag).is_none() {
-            let found = self.find_block(core, linear, tag)?;
-            if let Some(alone) = found {
-                return execute(core, &alone);
-            }
+        if let Some(block) = self.cache.jump(linear, tag) {
+            return execute(core, block);
         }
-        match self.cache.jump(linear, tag) {
-            Some(block) => execute(core, block),
+        match self.find_block(core, linear, tag)? {
+            Some(alone) => execute(core, &alone),
+            // The jump cache has it now.
             None => Ok(()),
         }
     }

@@ -263,6 +263,7 @@ impl<M: Memory> Core<'_, M> {
     }
 
     /// Whether RFLAGS.TF or an enabled breakpoint asks for one instruction at a time.
+    #[inline(always)]
     pub fn wants_single_step(&self) -> bool {
         self.cpu.rflags & crate::flags::TF != 0 || self.cpu.dr7 & 0xff != 0
     }
