@@ -118,7 +118,9 @@ impl MachineSpec {
         if !(1..=255).contains(&self.cpus) {
             return Err(SpecError::Cpus(self.cpus));
         }
-        if self.memory.bytes() < Size::mebibytes(2).bytes() || self.memory.bytes() % 4096 != 0 {
+        if self.memory.bytes() < Size::mebibytes(2).bytes()
+            || !self.memory.bytes().is_multiple_of(4096)
+        {
             return Err(SpecError::Memory(self.memory));
         }
         if self.memory.bytes() > Size::gibibytes(1024).bytes() {

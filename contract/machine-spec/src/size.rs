@@ -49,7 +49,7 @@ impl FromStr for Size {
                 .map(|(_, shift)| *shift)
                 .ok_or_else(wrong)?,
         };
-        let number: u64 = digits.trim().parse().map_err(|_| wrong())?;
+        let number: u64 = digits.trim().parse().ok().ok_or_else(wrong)?;
         number.checked_mul(1 << shift).map(Size).ok_or_else(wrong)
     }
 }

@@ -31,6 +31,10 @@ pub enum Effect {
     End(u8),
 }
 
+/// A value that IA32_APIC_BASE does not take: the guest gets #GP.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Refused;
+
 /// A local APIC.
 #[derive(Clone, Debug)]
 pub struct Apic {
@@ -115,15 +119,15 @@ impl Apic {
     /// Writes IA32_APIC_BASE (Intel SDM vol. 3A §11.12.5 gives the legal changes).
     ///
     /// # Errors
-    /// For #GP.
-    pub fn set_base(&mut self, value: u64) -> Result<(), ()> {
+    /// [`Refused`]
+    pub fn set_base(&mut self, value: u64) -> Result<(), Refused> {
         let (old, new) = (self.base & spec::BASE_MODE, value & spec::BASE_MODE);
         let reserved = value & !(spec::BASE_PAGE | spec::BASE_MODE | spec::BASE_BOOTSTRAP) != 0;
         let illegal = new == spec::BASE_X2APIC
             || old == spec::BASE_MODE && new == spec::BASE_ENABLED
             || old == 0 && new == spec::BASE_MODE;
         if reserved || illegal {
-            return Err(());
+            return Err(Refused);
         }
         if new == 0 {
             *self = Apic { base: self.base, ..Apic::new(self.id) };

@@ -587,7 +587,7 @@ impl Platform for SoftMemory {
                 core.mem.move_time(by);
             }
             spec::MSR_BASE => {
-                let done = core.mem.apic.set_base(value);
+                let done = core.mem.apic.set_base(value).or(Err(()));
                 apply(core, Effect::None);
                 return Some(done);
             }

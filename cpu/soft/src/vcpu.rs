@@ -137,13 +137,10 @@ impl Runner {
                 }
                 continue;
             }
-            let enabled = core.cpu.rflags & flags::IF != 0;
-            if (core.mem.apic.requested() || self.mailbox().external()) && enabled
-                || self.nmi_pending
+            if self.interrupt_waits(core)
+                && let Err(stop) = self.interrupt(core)
             {
-                if let Err(stop) = self.interrupt(core) {
-                    return self.give_up(core, stop);
-                }
+                return self.give_up(core, stop);
             }
             core.cpu.interrupt_shadow = false;
             if let Err(stop) = self.step(core)
@@ -152,6 +149,13 @@ impl Runner {
                 return self.give_up(core, stop);
             }
         }
+    }
+
+    /// Whether an interrupt may have to be delivered: quick, and sometimes wrongly true.
+    #[inline(always)]
+    fn interrupt_waits(&self, core: &SoftCore<'_>) -> bool {
+        let requested = core.mem.apic.requested() || self.mailbox().external();
+        requested && core.cpu.rflags & flags::IF != 0 || self.nmi_pending
     }
 
     /// Notes, time, sleep. `Some` when `run` is to return.

@@ -215,7 +215,7 @@ mod tests {
         let r = wide as u8;
         let bit = |on: bool, mask: u64| if on { mask } else { 0 };
         bit(wide > 0xff, CF)
-            | bit(r.count_ones() % 2 == 0, PF)
+            | bit(r.count_ones().is_multiple_of(2), PF)
             | bit((a & 15) + (b & 15) + carry > 15, AF)
             | bit(r == 0, ZF)
             | bit(r >= 0x80, SF)

@@ -87,9 +87,13 @@ fn modes_change_only_as_the_manual_allows() {
     let mut apic = Apic::new(0);
     let x2 = spec::BASE_ADDRESS | spec::BASE_MODE;
     assert_eq!(apic.set_base(x2), Ok(()));
-    assert_eq!(apic.set_base(spec::BASE_ADDRESS | spec::BASE_ENABLED), Err(()), "x2APIC to xAPIC");
+    assert_eq!(
+        apic.set_base(spec::BASE_ADDRESS | spec::BASE_ENABLED),
+        Err(Refused),
+        "x2APIC to xAPIC"
+    );
     assert_eq!(apic.set_base(spec::BASE_ADDRESS), Ok(()));
-    assert_eq!(apic.set_base(x2), Err(()), "disabled to x2APIC");
+    assert_eq!(apic.set_base(x2), Err(Refused), "disabled to x2APIC");
 }
 
 fn receivers(message: Message, from: usize, apics: &[Apic]) -> Vec<usize> {

@@ -46,12 +46,13 @@ impl PhysicalMemory for Tables {
 }
 
 fn long_mode() -> CpuState {
-    let mut cpu = CpuState::default();
-    cpu.cr0 = cr0::PE | cr0::PG | cr0::WP;
-    cpu.cr3 = 0x1000;
-    cpu.cr4 = cr4::PAE | cr4::PGE;
-    cpu.efer = efer::LME | efer::LMA | efer::NXE;
-    cpu
+    CpuState {
+        cr0: cr0::PE | cr0::PG | cr0::WP,
+        cr3: 0x1000,
+        cr4: cr4::PAE | cr4::PGE,
+        efer: efer::LME | efer::LMA | efer::NXE,
+        ..CpuState::default()
+    }
 }
 
 /// One 4 KiB page at linear 0x40_1000 → 0x9000, with the leaf's flags given.
@@ -116,7 +117,7 @@ fn access_control_lets_an_explicit_supervisor_access_through() {
     cpu.cr4 |= cr4::SMAP;
     cpu.rflags |= flags::AC;
     let tables = tables(PRESENT | WRITABLE | USER);
-    assert!(walk(&cpu, &tables, Intent::Write, Privilege::Supervisor).is_ok());
+    walk(&cpu, &tables, Intent::Write, Privilege::Supervisor).unwrap();
     assert_eq!(walk(&cpu, &tables, Intent::Write, Privilege::Implicit), Err(3));
 }
 
