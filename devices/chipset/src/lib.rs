@@ -18,6 +18,7 @@
 //! | [`debug`] | `Pvpanic::new(name, control)` | `event` 1 port | – |
 //! | [`debug`] | `DebugConsole::new(name, port: Box<dyn CharDevice>)` | `data` 1 port | – |
 //! | [`debug`] | `PostCode::new(name)` | `code` 1 port | – |
+//! | [`fwcfg`] | `FwCfg::new(name, items: Items)` | `registers` 2 ports | – |
 //! | [`testdev`] | `PcTestdev::new(name, lines: Vec<LineInterrupt>)` | `data` 4 ports, `flush` 4, `lines` one a line, `memory` 64 KiB | – |
 //! | [`testdev`] | `PciTestdev::new(name)` (a PCI function) | `memory` 4 KiB (BAR 0), `ports` 256 (BAR 1) | – |
 //!
@@ -37,6 +38,7 @@
 
 mod aml;
 pub mod debug;
+pub mod fwcfg;
 pub mod hpet;
 pub mod ioapic;
 pub mod pic;

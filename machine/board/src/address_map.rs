@@ -94,6 +94,7 @@ pub const ADDRESS_MAP: &[Row] = &[
     row("com1", "registers", Place::Port(0x3f8)),
     row("com1", "irq", Place::Irq(4)),
     row("post-code", "code", Place::Port(0x80)),
+    row("fw-cfg", "registers", Place::Port(0x510)),
     row("pci-host", "config", Place::Port(0xcf8)),
     row("pci-host", "ecam", Place::Memory(HOLE_START)),
     row("isa-debug-exit", "exit", Place::Port(0xf4)),

@@ -16,6 +16,7 @@ use kezhan_device::{
     Space,
 };
 use kezhan_input::I8042;
+use kezhan_machine_spec::MachineSpec;
 use kezhan_pci::{PciAddress, PciFunction, PciHost};
 use kezhan_ports::CharDevice;
 use kezhan_ports::chardev::NullCharDevice;
@@ -53,6 +54,8 @@ pub(crate) struct Hands {
 /// The board under construction.
 pub(crate) struct Assembly {
     host: Host,
+    /// vCPUs.
+    pub(crate) cpus: u16,
     /// Bytes of RAM.
     pub(crate) memory_size: u64,
     pub(crate) wiring: Wiring,
@@ -122,9 +125,10 @@ fn isa_ends(pic: &SharedPic, ioapic: &SharedIoapic, irq: u8) -> Vec<(Arc<dyn Lin
 }
 
 impl Assembly {
-    pub(crate) fn new(host: Host, memory_size: u64) -> Assembly {
+    pub(crate) fn new(host: Host, spec: &MachineSpec) -> Assembly {
         Assembly {
-            memory_size,
+            cpus: u16::try_from(spec.cpus).unwrap_or(u16::MAX),
+            memory_size: spec.memory.bytes(),
             wiring: Wiring::new(host.attention.clone()),
             host,
             hands: Hands::default(),

@@ -9,6 +9,7 @@ use crate::address_map;
 use crate::assembly::Assembly;
 use crate::settings::Settings;
 use kezhan_chipset::debug::{DebugConsole, DebugExit, PostCode, Pvpanic};
+use kezhan_chipset::fwcfg::{FwCfg, Items};
 use kezhan_chipset::hpet::{Hpet, HpetWires};
 use kezhan_chipset::pit::Pit;
 use kezhan_chipset::pm::Pm;
@@ -69,6 +70,7 @@ pub const DEVICES: &[DeviceKind] = &[
     fixed("i8042", "keyboard controller with keyboard and mouse", i8042),
     fixed("com1", "first serial port, a 16550A", com1),
     fixed("post-code", "power-on self-test codes, port 0x80", post_code),
+    fixed("fw-cfg", "what firmware is told about the machine", fw_cfg),
     fixed("pci-host", "PCI configuration space", pci_host),
     fixed("host-bridge", "PCI host bridge, function 00:00.0", host_bridge),
     optional("isa-debug-exit", "ends the process with status (value * 2 + 1)", DEBUG_EXIT, debug_exit),
@@ -150,6 +152,11 @@ fn com1(board: &mut Assembly, _: &Settings<'_>) -> Result<(), BoardError> {
 
 fn post_code(board: &mut Assembly, _: &Settings<'_>) -> Result<(), BoardError> {
     board.mount(Arc::new(Mutex::new(PostCode::new("post-code"))), &[])
+}
+
+fn fw_cfg(board: &mut Assembly, _: &Settings<'_>) -> Result<(), BoardError> {
+    let items = Items::new(board.cpus, board.memory_size);
+    board.mount(Arc::new(Mutex::new(FwCfg::new("fw-cfg", items))), &[])
 }
 
 fn pci_host(board: &mut Assembly, _: &Settings<'_>) -> Result<(), BoardError> {

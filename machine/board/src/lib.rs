@@ -145,7 +145,7 @@ impl Board {
     /// [`BoardError`] that names the device, setting or conflict.
     pub fn new(spec: &MachineSpec, host: Host) -> Result<Board, BoardError> {
         let (memory, clock) = (host.memory.clone(), host.clock.clone());
-        let mut assembly = Assembly::new(host, spec.memory.bytes());
+        let mut assembly = Assembly::new(host, spec);
         for kind in DEVICES.iter().filter(|kind| kind.fixed) {
             assembly.build(kind, &[])?;
         }
