@@ -25,7 +25,7 @@ pub(crate) fn choose(choice: EngineChoice) -> Result<Chosen, VmmError> {
     match choice {
         EngineChoice::Kvm => Ok(Chosen { engine: Arc::new(Kvm::open()?), notice: None }),
         EngineChoice::Soft => Ok(Chosen { engine: soft(), notice: None }),
-        EngineChoice::Auto => automatic(),
+        EngineChoice::Auto => Ok(automatic()),
     }
 }
 
@@ -34,17 +34,17 @@ fn soft() -> Arc<dyn Hypervisor> {
     Arc::new(kezhan_soft::SoftHypervisor::new())
 }
 
-fn automatic() -> Result<Chosen, VmmError> {
+fn automatic() -> Chosen {
     let why = match Kvm::open().and_then(|kvm| Ok((verdict(&kvm)?, kvm))) {
         Ok((verdict, kvm)) => match verdict.reason() {
-            None => return Ok(Chosen { engine: Arc::new(kvm), notice: None }),
+            None => return Chosen { engine: Arc::new(kvm), notice: None },
             Some(reason) => reason,
         },
         Err(EngineError::NoKvm(error)) => format!("/dev/kvm: {error}"),
         Err(error) => error.to_string(),
     };
     let notice = format!("engine soft: {why} ('kezhan doctor' tells more)");
-    Ok(Chosen { engine: soft(), notice: Some(notice) })
+    Chosen { engine: soft(), notice: Some(notice) }
 }
 
 /// The probe's verdict, remembered or new.
@@ -63,14 +63,11 @@ fn verdict(kvm: &Kvm) -> Result<Verdict, EngineError> {
 
 /// What this host's KVM says of itself, and what a new run of the probe guest says of it.
 pub fn inspect_kvm() -> KvmReport {
+    let refused = |reason| KvmReport { refused: Some(reason), ..KvmReport::default() };
     let kvm = match Kvm::open() {
         Ok(kvm) => kvm,
-        Err(EngineError::NoKvm(error)) => {
-            return KvmReport { refused: Some(error.to_string()), ..KvmReport::default() };
-        }
-        Err(error) => {
-            return KvmReport { refused: Some(error.to_string()), ..KvmReport::default() };
-        }
+        Err(EngineError::NoKvm(error)) => return refused(error.to_string()),
+        Err(error) => return refused(error.to_string()),
     };
     let says = kvm.inspect();
     let capability = |c: kezhan_kvm::Capability| (c.name, i64::from(c.value));
