@@ -3,6 +3,7 @@
 //! `auto` takes KVM when the probe guest says that an unmodified operating system runs under it, and
 //! the software engine otherwise, with one line that says why. That the device file is there says
 //! little: see `kezhan_kvm::Kvm::probe`. What was found is remembered until the host starts anew.
+//! `kvm` and `soft` are obeyed as they are; a verdict against KVM is told, not acted on.
 
 use crate::verdict::{Circumstances, VerdictCache, folder};
 use crate::{HostRoot, KvmReport, VmmError};
@@ -23,10 +24,21 @@ pub(crate) struct Chosen {
 /// [`VmmError::Engine`] when the one that was asked for is not to be had.
 pub(crate) fn choose(choice: EngineChoice) -> Result<Chosen, VmmError> {
     match choice {
-        EngineChoice::Kvm => Ok(Chosen { engine: Arc::new(Kvm::open()?), notice: None }),
+        EngineChoice::Kvm => kvm(),
         EngineChoice::Soft => Ok(Chosen { engine: soft(), notice: None }),
         EngineChoice::Auto => Ok(automatic()),
     }
+}
+
+/// KVM, because it was asked for: also where it is not up to a whole operating system, since smaller
+/// guests may well run. But then the person must know why nothing much happens.
+fn kvm() -> Result<Chosen, VmmError> {
+    let kvm = Kvm::open()?;
+    let reason = verdict(&kvm).ok().and_then(|verdict| verdict.reason());
+    let notice = reason.map(|reason| {
+        format!("engine kvm: {reason}; operating systems do not start so, --engine soft runs them")
+    });
+    Ok(Chosen { engine: Arc::new(kvm), notice })
 }
 
 /// The software engine: on every host.
