@@ -3,6 +3,7 @@
 //! `auto` takes KVM when the probe guest says that an unmodified operating system runs under it, and
 //! the software engine otherwise, with one line that says why. That the device file is there says
 //! little: see `kezhan_kvm::Kvm::probe`. What was found is remembered until the host starts anew.
+//! `kvm` and `soft` are obeyed as they are; a verdict against KVM is told, not acted on.
 
 use crate::verdict::{Circumstances, VerdictCache, folder};
 use crate::{HostRoot, KvmReport, VmmError};
@@ -23,10 +24,21 @@ pub(crate) struct Chosen {
 /// [`VmmError::Engine`] when the one that was asked for is not to be had.
 pub(crate) fn choose(choice: EngineChoice) -> Result<Chosen, VmmError> {
     match choice {
-        EngineChoice::Kvm => Ok(Chosen { engine: Arc::new(Kvm::open()?), notice: None }),
+        EngineChoice::Kvm => kvm(),
         EngineChoice::Soft => Ok(Chosen { engine: soft(), notice: None }),
-        EngineChoice::Auto => automatic(),
+        EngineChoice::Auto => Ok(automatic()),
     }
+}
+
+/// KVM, because it was asked for: also where it is not up to a whole operating system, since smaller
+/// guests may well run. But then the person must know why nothing much happens.
+fn kvm() -> Result<Chosen, VmmError> {
+    let kvm = Kvm::open()?;
+    let reason = verdict(&kvm).ok().and_then(|verdict| verdict.reason());
+    let notice = reason.map(|reason| {
+        format!("engine kvm: {reason}; operating systems do not start so, --engine soft runs them")
+    });
+    Ok(Chosen { engine: Arc::new(kvm), notice })
 }
 
 /// The software engine: on every host.
@@ -34,17 +46,17 @@ fn soft() -> Arc<dyn Hypervisor> {
     Arc::new(kezhan_soft::SoftHypervisor::new())
 }
 
-fn automatic() -> Result<Chosen, VmmError> {
+fn automatic() -> Chosen {
     let why = match Kvm::open().and_then(|kvm| Ok((verdict(&kvm)?, kvm))) {
         Ok((verdict, kvm)) => match verdict.reason() {
-            None => return Ok(Chosen { engine: Arc::new(kvm), notice: None }),
+            None => return Chosen { engine: Arc::new(kvm), notice: None },
             Some(reason) => reason,
         },
         Err(EngineError::NoKvm(error)) => format!("/dev/kvm: {error}"),
         Err(error) => error.to_string(),
     };
     let notice = format!("engine soft: {why} ('kezhan doctor' tells more)");
-    Ok(Chosen { engine: soft(), notice: Some(notice) })
+    Chosen { engine: soft(), notice: Some(notice) }
 }
 
 /// The probe's verdict, remembered or new.
@@ -63,14 +75,11 @@ fn verdict(kvm: &Kvm) -> Result<Verdict, EngineError> {
 
 /// What this host's KVM says of itself, and what a new run of the probe guest says of it.
 pub fn inspect_kvm() -> KvmReport {
+    let refused = |reason| KvmReport { refused: Some(reason), ..KvmReport::default() };
     let kvm = match Kvm::open() {
         Ok(kvm) => kvm,
-        Err(EngineError::NoKvm(error)) => {
-            return KvmReport { refused: Some(error.to_string()), ..KvmReport::default() };
-        }
-        Err(error) => {
-            return KvmReport { refused: Some(error.to_string()), ..KvmReport::default() };
-        }
+        Err(EngineError::NoKvm(error)) => return refused(error.to_string()),
+        Err(error) => return refused(error.to_string()),
     };
     let says = kvm.inspect();
     let capability = |c: kezhan_kvm::Capability| (c.name, i64::from(c.value));

@@ -20,3 +20,31 @@ pub fn end_process_on_panic() {
         std::process::exit(status::SOFTWARE.into());
     }));
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::process::Command;
+
+    /// Run by the test below in a process of its own, which it ends.
+    #[test]
+    #[ignore = "ends its process"]
+    fn panic_in_a_thread() {
+        end_process_on_panic();
+        let thread = std::thread::Builder::new().name("vcpu7".to_owned());
+        thread.spawn(|| panic!("out of ideas")).unwrap().join().ok();
+        unreachable!("the panic ends the process");
+    }
+
+    #[test]
+    fn a_panic_in_any_thread_ends_the_process_with_70_and_names_the_thread() {
+        let this = std::env::current_exe().unwrap();
+        let inner = "message::tests::panic_in_a_thread";
+        let arguments = ["--exact", inner, "--ignored", "--nocapture"];
+        let output = Command::new(this).args(arguments).output().unwrap();
+        assert_eq!(output.status.code(), Some(status::SOFTWARE.into()), "{output:?}");
+        let text = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(text.starts_with("kezhan: thread 'vcpu7': "), "{text}");
+        assert!(text.contains("out of ideas") && text.contains("please report"), "{text}");
+    }
+}

@@ -1,6 +1,6 @@
 //! A machine from start to end, with pipes.
 
-use crate::{Place, message, read_until, signal};
+use crate::{Place, has_kvm, message, read_until, signal};
 use rustix::process::Signal;
 use std::io::{Read, Write};
 use std::os::unix::net::UnixStream;
@@ -142,4 +142,38 @@ fn the_process_has_the_machines_name() {
     assert_eq!(comm, "kezhan: inn\n");
     signal(&child, Signal::TERM);
     child.wait().unwrap();
+}
+
+#[test]
+fn the_same_guest_runs_under_kvm() {
+    if !has_kvm() {
+        return;
+    }
+    let place = Place::new();
+    let output = place.run_with(&["--engine", "kvm", "--cpus", "2"], "abo");
+    assert_eq!((output.status.code(), text(&output).as_str()), (Some(0), "ready\nab"));
+    let mut child = started(&place, &["--engine", "kvm"]);
+    child.stdin.as_mut().unwrap().write_all(b"h").unwrap();
+    signal(&child, Signal::TERM);
+    assert_eq!(child.wait().unwrap().code(), Some(143));
+}
+
+#[test]
+fn the_engine_is_chosen_also_where_the_verdict_cannot_be_kept_and_soft_is_explained() {
+    let place = Place::new();
+    for folder in [place.path("cache"), "/proc/no/cache".into()] {
+        for _ in 0..2 {
+            let mut command = place.run(&["--engine", "auto"]);
+            let mut child = command.env("XDG_CACHE_HOME", &folder).spawn().unwrap();
+            child.stdin.as_mut().unwrap().write_all(b"o").unwrap();
+            let output = child.wait_with_output().unwrap();
+            assert_eq!(output.status.code(), Some(0), "{output:?}");
+            // KVM is taken without a word, the software engine with one line.
+            if !output.stderr.is_empty() {
+                let text = message(&output);
+                assert!(text.starts_with("kezhan: engine soft: "), "{text}");
+                assert!(text.contains("kezhan doctor"), "{text}");
+            }
+        }
+    }
 }

@@ -3,9 +3,12 @@ use rustix::fs::{Mode, OFlags};
 use rustix::pipe::pipe;
 use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
 use rustix::termios::{LocalModes, tcgetattr};
-use std::sync::{Arc, mpsc};
+use std::sync::{Arc, Mutex, mpsc};
 
 const LONG: Duration = Duration::from_secs(10);
+
+/// The list of altered terminals belongs to the process, so tests that alter one take turns.
+static TURN: Mutex<()> = Mutex::new(());
 
 /// A pseudo-terminal: the person's end and the machine's.
 fn pseudo_terminal() -> (OwnedFd, OwnedFd) {
@@ -30,6 +33,7 @@ fn is_canonical(terminal: &OwnedFd) -> bool {
 
 #[test]
 fn a_terminal_is_raw_while_it_is_open_and_as_before_afterwards() {
+    let _turn = crate::lock(&TURN);
     let (_person, machine) = pseudo_terminal();
     assert!(is_canonical(&machine));
     let (terminal, _port) = open_on(&machine);
@@ -40,6 +44,7 @@ fn a_terminal_is_raw_while_it_is_open_and_as_before_afterwards() {
 
 #[test]
 fn a_panic_hook_on_another_thread_restores_it() {
+    let _turn = crate::lock(&TURN);
     let (_person, machine) = pseudo_terminal();
     let raw = RawMode::enter(machine.as_fd(), None).unwrap();
     assert!(!is_canonical(&machine));
@@ -50,6 +55,7 @@ fn a_panic_hook_on_another_thread_restores_it() {
 
 #[test]
 fn raw_mode_comes_back_when_the_process_is_continued() {
+    let _turn = crate::lock(&TURN);
     let (_person, machine) = pseudo_terminal();
     let raw = RawMode::enter(machine.as_fd(), None).unwrap();
     let mut modes = tcgetattr(&machine).unwrap();
@@ -61,15 +67,22 @@ fn raw_mode_comes_back_when_the_process_is_continued() {
 
 #[test]
 fn the_title_is_set_and_the_old_one_brought_back() {
+    let _turn = crate::lock(&TURN);
     let (person, machine) = pseudo_terminal();
     drop(RawMode::enter(machine.as_fd(), Some((machine.as_fd(), "inn"))).unwrap());
-    let mut seen = [0; 64];
-    let count = rustix::io::read(&person, &mut seen).unwrap();
-    assert_eq!(&seen[..count], b"\x1b[22;2t\x1b]2;inn\x07\x1b[23;2t");
+    let expected = b"\x1b[22;2t\x1b]2;inn\x07\x1b[23;2t";
+    let mut seen = Vec::new();
+    let mut data = [0; 64];
+    while seen.len() < expected.len() {
+        let count = rustix::io::read(&person, &mut data).unwrap();
+        seen.extend_from_slice(&data[..count]);
+    }
+    assert_eq!(seen, expected);
 }
 
 #[test]
 fn typing_reaches_the_guest_and_the_menu_its_commands() {
+    let _turn = crate::lock(&TURN);
     let (person, machine) = pseudo_terminal();
     let (mut terminal, mut port) = open_on(&machine);
     rustix::io::write(&person, b"ls\r\x03\x1ds").unwrap();
