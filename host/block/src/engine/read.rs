@@ -42,6 +42,6 @@ impl Image {
         let have = backing.size().saturating_sub(at.get()).min(data.len() as u64) as usize;
         let (below, past) = data.split_at_mut(have);
         past.fill(0);
-        backing.read(at, below)
+        if below.is_empty() { Ok(()) } else { backing.read(at, below) }
     }
 }
