@@ -92,6 +92,30 @@ impl Qcow2 {
         &self.layout
     }
 
+    /// Where guest data is.
+    pub fn data_file(&self) -> &dyn Storage {
+        &*self.data
+    }
+
+    /// Forgets everything that the image itself holds: all of the disk comes from the backing file again.
+    /// Run it within [`kezhan_block::Image::alone`].
+    ///
+    /// # Errors
+    /// A read-only image; the storage's.
+    pub fn make_empty(&self) -> Result<()> {
+        self.check_writable()?;
+        let old = {
+            let mut state = self.state();
+            let zeroes = vec![0; state.l1.len()];
+            state.l1_dirty = (0..zeroes.len()).collect();
+            std::mem::replace(&mut state.l1, zeroes)
+        };
+        self.release_tree(&old)?;
+        self.flush_metadata()?;
+        self.recycle_clusters()?;
+        self.flush_metadata()
+    }
+
     pub(crate) fn name(&self) -> &str {
         self.file.name()
     }

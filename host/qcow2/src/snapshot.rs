@@ -260,6 +260,11 @@ impl Qcow2 {
         Ok((at, l1))
     }
 
+    /// One reference less for everything that an L1 table reaches.
+    pub(crate) fn release_tree(&self, l1: &[u64]) -> Result<()> {
+        self.count_tree(l1, Change::Remove)
+    }
+
     /// One reference more, or less, for everything that an L1 table reaches.
     fn count_tree(&self, l1: &[u64], change: Change) -> Result<()> {
         let mut state = self.state();
