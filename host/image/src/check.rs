@@ -97,7 +97,8 @@ pub fn pretty(value: &Value) -> String {
     String::from_utf8_lossy(&out).into_owned()
 }
 
-fn json_report(report: &CheckReport, file: &str, format: &str) -> Value {
+/// The JSON of a report.
+pub fn json_report(report: &CheckReport, file: &str, format: &str) -> Value {
     let mut object = Map::new();
     object.insert("filename".into(), json!(file));
     object.insert("format".into(), json!(format));

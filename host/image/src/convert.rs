@@ -20,6 +20,7 @@ use kezhan_block::storage::CacheMode;
 use kezhan_block::{GuestOffset, Image, is_zero};
 use kezhan_qcow2::spec::BITMAP_IN_USE;
 use std::process::ExitCode;
+use std::sync::{Mutex, PoisonError};
 use target::{Target, Unit};
 
 /// Smallest run of zeroes that becomes a hole, in bytes, when `-S` does not say otherwise.
@@ -111,15 +112,19 @@ impl ConvertArgs {
         let turnstile = Turnstile::default();
         let ordered = !self.out_of_order && target.has_order();
         let threads = self.threads.unwrap_or_else(threads).clamp(1, 16);
+        let buffers = Mutex::new(Vec::new());
         each_piece(source.size, PIECE.max(target.unit), threads, |piece| {
-            let read = self.prepare(&source, &target, piece);
-            let write =
-                || -> Result<()> { read?.into_iter().try_for_each(|unit| target.write(unit)) };
+            let mut buffer = take(&buffers, piece);
+            let units = self.prepare(&source, &target, piece, &mut buffer);
+            let write = || -> Result<()> {
+                units?.into_iter().try_for_each(|unit| target.write(unit, piece.start, &buffer))
+            };
             if ordered {
                 turnstile.pass(piece.index, write)?
             } else {
                 write()?
             }
+            buffers.lock().unwrap_or_else(PoisonError::into_inner).push(buffer);
             progress.add(piece.length);
             Ok(())
         })?;
@@ -160,28 +165,61 @@ impl ConvertArgs {
         Target::new(image, zero, self.compress, self.sparse.unwrap_or(SPARSE))
     }
 
-    /// Reads a piece and cuts it into what is to be written.
-    fn prepare(&self, source: &Source, target: &Target, piece: Piece) -> Result<Vec<Unit>> {
+    /// Reads a piece into `buffer` and notes what of it is to be written.
+    fn prepare(
+        &self,
+        source: &Source,
+        target: &Target,
+        piece: Piece,
+        buffer: &mut [u8],
+    ) -> Result<Vec<Unit>> {
         let mut units = Vec::new();
+        if !self.compress {
+            self.gather(source, target, piece, buffer, &mut units)?;
+            return Ok(units);
+        }
+        let mut done = 0;
+        while done < piece.length {
+            let length = target.unit.min(piece.length - done);
+            let start = piece.start + done;
+            let (from, to) = (done as usize, (done + length) as usize);
+            let mut held = Vec::new();
+            let cluster = Piece { index: 0, start, length };
+            self.gather(source, target, cluster, &mut buffer[from..to], &mut held)?;
+            target.pack(cluster, &buffer[from..to], held, &mut units);
+            done += length;
+        }
+        Ok(units)
+    }
+
+    /// Reads what is data; what is zeroes, or comes from the backing file, is zero in the buffer.
+    fn gather(
+        &self,
+        source: &Source,
+        target: &Target,
+        piece: Piece,
+        buffer: &mut [u8],
+        units: &mut Vec<Unit>,
+    ) -> Result<()> {
         let (mut at, end) = (piece.start, piece.start + piece.length);
         while at < end {
             let (image, base) = source.at(at);
             let left = (end - at).min(base + image.size() - at);
             let entry = image.map(GuestOffset(at - base), left)?;
-            if entry.depth > 0 && target.backed {
-                at += entry.length;
-                continue;
-            }
-            if entry.zero {
-                target.zeroes(at, entry.length, &mut units);
+            let from = (at - piece.start) as usize;
+            let slice = &mut buffer[from..from + entry.length as usize];
+            if entry.depth > 0 && target.backed && !self.compress {
+                // Comes from the backing file.
+            } else if entry.zero {
+                slice.fill(0);
+                target.zeroes(at, entry.length, units);
             } else {
-                let mut data = vec![0; entry.length as usize];
-                self.read(image, at - base, &mut data)?;
-                target.cut(at, data, &mut units);
+                self.read(image, at - base, slice)?;
+                target.cut(at, slice, units);
             }
             at += entry.length;
         }
-        target.pack(units)
+        Ok(())
     }
 
     fn read(&self, image: &Image, at: u64, data: &mut [u8]) -> Result<()> {
@@ -262,6 +300,14 @@ pub fn open_source(open: Open<'_>, name: &str, snapshot: Option<&str>) -> Result
         (Some(backing), Some(reference)) => old.on(backing.clone(), reference.clone()),
         _ => old,
     })
+}
+
+/// A buffer for a piece: one that was used before, if there is one.
+fn take(buffers: &Mutex<Vec<Vec<u8>>>, piece: Piece) -> Vec<u8> {
+    let old = buffers.lock().unwrap_or_else(PoisonError::into_inner).pop();
+    let mut buffer = old.unwrap_or_default();
+    buffer.resize(piece.length as usize, 0);
+    buffer
 }
 
 /// The runs of `data` that are all zero or not, in steps of `unit` counted from the disk's start.

@@ -90,7 +90,8 @@ fn children(image: &Image) -> Result<Value> {
     let node = |name: &str, storage: &dyn Storage| -> Result<Value> {
         Ok(json!({"name": name, "info": {
             "children": [],
-            "virtual-size": storage.size()?,
+            // In whole sectors, as disks are.
+            "virtual-size": storage.size()?.next_multiple_of(512),
             "filename": storage.name(),
             "format": "file",
             "actual-size": storage.occupied()?,

@@ -97,6 +97,14 @@ fn continues(held: &MapEntry, next: &MapEntry) -> bool {
     place && kind(held) == kind(next)
 }
 
+/// The whole map as JSON.
+#[cfg(test)]
+pub fn print(image: &Image, out: &mut dyn Write) -> Result<()> {
+    let mut printer = Printer { json: true, first: true };
+    let written = printer.all(image, 0, image.size(), out)?;
+    written.map_err(|source| crate::ImageError::Io { name: "memory".to_owned(), source })
+}
+
 struct Printer {
     json: bool,
     first: bool,

@@ -6,7 +6,7 @@ use crate::open::Open;
 use crate::{OutputFormat, convert, create, size};
 use kezhan_block::{Image, Preallocation};
 use kezhan_qcow2::{CreatePlan, Layout, Qcow2};
-use serde_json::json;
+use serde_json::{Value, json};
 use std::process::ExitCode;
 
 /// Tell how large a new image would be.
@@ -39,7 +39,7 @@ pub struct MeasureArgs {
 
 /// What a new image needs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Measure {
+pub(crate) struct Measure {
     required: u64,
     fully_allocated: u64,
     bitmaps: Option<u64>,
@@ -47,6 +47,15 @@ struct Measure {
 
 impl MeasureArgs {
     pub(crate) fn run(self) -> Result<ExitCode> {
+        let measure = self.measure()?;
+        match self.output {
+            OutputFormat::Json => println!("{}", pretty(&measure.json())),
+            OutputFormat::Human => measure.print(),
+        }
+        Ok(ExitCode::SUCCESS)
+    }
+
+    pub(crate) fn measure(&self) -> Result<Measure> {
         let source = match (&self.file, self.size) {
             (Some(file), None) => {
                 let open = Open::read(self.format.as_deref(), self.force_share);
@@ -67,8 +76,7 @@ impl MeasureArgs {
                 return Err(ImageError::usage(text));
             }
         };
-        print(measure, self.output);
-        Ok(ExitCode::SUCCESS)
+        Ok(measure)
     }
 
     fn qcow2(&self, size: u64, source: Option<&Image>) -> Result<Measure> {
@@ -144,18 +152,22 @@ fn bitmap_bytes(qcow2: &Qcow2, size: u64, cluster: u64) -> Result<Option<u64>> {
     Ok(Some(bytes + directory.next_multiple_of(cluster)))
 }
 
-fn print(measure: Measure, output: OutputFormat) {
-    let Measure { required, fully_allocated, bitmaps } = measure;
-    if output == OutputFormat::Json {
-        let mut value = json!({"required": required, "fully-allocated": fully_allocated});
-        if let Some(bytes) = bitmaps {
+impl Measure {
+    pub(crate) fn json(self) -> Value {
+        let mut value = json!({"required": self.required, "fully-allocated": self.fully_allocated});
+        if let Some(bytes) = self.bitmaps {
             value["bitmaps"] = json!(bytes);
         }
-        println!("{}", pretty(&value));
-        return;
+        value
     }
-    println!("required size: {required}\nfully allocated size: {fully_allocated}");
-    if let Some(bytes) = bitmaps {
-        println!("bitmaps size: {bytes}");
+
+    fn print(self) {
+        println!(
+            "required size: {}\nfully allocated size: {}",
+            self.required, self.fully_allocated
+        );
+        if let Some(bytes) = self.bitmaps {
+            println!("bitmaps size: {bytes}");
+        }
     }
 }

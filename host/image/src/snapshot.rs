@@ -10,7 +10,6 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 /// List, make, apply or delete snapshots within an image.
 #[derive(Clone, Debug, clap::Args)]
-#[group(id = "verb", multiple = false)]
 pub struct SnapshotArgs {
     /// List them (what is done when nothing else is asked for)
     #[arg(short, group = "verb")]

@@ -63,8 +63,7 @@ impl CreatePlan {
             }
         };
         let extended = request.flag("extended_l2", false)?;
-        let cluster =
-            request.number("cluster_size", if extended { 128 << 10 } else { 64 << 10 })?;
+        let cluster = request.number("cluster_size", 64 << 10)?;
         let bits = request.number("refcount_bits", 16)?;
         let plan = CreatePlan {
             layout: Layout {

@@ -73,7 +73,8 @@ impl Image {
                 let extent = storage.extent(offset, entry.length)?;
                 entry.length = extent.length;
                 entry.zero = extent.hole;
-                entry.data = !extent.hole;
+                // A format of clusters has them allocated, hole or not; a raw disk is its file.
+                entry.data = !extent.hole || self.format.info().cluster_size.is_some();
                 entry.offset = Some(offset);
                 entry.file = Some(storage.name().to_owned());
             }

@@ -17,6 +17,7 @@ use crate::{BlockError, Result};
 use nix::fcntl::{FcntlArg, fcntl};
 use std::fs::File;
 use std::io;
+use std::time::Duration;
 
 const CONSISTENT_READ: i64 = 0;
 const WRITE: i64 = 1;
@@ -24,11 +25,28 @@ const RESIZE: i64 = 3;
 const USED: i64 = 100;
 const UNSHARED: i64 = 200;
 
+/// A process that was forked off has its parent's descriptors, and so the locks, until it executes its own
+/// program: a lock that is held only so long is waited for.
+const TRIES: u32 = 10;
+
+/// Between two tries.
+const PAUSE: Duration = Duration::from_millis(10);
+
 /// Takes the locks of a writer, or of a reader.
 ///
 /// # Errors
 /// [`BlockError::InUse`] when another process has the image open in a way that excludes it.
 pub(super) fn lock(file: &File, name: &str, writable: bool) -> Result<()> {
+    for _ in 1..TRIES {
+        match try_lock(file, name, writable) {
+            Err(BlockError::InUse { .. }) => std::thread::sleep(PAUSE),
+            outcome => return outcome,
+        }
+    }
+    try_lock(file, name, writable)
+}
+
+fn try_lock(file: &File, name: &str, writable: bool) -> Result<()> {
     let uses: &[i64] =
         if writable { &[CONSISTENT_READ, WRITE, RESIZE] } else { &[CONSISTENT_READ] };
     let forbids: &[i64] = &[WRITE, RESIZE];

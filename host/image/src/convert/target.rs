@@ -3,13 +3,14 @@
 use super::runs;
 use crate::error::{ImageError, Result};
 use crate::open::close;
+use crate::parallel::Piece;
 use kezhan_block::{CompressedCluster, GuestOffset, Image, Span};
 
 /// Something to write.
 #[derive(Debug)]
 pub enum Unit {
-    /// Bytes.
-    Data { at: u64, data: Vec<u8> },
+    /// Bytes, from the piece's buffer.
+    Data { at: u64, length: u64 },
     /// A compressed cluster.
     Packed { at: u64, cluster: CompressedCluster },
     /// Zeroes.
@@ -58,82 +59,58 @@ impl Target {
     /// Notes a run of zeroes.
     pub fn zeroes(&self, at: u64, length: u64, units: &mut Vec<Unit>) {
         if self.sparse == 0 && !self.compress {
-            units.push(Unit::Data { at, data: vec![0; length as usize] });
+            units.push(Unit::Data { at, length });
         } else if !self.zero {
             units.push(Unit::Zeroes { at, length });
         }
     }
 
-    /// Cuts bytes into data and zeroes.
-    pub fn cut(&self, at: u64, data: Vec<u8>, units: &mut Vec<Unit>) {
+    /// Notes the data and the zeroes in `data`, which is at `at`.
+    pub fn cut(&self, at: u64, data: &[u8], units: &mut Vec<Unit>) {
         if self.sparse == 0 {
-            units.push(Unit::Data { at, data });
+            units.push(Unit::Data { at, length: data.len() as u64 });
             return;
         }
-        let runs = runs(at, &data, self.sparse);
-        if let [(false, _)] = runs[..] {
-            units.push(Unit::Data { at, data });
-            return;
-        }
-        let mut done = 0;
-        for (zero, length) in runs {
-            let at = at + done as u64;
+        let mut start = at;
+        for (zero, length) in runs(at, data, self.sparse) {
+            let length = length as u64;
             if zero {
-                self.zeroes(at, length as u64, units);
+                self.zeroes(start, length, units);
             } else {
-                units.push(Unit::Data { at, data: data[done..done + length].to_vec() });
+                units.push(Unit::Data { at: start, length });
             }
-            done += length;
+            start += length;
         }
     }
 
-    /// Compresses what is to be compressed: whole clusters.
-    pub fn pack(&self, units: Vec<Unit>) -> Result<Vec<Unit>> {
-        if !self.compress {
-            return Ok(units);
+    /// Compresses a cluster, when what was noted of it is more than zeroes.
+    pub fn pack(&self, cluster: Piece, data: &[u8], held: Vec<Unit>, units: &mut Vec<Unit>) {
+        if !held.iter().any(|unit| matches!(unit, Unit::Data { .. })) {
+            units.extend(held);
+            return;
         }
-        let mut packed = Vec::new();
-        for (at, data) in self.clusters(units, &mut packed) {
-            packed.push(match self.image.format().compress(&data) {
-                Some(cluster) => Unit::Packed { at, cluster },
-                None => {
-                    let within = (self.image.size() - at).min(self.unit) as usize;
-                    Unit::Data { at, data: data[..within].to_vec() }
-                }
-            });
-        }
-        Ok(packed)
+        let Piece { start: at, length, .. } = cluster;
+        // The disk may end within its last cluster; what is compressed is always a whole one.
+        let whole = if length < self.unit {
+            let mut whole = data.to_vec();
+            whole.resize(self.unit as usize, 0);
+            self.image.format().compress(&whole)
+        } else {
+            self.image.format().compress(data)
+        };
+        units.push(match whole {
+            Some(cluster) => Unit::Packed { at, cluster },
+            None => Unit::Data { at, length },
+        });
     }
 
-    /// Data put together into whole clusters; zeroes go to `rest` as they are.
-    fn clusters(&self, units: Vec<Unit>, rest: &mut Vec<Unit>) -> Vec<(u64, Vec<u8>)> {
-        let mut clusters: Vec<(u64, Vec<u8>)> = Vec::new();
-        for unit in units {
-            let Unit::Data { at, data } = unit else {
-                rest.push(unit);
-                continue;
-            };
-            let mut done = 0;
-            while done < data.len() {
-                let at = at + done as u64;
-                let (start, within) = (at - at % self.unit, (at % self.unit) as usize);
-                let length = (self.unit as usize - within).min(data.len() - done);
-                if clusters.last().is_none_or(|(last, _)| *last != start) {
-                    clusters.push((start, vec![0; self.unit as usize]));
-                }
-                if let Some((_, cluster)) = clusters.last_mut() {
-                    cluster[within..within + length].copy_from_slice(&data[done..done + length]);
-                }
-                done += length;
-            }
-        }
-        clusters
-    }
-
-    /// Writes.
-    pub fn write(&self, unit: Unit) -> Result<()> {
+    /// Writes; `buffer` holds the disk from `start` on.
+    pub fn write(&self, unit: Unit, start: u64, buffer: &[u8]) -> Result<()> {
         match unit {
-            Unit::Data { at, data } => self.image.write(GuestOffset(at), &data)?,
+            Unit::Data { at, length } => {
+                let from = (at - start) as usize;
+                self.image.write(GuestOffset(at), &buffer[from..from + length as usize])?;
+            }
             Unit::Packed { at, cluster } => {
                 self.image.write_compressed(GuestOffset(at), cluster)?;
             }
