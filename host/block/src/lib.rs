@@ -43,17 +43,20 @@
 //! code (two worlds, no gain over threads for files); one trait for storage and format (a chain could not
 //! say what it is).
 
+mod backend;
 mod create;
 mod engine;
 mod error;
 mod format;
 mod gate;
+mod limit;
 mod open;
 mod raw;
 pub mod storage;
 pub mod testkit;
 mod units;
 
+pub use backend::{DiskBackend, DiskHandle, DiskOptions, OnError, Trouble};
 pub use create::{CreateRequest, Preallocation};
 pub use engine::{Image, MapEntry};
 pub use error::{BlockError, Result};
@@ -62,6 +65,7 @@ pub use format::{
     Ticket, WritePlan,
 };
 pub use gate::{DenyAll, FollowFiles, Gate, Reference, ReferenceKind};
+pub use limit::{Limits, Rate, Throttle};
 pub use open::{OpenOptions, open_chain, probe};
 pub use raw::{Raw, RawDriver};
 pub use storage::{Extent, FileStorage, MemoryStorage, Storage};

@@ -53,7 +53,19 @@ impl CommitArgs {
             base.resize(top.size())?;
         }
         let progress = Progress::new(self.progress && !self.quiet, top.size(), self.rate);
-        each_piece(top.size(), PIECE, threads(), |piece| {
+        let skip = |mut at: u64| {
+            let from = at;
+            while at < top.size() {
+                let (held, length) = held_above(&top, depth, at, top.size() - at)?;
+                if !matches!(held, Held::Nothing) {
+                    break;
+                }
+                at += length;
+            }
+            progress.add(at - from);
+            Ok(at)
+        };
+        each_piece(top.size(), PIECE, threads(), skip, |piece| {
             commit_piece(&top, &base, depth, piece)?;
             progress.add(piece.length);
             Ok(())

@@ -53,7 +53,12 @@ impl CompareArgs {
         let total = first.size().max(second.size());
         let progress = Progress::new(self.progress && !self.quiet, total, None);
         let difference = AtomicU64::new(u64::MAX);
-        each_piece(total, PIECE, threads(), |piece| {
+        let skip = |at| {
+            let next = if self.strict { at } else { next_not_zero(&first, &second, at, total)? };
+            progress.add(next - at);
+            Ok(next)
+        };
+        each_piece(total, PIECE, threads(), skip, |piece| {
             if piece.start < difference.load(Ordering::Relaxed)
                 && let Some(at) = self.compare_piece(&first, &second, piece)?
             {
@@ -96,9 +101,6 @@ impl CompareArgs {
                 }
             }
         }
-        if is_zero(first, piece)? && is_zero(second, piece)? {
-            return Ok(None);
-        }
         let (a, b) = (padded(first, piece)?, padded(second, piece)?);
         if a == b {
             return Ok(None);
@@ -109,12 +111,23 @@ impl CompareArgs {
     }
 }
 
-fn is_zero(image: &Image, piece: Piece) -> Result<bool> {
-    let end = (piece.start + piece.length).min(image.size());
-    if piece.start >= end {
-        return Ok(true);
+/// The first byte at or after `at` where one of the images may have something.
+pub fn next_not_zero(first: &Image, second: &Image, mut at: u64, end: u64) -> Result<u64> {
+    let zeroes = |image: &Image, at: u64| -> Result<u64> {
+        if at >= image.size() {
+            return Ok(end - at);
+        }
+        let entry = image.map(GuestOffset(at), image.size() - at)?;
+        Ok(if entry.zero { entry.length } else { 0 })
+    };
+    while at < end {
+        let both = zeroes(first, at)?.min(zeroes(second, at)?);
+        if both == 0 {
+            break;
+        }
+        at += both;
     }
-    Ok(image.is_known_zero(GuestOffset(piece.start), end - piece.start)?)
+    Ok(at.min(end))
 }
 
 /// The bytes of a piece, zeroes past the end of the disk.

@@ -113,7 +113,12 @@ impl ConvertArgs {
         let ordered = !self.out_of_order && target.has_order();
         let threads = self.threads.unwrap_or_else(threads).clamp(1, 16);
         let buffers = Mutex::new(Vec::new());
-        each_piece(source.size, PIECE.max(target.unit), threads, |piece| {
+        let skip = |at| {
+            let next = source.next_wanted(at, &target)?;
+            progress.add(next - at);
+            Ok(next)
+        };
+        each_piece(source.size, PIECE.max(target.unit), threads, skip, |piece| {
             let mut buffer = take(&buffers, piece);
             let units = self.prepare(&source, &target, piece, &mut buffer);
             let write = || -> Result<()> {
@@ -278,6 +283,20 @@ impl Source {
             size += length;
         }
         Ok(Source { images, size })
+    }
+
+    /// The first byte at or after `at` that must be written to the target.
+    fn next_wanted(&self, mut at: u64, target: &Target) -> Result<u64> {
+        while at < self.size {
+            let (image, base) = self.at(at);
+            let entry = image.map(GuestOffset(at - base), base + image.size() - at)?;
+            let wanted = if target.backed { entry.depth == 0 } else { !entry.zero };
+            if wanted || !target.skips_zeroes() && entry.zero {
+                return Ok(at);
+            }
+            at += entry.length;
+        }
+        Ok(self.size)
     }
 
     /// The image at an offset and where it starts.

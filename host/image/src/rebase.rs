@@ -3,11 +3,12 @@
 use crate::create::beside;
 use crate::error::{ImageError, Result};
 use crate::open::{Open, cache_mode, close, qcow2};
-use crate::parallel::{PIECE, Piece};
+use crate::parallel::{PIECE, Piece, each_piece};
 use crate::progress::Progress;
 use kezhan_block::storage::CacheMode;
-use kezhan_block::{GuestOffset, Image, MappingKind};
+use kezhan_block::{GuestOffset, Image, MappingKind, MemoryStorage};
 use std::process::ExitCode;
+use std::sync::Arc;
 
 /// Put an image onto another backing file.
 ///
@@ -78,39 +79,37 @@ impl RebaseArgs {
 
     fn write_differences(&self, image: &Image, new: Option<&str>) -> Result<()> {
         let new = match new {
-            None => None,
+            None => {
+                Open::read(Some("raw"), true).open_storage(Arc::new(MemoryStorage::default()))?
+            }
             Some(name) => {
                 let path = beside(&self.file, name).display().to_string();
-                let open = Open::read(self.backing_format.as_deref(), self.force_share);
-                Some(open.open(&path)?)
+                Open::read(self.backing_format.as_deref(), self.force_share).open(&path)?
             }
         };
         let cluster = image.format().info().cluster_size.unwrap_or(PIECE);
         let piece_size = PIECE.max(cluster);
         let progress = Progress::new(self.progress && !self.quiet, image.size(), None);
-        let mut start = 0;
-        while start < image.size() {
-            let length = piece_size.min(image.size() - start);
-            self.piece(image, new.as_ref(), cluster, (start, length))?;
-            progress.add(length);
-            start += length;
-        }
+        let skip = |at| {
+            let next = crate::compare::next_not_zero(image, &new, at, image.size())?;
+            progress.add(next - at);
+            Ok(next)
+        };
+        each_piece(image.size(), piece_size, 1, skip, |piece| {
+            self.piece(image, &new, cluster, piece)?;
+            progress.add(piece.length);
+            Ok(())
+        })?;
         progress.finish();
         Ok(())
     }
 
     /// Writes each cluster of a piece that the image does not hold and that the new backing file would
     /// change.
-    fn piece(
-        &self,
-        image: &Image,
-        new: Option<&Image>,
-        cluster: u64,
-        (start, length): (u64, u64),
-    ) -> Result<()> {
-        let mut at = start;
-        while at < start + length {
-            let left = start + length - at;
+    fn piece(&self, image: &Image, new: &Image, cluster: u64, piece: Piece) -> Result<()> {
+        let (mut at, end) = (piece.start, piece.start + piece.length);
+        while at < end {
+            let left = end - at;
             let mapping = image.format().locate(GuestOffset(at), left)?;
             let run = mapping.length.min(left);
             if !matches!(mapping.kind, MappingKind::Unallocated) {
@@ -120,10 +119,7 @@ impl RebaseArgs {
             let run = run.min(cluster - at % cluster);
             let piece = Piece { index: 0, start: at, length: run };
             let now = crate::compare::padded(image, piece)?;
-            let then = match new {
-                Some(new) => crate::compare::padded(new, piece)?,
-                None => vec![0; run as usize],
-            };
+            let then = crate::compare::padded(new, piece)?;
             if now != then {
                 self.store(image, at, &now, run == cluster)?;
             }

@@ -56,6 +56,11 @@ impl Target {
         self.unit > 1
     }
 
+    /// Whether zeroes of the source need nothing to be done.
+    pub fn skips_zeroes(&self) -> bool {
+        self.zero && (self.sparse != 0 || self.compress)
+    }
+
     /// Notes a run of zeroes.
     pub fn zeroes(&self, at: u64, length: u64, units: &mut Vec<Unit>) {
         if self.sparse == 0 && !self.compress {
