@@ -366,13 +366,8 @@ impl Drop for DiskBackend {
             // A worker that panicked has said so already.
             let _ = worker.join();
         }
-        if self.shared.image.is_writable() {
-            // Twice: the second writes the counts of what the first made free.
-            for _ in 0..2 {
-                if let Err(error) = self.shared.image.flush() {
-                    (self.shared.trouble)(&error.to_string());
-                }
-            }
+        if let Err(error) = self.shared.image.close() {
+            (self.shared.trouble)(&error.to_string());
         }
     }
 }

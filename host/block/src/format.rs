@@ -169,6 +169,15 @@ pub trait Format: Send + Sync + std::fmt::Debug {
     /// The storage's.
     fn flush(&self) -> Result<()>;
 
+    /// The image will not be used any more: everything is made durable, and what the format keeps only
+    /// while an image is open is put away. No request is running.
+    ///
+    /// # Errors
+    /// The storage's.
+    fn close(&self) -> Result<()> {
+        self.flush()
+    }
+
     /// Whether [`Format::recycle`] has something to do after a flush.
     fn has_garbage(&self) -> bool {
         false

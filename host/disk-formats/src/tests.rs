@@ -2,13 +2,12 @@
 
 use crate::DRIVERS;
 use kezhan_block::storage::FileOptions;
-use kezhan_block::testkit::Random;
+use kezhan_block::testkit::{Random, qemu_img_ok as qemu_img};
 use kezhan_block::{
     CreateRequest, DenyAll, FileStorage, FollowFiles, FormatDriver, Gate, GuestOffset, Image,
     MemoryStorage, OpenOptions, Result, Span, Storage, open_chain, probe,
 };
 use std::path::Path;
-use std::process::Command;
 use std::sync::Arc;
 
 const DISK: u64 = 5 * 1024 * 1024 + 512;
@@ -37,18 +36,6 @@ fn open_with(file: Arc<dyn Storage>, format: &str, gate: &dyn Gate) -> Result<Im
 fn open(path: &Path, format: &str) -> Image {
     let file = Arc::new(FileStorage::open(path, FileOptions::WRITE).unwrap());
     open_with(file, format, &FollowFiles { lock: true }).unwrap()
-}
-
-/// What qemu-img says; `None`, with the reason printed, when there is none.
-fn qemu_img(arguments: &[&str]) -> Option<String> {
-    let Ok(output) = Command::new("qemu-img").args(arguments).output() else {
-        eprintln!("skipped: qemu-img is not installed (package qemu-utils)");
-        return None;
-    };
-    let said = String::from_utf8_lossy(&output.stderr).into_owned();
-    let text = String::from_utf8_lossy(&output.stdout).into_owned();
-    assert!(output.status.success(), "qemu-img {arguments:?}: {text}{said}");
-    Some(text)
 }
 
 /// Random writes and zeroes on the image and on a flat array.

@@ -115,8 +115,7 @@ pub fn qcow2<'a>(image: &'a Image, what: &str) -> Result<&'a Qcow2> {
 /// # Errors
 /// The storage's.
 pub fn close(image: Image) -> Result<()> {
-    image.flush()?;
-    image.flush()?;
+    image.close()?;
     Ok(())
 }
 

@@ -2,9 +2,9 @@
 
 use crate::{ImageCommand, check, info, map, run};
 use clap::Parser;
+use kezhan_block::testkit;
 use serde_json::Value;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 
 #[derive(Debug, Parser)]
 struct Line {
@@ -23,16 +23,8 @@ fn kezhan(line: &str) -> u8 {
 
 /// Runs qemu-img; `None`, with the reason printed, when there is none.
 fn qemu_img(line: &str) -> Option<(i32, String)> {
-    match Command::new("qemu-img").args(line.split_whitespace()).output() {
-        Ok(output) => {
-            let text = String::from_utf8_lossy(&output.stdout).into_owned();
-            Some((output.status.code().unwrap(), text))
-        }
-        Err(_) => {
-            eprintln!("skipped: qemu-img is not installed (package qemu-utils)");
-            None
-        }
-    }
+    let words: Vec<&str> = line.split_whitespace().collect();
+    testkit::qemu_img(&words).map(|output| (output.status, output.text))
 }
 
 /// A folder in which commands run by absolute names.

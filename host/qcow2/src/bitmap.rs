@@ -27,6 +27,7 @@ pub struct BitmapInfo {
     pub flags: u32,
     table_at: u64,
     table_size: u32,
+    directory_bytes: u64,
 }
 
 /// A bitmap in memory.
@@ -197,7 +198,24 @@ impl Qcow2 {
         }
         self.flush_metadata()?;
         self.recycle_clusters()?;
-        self.flush_metadata()
+        self.flush_metadata()?;
+        self.track(bitmaps.to_vec());
+        Ok(())
+    }
+
+    /// Sets the mark "in use" in the directory, at once, for each bitmap that `which` picks.
+    pub(crate) fn mark_bitmaps_in_use(&self, which: impl Fn(&BitmapInfo) -> bool) -> Result<()> {
+        let header = self.header();
+        let Some(extension) = header.extension(spec::EXT_BITMAPS) else { return Ok(()) };
+        let mut at = u64_at(extension, 16);
+        for info in self.bitmap_list()? {
+            if which(&info) {
+                let flags = info.flags | spec::BITMAP_IN_USE;
+                self.file.write_at(HostOffset(at + 12), &flags.to_be_bytes())?;
+            }
+            at += info.directory_bytes;
+        }
+        self.file.flush()
     }
 
     fn store_bits(&self, bitmap: &Bitmap) -> Result<(u64, u32)> {
@@ -256,6 +274,7 @@ fn parse_entry(entry: &[u8]) -> Option<(BitmapInfo, usize)> {
         flags: u32_at(fixed, 12),
         table_at: u64_at(fixed, 0),
         table_size: u32_at(fixed, 8),
+        directory_bytes: (name_at + name_length).next_multiple_of(8) as u64,
     };
     let valid =
         fixed[16] == spec::BITMAP_DIRTY_TRACKING && (9..=31).contains(&info.granularity_bits);

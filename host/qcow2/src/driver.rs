@@ -96,6 +96,9 @@ impl Qcow2 {
             state.header_dirty |= unknown;
             unknown
         };
-        if clear { self.flush_metadata() } else { Ok(()) }
+        if clear {
+            self.flush_metadata()?;
+        }
+        self.begin_tracking()
     }
 }

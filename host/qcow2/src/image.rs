@@ -31,6 +31,8 @@ pub struct Qcow2 {
     pub(crate) state: Mutex<State>,
     /// Signalled when a region is no longer in flight.
     pub(crate) settled: Condvar,
+    /// Bitmaps that record writes.
+    pub(crate) tracking: Mutex<crate::track::Tracking>,
     /// The cluster that was decompressed last: its place and its bytes.
     pub(crate) unpacked: Mutex<Option<(u64, Arc<Vec<u8>>)>>,
 }
@@ -78,6 +80,7 @@ impl Qcow2 {
             flush_order: Mutex::new(()),
             state: Mutex::new(state),
             settled: Condvar::new(),
+            tracking: Mutex::default(),
             unpacked: Mutex::new(None),
         })
     }

@@ -16,7 +16,7 @@
 //! | `image` `state` | the image, what the lock protects |
 //! | `mapping` `allocate` `zero` `compressed` | where is it; make room; zeroes and discards; compression |
 //! | `flush` | what is written in which order |
-//! | `create` `resize` `snapshot` `bitmap` | as named |
+//! | `create` `resize` `snapshot` `bitmap` `track` | as named; bitmaps that record writes |
 //! | `check` `repair` | is it consistent; make it so |
 //!
 //! # Power loss
@@ -62,6 +62,7 @@ mod state;
 mod tables;
 #[cfg(test)]
 mod tests;
+mod track;
 mod zero;
 
 pub use bitmap::{Bitmap, BitmapInfo};

@@ -127,6 +127,7 @@ impl Format for Qcow2 {
 
     fn prepare_write(&self, offset: GuestOffset, length: u64) -> Result<WritePlan<'_>> {
         self.check_writable()?;
+        self.note_change(Span { start: offset, length })?;
         self.plan_write(offset, length)
     }
 
@@ -140,16 +141,28 @@ impl Format for Qcow2 {
 
     fn zero(&self, range: Span, unmap: bool) -> Result<Span> {
         self.check_writable()?;
+        self.note_change(range)?;
         self.zero_clusters(range, unmap)
     }
 
     fn discard(&self, range: Span) -> Result<()> {
         self.check_writable()?;
+        self.note_change(range)?;
         self.discard_clusters(range)
     }
 
     fn flush(&self) -> Result<()> {
         self.flush_everything()
+    }
+
+    fn close(&self) -> Result<()> {
+        if !self.writable {
+            return Ok(());
+        }
+        self.store_tracking()?;
+        self.flush_metadata()?;
+        self.recycle_clusters()?;
+        self.flush_metadata()
     }
 
     fn has_garbage(&self) -> bool {
@@ -178,6 +191,7 @@ impl Format for Qcow2 {
 
     fn write_compressed(&self, offset: GuestOffset, cluster: CompressedCluster) -> Result<()> {
         self.check_writable()?;
+        self.note_change(Span { start: offset, length: self.layout.cluster() })?;
         self.store_compressed(offset, &cluster.bytes)
     }
 

@@ -23,6 +23,7 @@ impl Qcow2 {
                 "has snapshots that do not record their size; delete them or convert to compat=1.1";
             return Err(BlockError::unsupported(self.name(), what));
         }
+        let bitmaps = self.resized_bitmaps(size)?;
         if size < old {
             let past = Span::between(GuestOffset(size), GuestOffset(old));
             self.discard_clusters(past)?;
@@ -41,7 +42,7 @@ impl Qcow2 {
         }
         self.flush_metadata()?;
         self.size.store(size, Ordering::Release);
-        Ok(())
+        if bitmaps.is_empty() { Ok(()) } else { self.store_bitmaps(&bitmaps) }
     }
 
     /// A longer L1 table at a new place. The header points to it only when it is durable.

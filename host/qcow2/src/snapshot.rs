@@ -197,6 +197,7 @@ impl Qcow2 {
         if snapshot.disk_size != self.size_now() {
             self.change_size(snapshot.disk_size)?;
         }
+        self.note_change(self.whole())?;
         let there = read_l1(&*self.file, &self.layout, snapshot.l1_offset, snapshot.l1_size)?;
         self.guarded(|| {
             self.count_tree(&there, Change::Add)?;

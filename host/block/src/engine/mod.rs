@@ -101,6 +101,15 @@ impl Image {
         Ok(())
     }
 
+    /// The last call: makes everything durable and puts the image away.
+    ///
+    /// # Errors
+    /// As [`Image::flush`].
+    pub fn close(&self) -> Result<()> {
+        self.flush()?;
+        if self.writable { self.alone(|format| format.close()) } else { Ok(()) }
+    }
+
     /// Changes the size of the disk.
     ///
     /// # Errors

@@ -3,25 +3,12 @@
 use super::{assert_clean, bytes_of, open, qcow2};
 use crate::SnapshotTime;
 use kezhan_block::storage::FileOptions;
-use kezhan_block::testkit::Random;
+use kezhan_block::testkit::{Random, qemu_img_ok as qemu_img};
 use kezhan_block::{FileStorage, GuestOffset, Image, Span};
 use std::path::{Path, PathBuf};
-use std::process::Command;
 use std::sync::Arc;
 
 const DISK: u64 = 5 << 20;
-
-/// Runs the tool; `None`, with the reason printed, when there is none.
-fn qemu_img(arguments: &[&str]) -> Option<String> {
-    let Ok(output) = Command::new("qemu-img").args(arguments).output() else {
-        eprintln!("skipped: qemu-img is not installed (package qemu-utils)");
-        return None;
-    };
-    let text = String::from_utf8_lossy(&output.stdout).into_owned();
-    let error = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "qemu-img {arguments:?}: {text}{error}");
-    Some(text)
-}
 
 fn at(directory: &Path, name: &str) -> (PathBuf, String) {
     let path = directory.join(name);

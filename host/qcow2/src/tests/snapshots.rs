@@ -117,3 +117,30 @@ fn discarded_space_is_used_again() {
     assert_clean(&image);
     assert!(file.size().unwrap() < 22 * 65536, "{}", file.size().unwrap());
 }
+
+#[test]
+fn a_bitmap_records_writes_and_is_in_use_until_the_image_is_closed() {
+    let (file, image) = made(1 << 20, &[]);
+    let bitmap = Bitmap::new("record", 65536, image.size()).unwrap();
+    let mut still = Bitmap::new("still", 65536, image.size()).unwrap();
+    still.flags = 0;
+    qcow2(&image).store_bitmaps(&[bitmap, still]).unwrap();
+    image.write(GuestOffset(70_000), &[1; 10]).unwrap();
+    image.write_zeroes(Span { start: GuestOffset(1 << 19), length: 1 << 18 }, true).unwrap();
+    let flags = |file: &std::sync::Arc<kezhan_block::MemoryStorage>| {
+        let now = open(std::sync::Arc::new(kezhan_block::MemoryStorage::new("now", file.bytes())));
+        let list = qcow2(&now).bitmap_list().unwrap();
+        list.iter().map(|info| info.flags).collect::<Vec<u32>>()
+    };
+    assert_eq!(flags(&file), [3, 0], "in use and recording; neither");
+    image.close().unwrap();
+    assert_eq!(flags(&file), [2, 0]);
+    let again = open(file);
+    assert_clean(&again);
+    let bitmaps = qcow2(&again).load_bitmaps().unwrap();
+    assert_eq!(bitmaps[0].bits, [0b10, 0b1111]);
+    assert_eq!(bitmaps[1].bits, [0, 0]);
+    again.resize(3 << 20).unwrap();
+    assert_clean(&again);
+    assert_eq!(qcow2(&again).load_bitmaps().unwrap()[0].bits, [0b10, 0b1111, 0, 0, 0, 0]);
+}
