@@ -1,7 +1,7 @@
 //! Opens images by file name, as every command does.
 
 use crate::error::{ImageError, Result};
-use kezhan_block::storage::{CacheMode, FileOptions};
+use kezhan_block::storage::{CacheMode, FileOptions, NbdAddress, NbdStorage};
 use kezhan_block::{
     BlockError, FileStorage, FollowFiles, FormatDriver, Image, OpenOptions, Storage, open_chain,
 };
@@ -55,6 +55,10 @@ impl<'a> Open<'a> {
     /// # Errors
     /// Whatever the host or one of the images says.
     pub fn open(self, path: &str) -> Result<Image> {
+        if let Some(address) = NbdAddress::parse(path) {
+            let storage = NbdStorage::connect(path, address, self.writable)?;
+            return self.open_storage(Arc::new(storage));
+        }
         let file = FileStorage::open(
             Path::new(path),
             FileOptions {

@@ -6,6 +6,7 @@
 //! | storage | for |
 //! |---|---|
 //! | [`FileStorage`] | files and block devices |
+//! | [`NbdStorage`] | exports of NBD servers |
 //! | [`MemoryStorage`] | tests, and metadata that is prepared before it is written |
 //! | [`crate::testkit::CrashStorage`] | power loss: loses, reorders and tears what was not flushed |
 //! | [`crate::testkit::FaultStorage`] | errors of the host, on demand |
@@ -13,9 +14,11 @@
 mod file;
 mod lock;
 mod memory;
+mod nbd;
 
 pub use file::{CacheMode, FileOptions, FileStorage};
 pub use memory::MemoryStorage;
+pub use nbd::{NbdAddress, NbdServer, NbdStorage};
 
 use crate::Result;
 use crate::units::HostOffset;
