@@ -6,16 +6,20 @@
 //! | port | device side | back-ends |
 //! |---|---|---|
 //! | [`chardev`] | UART, virtio-console, debug port | terminal, file, socket, null, buffer (testkit) |
+//! | [`disk`] | virtio-blk, AHCI, NVMe, floppy | image files and chains of them, block devices, NBD, memory (testkit) |
 //!
-//! Disks, NICs, displays and audio come with the first device that asks for them.
+//! NICs, displays and audio come with the first device that asks for them.
 //!
 //! # Rules that hold for every port
 //! 1. Calls do not block: a back-end that cannot go on says so and wakes the device later.
-//! 2. The device owns its buffers; a back-end keeps none after the call returns.
+//! 2. The device owns its buffers; a back-end keeps none after the call returns. Where work outlives the
+//!    call (disks), the buffer itself moves with the request and comes back with its completion.
 //! 3. A host error is a value, given once; after it the port is at rest.
 //! 4. Debug aids (trace, delay, fault) are wrappers behind the same trait.
 
 pub mod chardev;
+pub mod disk;
 pub mod testkit;
 
 pub use chardev::CharDevice;
+pub use disk::{Disk, DiskCompletion, DiskError, DiskInfo, DiskOperation, DiskRequest};

@@ -1,6 +1,6 @@
 //! Fakes for the ports.
 
-use crate::CharDevice;
+use crate::{CharDevice, Disk, DiskCompletion, DiskError, DiskInfo, DiskOperation, DiskRequest};
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -73,5 +73,168 @@ impl CharDevice for CharBuffer {
 
     fn set_waker(&mut self, wake: Arc<dyn Fn() + Send + Sync>) {
         self.streams().wake = Some(wake);
+    }
+}
+
+#[derive(Default)]
+struct Platter {
+    bytes: Vec<u8>,
+    read_only: bool,
+    held: bool,
+    fault: Option<DiskError>,
+    waiting: VecDeque<DiskRequest>,
+    done: VecDeque<DiskCompletion>,
+    flushes: u64,
+    wake: Option<Arc<dyn Fn() + Send + Sync>>,
+}
+
+impl Platter {
+    fn range(&self, offset: u64, length: u64) -> Result<std::ops::Range<usize>, DiskError> {
+        let end = offset.checked_add(length).ok_or(DiskError::OutOfRange)?;
+        if end > self.bytes.len() as u64 || !offset.is_multiple_of(512) || !end.is_multiple_of(512)
+        {
+            return Err(DiskError::OutOfRange);
+        }
+        Ok(offset as usize..end as usize)
+    }
+
+    fn run(&mut self, operation: &mut DiskOperation) -> Result<(), DiskError> {
+        if let Some(fault) = self.fault {
+            return Err(fault);
+        }
+        let writes = !matches!(operation, DiskOperation::Read { .. } | DiskOperation::Flush);
+        if writes && self.read_only {
+            return Err(DiskError::ReadOnly);
+        }
+        match operation {
+            DiskOperation::Read { offset, data } => {
+                let range = self.range(*offset, data.len() as u64)?;
+                data.copy_from_slice(&self.bytes[range]);
+            }
+            DiskOperation::Write { offset, data } => {
+                let range = self.range(*offset, data.len() as u64)?;
+                self.bytes[range].copy_from_slice(data);
+            }
+            DiskOperation::Flush => self.flushes += 1,
+            DiskOperation::Discard { offset, length }
+            | DiskOperation::WriteZeroes { offset, length, .. } => {
+                let range = self.range(*offset, *length)?;
+                self.bytes[range].fill(0);
+            }
+        }
+        Ok(())
+    }
+}
+
+/// A disk in memory; clones share it, so a test keeps one and gives one away. Requests finish at once
+/// unless the test holds them.
+#[derive(Clone, Default)]
+pub struct MemoryDisk(Arc<Mutex<Platter>>);
+
+impl MemoryDisk {
+    /// A disk of `capacity` zero bytes (a multiple of 512).
+    pub fn new(capacity: usize) -> MemoryDisk {
+        let disk = MemoryDisk::default();
+        disk.platter().bytes = vec![0; capacity];
+        disk
+    }
+
+    fn platter(&self) -> MutexGuard<'_, Platter> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A copy of the disk's bytes.
+    pub fn bytes(&self) -> Vec<u8> {
+        self.platter().bytes.clone()
+    }
+
+    /// Replaces the bytes, and with them the capacity; wakes the device.
+    pub fn set_bytes(&self, bytes: Vec<u8>) {
+        self.platter().bytes = bytes;
+        self.wake();
+    }
+
+    /// Makes it refuse writes.
+    pub fn set_read_only(&self, read_only: bool) {
+        self.platter().read_only = read_only;
+    }
+
+    /// Makes every later request fail, or work again with `None`.
+    pub fn set_fault(&self, fault: Option<DiskError>) {
+        self.platter().fault = fault;
+    }
+
+    /// Keeps requests in flight until [`MemoryDisk::release`].
+    pub fn hold(&self) {
+        self.platter().held = true;
+    }
+
+    /// Runs what was held, in the order submitted, and wakes the device.
+    pub fn release(&self) {
+        self.platter().held = false;
+        self.run_waiting();
+        self.wake();
+    }
+
+    /// How many flushes have completed well.
+    pub fn flushes(&self) -> u64 {
+        self.platter().flushes
+    }
+
+    fn run_waiting(&self) {
+        let mut platter = self.platter();
+        while let Some(mut request) = platter.waiting.pop_front() {
+            let result = platter.run(&mut request.operation);
+            platter.done.push_back(DiskCompletion { request, result });
+        }
+    }
+
+    fn wake(&self) {
+        let wake = self.platter().wake.clone();
+        if let Some(wake) = wake {
+            wake();
+        }
+    }
+}
+
+impl std::fmt::Debug for MemoryDisk {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let platter = self.platter();
+        write!(f, "MemoryDisk({} bytes, {} in flight)", platter.bytes.len(), platter.waiting.len())
+    }
+}
+
+impl Disk for MemoryDisk {
+    fn info(&self) -> DiskInfo {
+        let platter = self.platter();
+        DiskInfo {
+            capacity: platter.bytes.len() as u64,
+            logical_block: 512,
+            physical_block: 512,
+            read_only: platter.read_only,
+            discard_granularity: Some(512),
+            write_cache: true,
+        }
+    }
+
+    fn submit(&mut self, request: DiskRequest) -> Result<(), DiskRequest> {
+        self.platter().waiting.push_back(request);
+        if !self.platter().held {
+            self.run_waiting();
+            self.wake();
+        }
+        Ok(())
+    }
+
+    fn complete(&mut self) -> Option<DiskCompletion> {
+        self.platter().done.pop_front()
+    }
+
+    fn set_waker(&mut self, wake: Arc<dyn Fn() + Send + Sync>) {
+        self.platter().wake = Some(wake);
+    }
+
+    fn drain(&mut self) {
+        self.run_waiting();
     }
 }

@@ -1,0 +1,4 @@
+#![no_main]
+//! Hostile vhdx images.
+
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| kezhan_fuzz_disk_images::use_image("vhdx", bytes));

@@ -1,0 +1,388 @@
+//! The disk port on an image: worker threads between a device and the engine.
+//!
+//! ```text
+//!   device ─ submit ─► waiting ─► worker: throttle, engine ─► done ─ complete ─► device
+//!                         ▲                    │ error, and the disk is to pause
+//!                         └──── held ◄─────────┘   (goes back when the machine resumes)
+//! ```
+//!
+//! Workers are ordinary threads that block in the kernel; a few keep a device's queue busy. On an error of
+//! the host the request completes with it, or, with [`OnError::Pause`], is held back: the machine is told,
+//! and [`DiskHandle::retry`] runs it again.
+
+use crate::engine::Image;
+use crate::limit::{Limits, Throttle};
+use crate::units::{GuestOffset, Span, is_zero};
+use crate::{BlockError, Result};
+use kezhan_ports::{Disk, DiskCompletion, DiskError, DiskInfo, DiskOperation, DiskRequest};
+use std::collections::VecDeque;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+/// What to do when the host fails.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum OnError {
+    /// The guest sees the error.
+    #[default]
+    Report,
+    /// The request waits, and the machine is asked to pause.
+    Pause,
+}
+
+/// How a disk behaves.
+#[derive(Clone, Copy, Debug)]
+pub struct DiskOptions {
+    /// Worker threads; at least one.
+    pub workers: usize,
+    /// Requests that may be in flight.
+    pub depth: usize,
+    /// The unit of addressing in bytes: 512 or 4096.
+    pub logical_block: u32,
+    /// What to do when the host fails.
+    pub on_error: OnError,
+    /// Pass discards on to the image.
+    pub discard: bool,
+    /// Turn writes of zeroes into zero-writes.
+    pub detect_zeroes: bool,
+    /// Rates.
+    pub limits: Limits,
+}
+
+impl Default for DiskOptions {
+    fn default() -> DiskOptions {
+        DiskOptions {
+            workers: 4,
+            depth: 256,
+            logical_block: 512,
+            on_error: OnError::Report,
+            discard: true,
+            detect_zeroes: false,
+            limits: Limits::default(),
+        }
+    }
+}
+
+/// Told of a held request: the error in words.
+pub type Trouble = Box<dyn Fn(&str) + Send + Sync>;
+
+type Wake = Arc<dyn Fn() + Send + Sync>;
+
+#[derive(Default)]
+struct Queue {
+    waiting: VecDeque<DiskRequest>,
+    running: usize,
+    held: VecDeque<DiskRequest>,
+    done: VecDeque<DiskCompletion>,
+    stopping: bool,
+    wake: Option<Wake>,
+    throttle: Throttle,
+}
+
+struct Shared {
+    image: Arc<Image>,
+    options: DiskOptions,
+    trouble: Trouble,
+    start: Instant,
+    queue: Mutex<Queue>,
+    /// There is work, or an end to it.
+    work: Condvar,
+    /// Something finished.
+    finished: Condvar,
+}
+
+/// A disk for a device. See [`Disk`] for the contract.
+pub struct DiskBackend {
+    shared: Arc<Shared>,
+    workers: Vec<JoinHandle<()>>,
+}
+
+/// The machine's hand on a disk, while a device has the disk itself.
+#[derive(Clone)]
+pub struct DiskHandle(Arc<Shared>);
+
+impl DiskBackend {
+    /// Starts the workers. `trouble` is called when a request is held.
+    ///
+    /// # Errors
+    /// When a thread cannot be made.
+    pub fn new(image: Arc<Image>, options: DiskOptions, trouble: Trouble) -> Result<DiskBackend> {
+        let queue = Queue { throttle: Throttle::new(options.limits, 0), ..Queue::default() };
+        let shared = Arc::new(Shared {
+            image,
+            options,
+            trouble,
+            start: Instant::now(),
+            queue: Mutex::new(queue),
+            work: Condvar::new(),
+            finished: Condvar::new(),
+        });
+        let mut backend = DiskBackend { shared, workers: Vec::new() };
+        for index in 0..options.workers.max(1) {
+            let shared = backend.shared.clone();
+            let worker = std::thread::Builder::new()
+                .name(format!("disk-{index}"))
+                .spawn(move || shared.work())
+                .map_err(BlockError::io(backend.shared.image.name(), "start a worker for"))?;
+            backend.workers.push(worker);
+        }
+        Ok(backend)
+    }
+
+    /// The machine's hand on it.
+    pub fn handle(&self) -> DiskHandle {
+        DiskHandle(self.shared.clone())
+    }
+}
+
+impl DiskHandle {
+    /// Runs what was held again.
+    pub fn retry(&self) {
+        let mut queue = self.0.queue();
+        while let Some(request) = queue.held.pop_back() {
+            queue.waiting.push_front(request);
+        }
+        drop(queue);
+        self.0.work.notify_all();
+    }
+
+    /// How many requests are held.
+    pub fn held(&self) -> usize {
+        self.0.queue().held.len()
+    }
+
+    /// Sets other rates.
+    pub fn set_limits(&self, limits: Limits) {
+        let now = self.0.now();
+        self.0.queue().throttle = Throttle::new(limits, now);
+    }
+
+    /// Changes the capacity, and wakes the device.
+    ///
+    /// # Errors
+    /// The image's.
+    pub fn resize(&self, size: u64) -> Result<()> {
+        self.0.image.resize(size)?;
+        self.0.wake();
+        Ok(())
+    }
+
+    /// The image.
+    pub fn image(&self) -> &Arc<Image> {
+        &self.0.image
+    }
+}
+
+impl Shared {
+    fn queue(&self) -> MutexGuard<'_, Queue> {
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn now(&self) -> u64 {
+        u64::try_from(self.start.elapsed().as_nanos()).unwrap_or(u64::MAX)
+    }
+
+    fn wake(&self) {
+        let wake = self.queue().wake.clone();
+        if let Some(wake) = wake {
+            wake();
+        }
+    }
+
+    fn work(&self) {
+        while let Some((mut request, delay)) = self.next() {
+            if delay > 0 {
+                std::thread::sleep(Duration::from_nanos(delay));
+            }
+            let outcome = self.run(&mut request.operation);
+            let mut queue = self.queue();
+            queue.running -= 1;
+            match outcome {
+                Err(error) if self.holds(&error) => {
+                    queue.held.push_back(request);
+                    drop(queue);
+                    (self.trouble)(&error.to_string());
+                }
+                outcome => {
+                    let result = outcome.map_err(|error| told(&error));
+                    queue.done.push_back(DiskCompletion { request, result });
+                    drop(queue);
+                    self.wake();
+                }
+            }
+            self.finished.notify_all();
+        }
+    }
+
+    /// The next request and how long it has to wait; `None` at the end.
+    fn next(&self) -> Option<(DiskRequest, u64)> {
+        let mut queue = self.queue();
+        loop {
+            if let Some(request) = queue.waiting.pop_front() {
+                queue.running += 1;
+                let now = self.now();
+                let delay = match bytes(&request.operation) {
+                    Some(bytes) => queue.throttle.take(bytes, now),
+                    None => 0,
+                };
+                return Some((request, delay));
+            }
+            if queue.stopping {
+                return None;
+            }
+            queue = self.work.wait(queue).unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+
+    /// Whether an error makes the machine pause: those of the host, not those of the guest.
+    fn holds(&self, error: &BlockError) -> bool {
+        self.options.on_error == OnError::Pause && matches!(error, BlockError::Io { .. })
+    }
+
+    fn run(&self, operation: &mut DiskOperation) -> Result<()> {
+        self.check(operation)?;
+        match operation {
+            DiskOperation::Read { offset, data } => self.image.read(GuestOffset(*offset), data),
+            DiskOperation::Write { offset, data } => {
+                let start = GuestOffset(*offset);
+                if self.options.detect_zeroes && is_zero(data) {
+                    let span = Span { start, length: data.len() as u64 };
+                    return self.image.write_zeroes(span, self.options.discard);
+                }
+                self.image.write(start, data)
+            }
+            DiskOperation::Flush if !self.image.is_writable() => Ok(()),
+            DiskOperation::Flush => self.image.flush(),
+            DiskOperation::Discard { .. } if !self.options.discard => Ok(()),
+            DiskOperation::Discard { offset, length } => {
+                self.image.discard(Span { start: GuestOffset(*offset), length: *length })
+            }
+            DiskOperation::WriteZeroes { offset, length, may_unmap } => {
+                let span = Span { start: GuestOffset(*offset), length: *length };
+                self.image.write_zeroes(span, *may_unmap && self.options.discard)
+            }
+        }
+    }
+
+    /// Requests are in whole logical blocks.
+    fn check(&self, operation: &DiskOperation) -> Result<()> {
+        let block = u64::from(self.options.logical_block);
+        let (offset, length) = match operation {
+            DiskOperation::Flush => return Ok(()),
+            DiskOperation::Read { offset, data } | DiskOperation::Write { offset, data } => {
+                (*offset, data.len() as u64)
+            }
+            DiskOperation::Discard { offset, length }
+            | DiskOperation::WriteZeroes { offset, length, .. } => (*offset, *length),
+        };
+        if offset.is_multiple_of(block) && length.is_multiple_of(block) {
+            return Ok(());
+        }
+        Err(BlockError::OutOfRange {
+            name: self.image.name().to_owned(),
+            offset,
+            end: offset.saturating_add(length),
+            size: self.image.size(),
+        })
+    }
+}
+
+/// The bytes that count for the rate; `None` for what is not limited.
+fn bytes(operation: &DiskOperation) -> Option<u64> {
+    match operation {
+        DiskOperation::Read { data, .. } | DiskOperation::Write { data, .. } => {
+            Some(data.len() as u64)
+        }
+        DiskOperation::Discard { .. } | DiskOperation::WriteZeroes { .. } => Some(0),
+        DiskOperation::Flush => None,
+    }
+}
+
+/// An error as a guest can be told.
+fn told(error: &BlockError) -> DiskError {
+    match error {
+        BlockError::OutOfRange { .. } => DiskError::OutOfRange,
+        BlockError::ReadOnly { .. } => DiskError::ReadOnly,
+        _ if error.is_no_space() => DiskError::NoSpace,
+        _ => DiskError::Io,
+    }
+}
+
+impl Disk for DiskBackend {
+    fn info(&self) -> DiskInfo {
+        let Shared { image, options, .. } = &*self.shared;
+        let block = options.logical_block;
+        let unit = image.format().info().cluster_size.unwrap_or(4096);
+        DiskInfo {
+            capacity: image.size() - image.size() % u64::from(block),
+            logical_block: block,
+            physical_block: block.max(4096),
+            read_only: !image.is_writable(),
+            discard_granularity: (options.discard && image.is_writable())
+                .then(|| u32::try_from(unit).unwrap_or(u32::MAX).max(block)),
+            write_cache: true,
+        }
+    }
+
+    fn submit(&mut self, request: DiskRequest) -> std::result::Result<(), DiskRequest> {
+        let mut queue = self.shared.queue();
+        if queue.waiting.len() + queue.running + queue.held.len() >= self.shared.options.depth {
+            return Err(request);
+        }
+        queue.waiting.push_back(request);
+        drop(queue);
+        self.shared.work.notify_one();
+        Ok(())
+    }
+
+    fn complete(&mut self) -> Option<DiskCompletion> {
+        self.shared.queue().done.pop_front()
+    }
+
+    fn set_waker(&mut self, wake: Wake) {
+        self.shared.queue().wake = Some(wake);
+    }
+
+    fn drain(&mut self) {
+        let mut queue = self.shared.queue();
+        // What waits for the machine to make room cannot be waited for: it fails.
+        while let Some(request) = queue.held.pop_front() {
+            queue.done.push_back(DiskCompletion { request, result: Err(DiskError::Io) });
+        }
+        while queue.running > 0 || !queue.waiting.is_empty() {
+            queue = self.shared.finished.wait(queue).unwrap_or_else(PoisonError::into_inner);
+            while let Some(request) = queue.held.pop_front() {
+                queue.done.push_back(DiskCompletion { request, result: Err(DiskError::Io) });
+            }
+        }
+    }
+}
+
+impl Drop for DiskBackend {
+    fn drop(&mut self) {
+        self.shared.queue().stopping = true;
+        self.shared.work.notify_all();
+        for worker in self.workers.drain(..) {
+            // A worker that panicked has said so already.
+            let _ = worker.join();
+        }
+        if let Err(error) = self.shared.image.close() {
+            (self.shared.trouble)(&error.to_string());
+        }
+    }
+}
+
+impl std::fmt::Debug for DiskBackend {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "DiskBackend({})", self.shared.image.name())
+    }
+}
+
+impl std::fmt::Debug for DiskHandle {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "DiskHandle({})", self.0.image.name())
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,312 @@
+//! Files and block devices.
+
+use super::{Extent, Storage, lock};
+use crate::units::HostOffset;
+use crate::{BlockError, Result};
+use rustix::fs::{FallocateFlags, SeekFrom};
+use rustix::io::Errno;
+use std::fs::File;
+use std::io;
+use std::os::unix::fs::{FileExt, FileTypeExt, MetadataExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+
+/// How the host's page cache is used; the words are those of `--disk …,cache=`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum CacheMode {
+    /// The page cache, durable at flush.
+    #[default]
+    WriteBack,
+    /// The page cache, durable at every write.
+    WriteThrough,
+    /// No page cache, durable at flush.
+    None,
+    /// No page cache, durable at every write.
+    DirectSync,
+    /// The page cache, flushes ignored: for images that are thrown away.
+    Unsafe,
+}
+
+impl CacheMode {
+    fn direct(self) -> bool {
+        matches!(self, CacheMode::None | CacheMode::DirectSync)
+    }
+
+    fn through(self) -> bool {
+        matches!(self, CacheMode::WriteThrough | CacheMode::DirectSync)
+    }
+}
+
+/// How to open a file.
+#[derive(Clone, Copy, Debug)]
+pub struct FileOptions {
+    /// Open for writing too.
+    pub writable: bool,
+    /// Make a new, empty file, or empty an old one.
+    pub create: bool,
+    /// Refuse when another process uses the file in a way that excludes ours.
+    pub lock: bool,
+    /// Use of the page cache.
+    pub cache: CacheMode,
+}
+
+impl FileOptions {
+    /// For reading, locked.
+    pub const READ: FileOptions =
+        FileOptions { writable: false, create: false, lock: true, cache: CacheMode::WriteBack };
+    /// For reading and writing, locked.
+    pub const WRITE: FileOptions = FileOptions { writable: true, ..FileOptions::READ };
+    /// A new file, locked.
+    pub const CREATE: FileOptions = FileOptions { create: true, ..FileOptions::WRITE };
+}
+
+/// Alignment that every direct transfer satisfies: offsets, lengths and memory.
+const DIRECT_ALIGN: usize = 4096;
+
+/// A file or a block device.
+#[derive(Debug)]
+pub struct FileStorage {
+    name: String,
+    path: PathBuf,
+    file: File,
+    device: bool,
+    cache: CacheMode,
+}
+
+impl FileStorage {
+    /// Opens, or makes, a file.
+    ///
+    /// # Errors
+    /// The host's, and [`BlockError::InUse`].
+    pub fn open(path: &Path, options: FileOptions) -> Result<FileStorage> {
+        let name = path.display().to_string();
+        let direct = if options.cache.direct() { nix::libc::O_DIRECT } else { 0 };
+        let file = File::options()
+            .read(true)
+            .write(options.writable)
+            .create(options.create)
+            .custom_flags(direct)
+            .open(path)
+            .map_err(BlockError::io(&name, "open"))?;
+        let kind = file.metadata().map_err(BlockError::io(&name, "examine"))?.file_type();
+        if kind.is_dir() {
+            return Err(BlockError::unsupported(&name, "is a directory; name a file in it"));
+        }
+        if options.lock {
+            lock::lock(&file, &name, options.writable)?;
+        }
+        let device = kind.is_block_device();
+        if options.create && !device {
+            file.set_len(0).map_err(BlockError::io(&name, "empty"))?;
+        }
+        Ok(FileStorage { name, path: path.to_owned(), file, device, cache: options.cache })
+    }
+
+    /// Where it is.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Device and inode number: the same for two names of one file.
+    ///
+    /// # Errors
+    /// The host's.
+    pub fn identity(&self) -> Result<(u64, u64)> {
+        let meta = self.file.metadata().map_err(BlockError::io(&self.name, "examine"))?;
+        Ok((meta.dev(), meta.ino()))
+    }
+
+    fn read_cached(&self, mut offset: u64, mut data: &mut [u8]) -> Result<()> {
+        while !data.is_empty() {
+            match self.file.read_at(data, offset) {
+                Ok(0) => {
+                    data.fill(0);
+                    return Ok(());
+                }
+                Ok(count) => {
+                    offset += count as u64;
+                    data = &mut data[count..];
+                }
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(BlockError::io(&self.name, "read")(error)),
+            }
+        }
+        Ok(())
+    }
+
+    fn read_direct(&self, offset: u64, data: &mut [u8]) -> Result<()> {
+        let start = offset - offset % DIRECT_ALIGN as u64;
+        let skip = (offset - start) as usize;
+        let mut bounce = Bounce::new(skip + data.len());
+        self.read_cached(start, bounce.bytes())?;
+        data.copy_from_slice(&bounce.bytes()[skip..skip + data.len()]);
+        Ok(())
+    }
+
+    fn write_direct(&self, offset: u64, data: &[u8]) -> Result<()> {
+        let start = offset - offset % DIRECT_ALIGN as u64;
+        let skip = (offset - start) as usize;
+        let mut bounce = Bounce::new(skip + data.len());
+        if skip + data.len() != bounce.bytes().len() || skip != 0 {
+            self.read_cached(start, bounce.bytes())?;
+        }
+        bounce.bytes()[skip..skip + data.len()].copy_from_slice(data);
+        let old_size = if self.device { u64::MAX } else { self.size()? };
+        let end = offset + data.len() as u64;
+        self.file
+            .write_all_at(bounce.bytes(), start)
+            .map_err(BlockError::io(&self.name, "write"))?;
+        if old_size < end && self.size()? > end {
+            self.set_size(end)?;
+        }
+        Ok(())
+    }
+
+    fn zero_by_writing(&self, offset: HostOffset, length: u64) -> Result<()> {
+        let block = vec![0; length.min(1 << 20) as usize];
+        let mut done = 0;
+        while done < length {
+            let count = (length - done).min(block.len() as u64) as usize;
+            self.write_at(offset.plus(done), &block[..count])?;
+            done += count as u64;
+        }
+        Ok(())
+    }
+
+    fn after_write(&self) -> Result<()> {
+        if self.cache.through() { self.flush() } else { Ok(()) }
+    }
+}
+
+/// A buffer whose start is aligned for direct I/O.
+struct Bounce {
+    memory: Vec<u8>,
+    skip: usize,
+    length: usize,
+}
+
+impl Bounce {
+    fn new(at_least: usize) -> Bounce {
+        let length = at_least.next_multiple_of(DIRECT_ALIGN);
+        let memory = vec![0; length + DIRECT_ALIGN];
+        let skip = memory.as_ptr().align_offset(DIRECT_ALIGN).min(DIRECT_ALIGN);
+        Bounce { memory, skip, length }
+    }
+
+    fn bytes(&mut self) -> &mut [u8] {
+        &mut self.memory[self.skip..self.skip + self.length]
+    }
+}
+
+impl Storage for FileStorage {
+    fn name(&self) -> &str {
+        &self.name
+    }
+
+    fn size(&self) -> Result<u64> {
+        if self.device {
+            return rustix::fs::seek(&self.file, SeekFrom::End(0))
+                .map_err(|errno| BlockError::io(&self.name, "find the size of")(errno.into()));
+        }
+        Ok(self.file.metadata().map_err(BlockError::io(&self.name, "examine"))?.len())
+    }
+
+    fn read_at(&self, offset: HostOffset, data: &mut [u8]) -> Result<()> {
+        if self.cache.direct() {
+            return self.read_direct(offset.get(), data);
+        }
+        self.read_cached(offset.get(), data)
+    }
+
+    fn write_at(&self, offset: HostOffset, data: &[u8]) -> Result<()> {
+        if self.cache.direct() {
+            self.write_direct(offset.get(), data)?;
+        } else {
+            self.file
+                .write_all_at(data, offset.get())
+                .map_err(BlockError::io(&self.name, "write"))?;
+        }
+        self.after_write()
+    }
+
+    fn write_zeroes(&self, offset: HostOffset, length: u64, unmap: bool) -> Result<()> {
+        if length == 0 {
+            return Ok(());
+        }
+        let end = offset.plus(length).get();
+        if unmap && !self.device && self.size()? < end {
+            // A hole past the end: longer first, so that punching covers all of it.
+            self.set_size(end)?;
+        }
+        let how = if unmap {
+            FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE
+        } else {
+            FallocateFlags::ZERO_RANGE
+        };
+        match rustix::fs::fallocate(&self.file, how, offset.get(), length) {
+            Ok(()) => self.after_write(),
+            Err(Errno::OPNOTSUPP | Errno::INVAL | Errno::NODEV | Errno::NOSYS) => {
+                self.zero_by_writing(offset, length)
+            }
+            Err(errno) => Err(BlockError::io(&self.name, "zero a range of")(errno.into())),
+        }
+    }
+
+    fn flush(&self) -> Result<()> {
+        if self.cache == CacheMode::Unsafe {
+            return Ok(());
+        }
+        self.file.sync_data().map_err(BlockError::io(&self.name, "flush"))
+    }
+
+    fn set_size(&self, size: u64) -> Result<()> {
+        if self.device {
+            if size <= self.size()? {
+                return Ok(());
+            }
+            return Err(BlockError::unsupported(
+                &self.name,
+                "a block device cannot grow; make the device larger first",
+            ));
+        }
+        self.file.set_len(size).map_err(BlockError::io(&self.name, "resize"))
+    }
+
+    fn extent(&self, offset: HostOffset, length: u64) -> Result<Extent> {
+        let all_data = Extent { hole: false, length };
+        if self.device {
+            return Ok(all_data);
+        }
+        let seek = |from| rustix::fs::seek(&self.file, from);
+        let data = match seek(SeekFrom::Data(offset.get())) {
+            Ok(data) => data,
+            Err(Errno::NXIO) => return Ok(Extent { hole: true, length }),
+            Err(_) => return Ok(all_data),
+        };
+        if data > offset.get() {
+            return Ok(Extent { hole: true, length: length.min(data - offset.get()) });
+        }
+        match seek(SeekFrom::Hole(offset.get())) {
+            Ok(hole) if hole > offset.get() => {
+                Ok(Extent { hole: false, length: length.min(hole - offset.get()) })
+            }
+            _ => Ok(all_data),
+        }
+    }
+
+    fn reserve(&self, offset: HostOffset, length: u64) -> Result<()> {
+        if length == 0 || self.device {
+            return Ok(());
+        }
+        rustix::fs::fallocate(&self.file, FallocateFlags::empty(), offset.get(), length)
+            .map_err(|errno| BlockError::io(&self.name, "reserve space for")(errno.into()))
+    }
+
+    fn occupied(&self) -> Result<u64> {
+        let meta = self.file.metadata().map_err(BlockError::io(&self.name, "examine"))?;
+        Ok(meta.blocks() * 512)
+    }
+
+    fn grows_with_zeroes(&self) -> bool {
+        !self.device
+    }
+}

@@ -1,0 +1,107 @@
+//! Storage: where bytes live.
+//!
+//! A storage is a flat array of bytes. Reading past its end gives zeroes, writing past its end makes it
+//! longer (a block device refuses), and what was never written reads as zeroes.
+//!
+//! | storage | for |
+//! |---|---|
+//! | [`FileStorage`] | files and block devices |
+//! | [`NbdStorage`] | exports of NBD servers |
+//! | [`MemoryStorage`] | tests, and metadata that is prepared before it is written |
+//! | [`crate::testkit::CrashStorage`] | power loss: loses, reorders and tears what was not flushed |
+//! | [`crate::testkit::FaultStorage`] | errors of the host, on demand |
+
+mod file;
+mod lock;
+mod memory;
+mod nbd;
+
+pub use file::{CacheMode, FileOptions, FileStorage};
+pub use memory::MemoryStorage;
+pub use nbd::{NbdAddress, NbdServer, NbdStorage};
+
+use crate::Result;
+use crate::units::HostOffset;
+
+/// A run of bytes that are all data or all hole.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Extent {
+    /// Whether the storage holds no data there, so that it reads as zeroes.
+    pub hole: bool,
+    /// Its length in bytes; not 0.
+    pub length: u64,
+}
+
+/// Where bytes live. See the module for the contract.
+pub trait Storage: Send + Sync + std::fmt::Debug {
+    /// The name to show to people: the path, or the address.
+    fn name(&self) -> &str;
+
+    /// Its length in bytes.
+    ///
+    /// # Errors
+    /// The host's.
+    fn size(&self) -> Result<u64>;
+
+    /// Fills `data` from `offset`; what lies past the end reads as zeroes.
+    ///
+    /// # Errors
+    /// The host's.
+    fn read_at(&self, offset: HostOffset, data: &mut [u8]) -> Result<()>;
+
+    /// Writes `data` at `offset`.
+    ///
+    /// # Errors
+    /// The host's.
+    fn write_at(&self, offset: HostOffset, data: &[u8]) -> Result<()>;
+
+    /// Makes a range read as zeroes, giving space back when `unmap` and the host can.
+    ///
+    /// # Errors
+    /// The host's.
+    fn write_zeroes(&self, offset: HostOffset, length: u64, unmap: bool) -> Result<()>;
+
+    /// Makes everything written before durable.
+    ///
+    /// # Errors
+    /// The host's; after one, nothing is known of what became durable.
+    fn flush(&self) -> Result<()>;
+
+    /// Makes it exactly `size` bytes long.
+    ///
+    /// # Errors
+    /// The host's; a block device cannot change.
+    fn set_size(&self, size: u64) -> Result<()>;
+
+    /// The data or hole that starts at `offset`, at most `length` (not 0) long. Saying "data" of a hole is
+    /// allowed; saying "hole" of data is not.
+    ///
+    /// # Errors
+    /// The host's.
+    fn extent(&self, offset: HostOffset, length: u64) -> Result<Extent> {
+        let _ = offset;
+        Ok(Extent { hole: false, length })
+    }
+
+    /// Reserves space for a range without changing what it reads as.
+    ///
+    /// # Errors
+    /// The host's, above all no space.
+    fn reserve(&self, offset: HostOffset, length: u64) -> Result<()> {
+        let _ = (offset, length);
+        Ok(())
+    }
+
+    /// Bytes that it occupies on the host.
+    ///
+    /// # Errors
+    /// The host's.
+    fn occupied(&self) -> Result<u64> {
+        self.size()
+    }
+
+    /// Whether space past the old end reads as zeroes after it grew. False only for block devices.
+    fn grows_with_zeroes(&self) -> bool {
+        true
+    }
+}

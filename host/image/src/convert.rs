@@ -1,0 +1,346 @@
+//! `kezhan image convert`
+//!
+//! ```text
+//!   sources ── map ── read ── look for zeroes ── compress ──┐  any thread, any order
+//!                                                           ▼
+//!                                       turnstile: pieces are written in the order of the disk
+//! ```
+//!
+//! Reading, looking for zeroes and compressing use all processors. Writing keeps the order of the disk, so
+//! that the same source always gives the same image; with `-W`, and for raw images, it does not wait.
+
+mod target;
+
+use crate::error::{ImageError, Result};
+use crate::open::{Open, cache_mode, qcow2};
+use crate::parallel::{PIECE, Piece, Turnstile, each_piece, threads};
+use crate::progress::Progress;
+use crate::size;
+use kezhan_block::storage::CacheMode;
+use kezhan_block::{GuestOffset, Image, is_zero};
+use kezhan_qcow2::spec::BITMAP_IN_USE;
+use std::process::ExitCode;
+use std::sync::{Mutex, PoisonError};
+use target::{Target, Unit};
+
+/// Smallest run of zeroes that becomes a hole, in bytes, when `-S` does not say otherwise.
+const SPARSE: u64 = 4096;
+
+/// Copy an image into another, perhaps of another format.
+#[derive(Clone, Debug, clap::Args)]
+pub struct ConvertArgs {
+    /// Open although another process writes
+    #[arg(short = 'U', long)]
+    force_share: bool,
+    /// Let the host copy (accepted; the copy is the same)
+    #[arg(short = 'C')]
+    copy_range: bool,
+    /// Compress
+    #[arg(short)]
+    compress: bool,
+    /// Show progress
+    #[arg(short)]
+    progress: bool,
+    /// Say nothing
+    #[arg(short)]
+    quiet: bool,
+    /// Do not make the target: it is there
+    #[arg(short = 'n')]
+    no_create: bool,
+    /// The target, which is there, reads as zeroes
+    #[arg(long)]
+    target_is_zero: bool,
+    /// Copy bitmaps too
+    #[arg(long)]
+    bitmaps: bool,
+    /// Leave out bitmaps that were not stored properly
+    #[arg(long)]
+    skip_broken_bitmaps: bool,
+    /// Cache mode of the target
+    #[arg(short = 't', value_name = "CACHE")]
+    cache: Option<String>,
+    /// Cache mode of the source
+    #[arg(short = 'T', value_name = "CACHE")]
+    source_cache: Option<String>,
+    /// Format of the source
+    #[arg(short, value_name = "FMT")]
+    format: Option<String>,
+    /// Format of the target
+    #[arg(short = 'O', value_name = "FMT", default_value = "raw")]
+    output_format: String,
+    /// Backing file of the target: what the source has from its own backing file is not copied
+    #[arg(short = 'B', value_name = "FILE")]
+    backing_file: Option<String>,
+    /// Format of the backing file
+    #[arg(short = 'F', value_name = "FMT")]
+    backing_format: Option<String>,
+    /// Options of the target: name=value,…
+    #[arg(short, value_name = "OPTIONS")]
+    options: Vec<String>,
+    /// Snapshot of the source
+    #[arg(short = 'l', value_name = "SNAPSHOT")]
+    snapshot: Option<String>,
+    /// Smallest run of zeroes that becomes a hole; 0 for none
+    #[arg(short = 'S', value_name = "SIZE", value_parser = |text: &str| size::parse(text).map_err(|e| e.to_string()))]
+    sparse: Option<u64>,
+    /// Bytes a second at most
+    #[arg(short, value_name = "RATE", value_parser = |text: &str| size::parse(text).map_err(|e| e.to_string()))]
+    rate: Option<u64>,
+    /// Threads
+    #[arg(short = 'm', value_name = "NUMBER")]
+    threads: Option<usize>,
+    /// Write in any order
+    #[arg(short = 'W')]
+    out_of_order: bool,
+    /// Put zeroes where the source cannot be read
+    #[arg(long)]
+    salvage: bool,
+    /// The sources, one after the other, and the target
+    #[arg(required = true, num_args = 2..)]
+    files: Vec<String>,
+}
+
+impl ConvertArgs {
+    pub(crate) fn run(self) -> Result<ExitCode> {
+        let (target_name, sources) = match self.files.split_last() {
+            Some((target, sources)) if !sources.is_empty() => (target, sources),
+            _ => return Err(ImageError::usage("convert: give a source and a target")),
+        };
+        let source = Source::open(&self, sources)?;
+        let target = self.target(target_name, source.size)?;
+        let progress = Progress::new(self.progress && !self.quiet, source.size, self.rate);
+        let turnstile = Turnstile::default();
+        let ordered = !self.out_of_order && target.has_order();
+        let threads = self.threads.unwrap_or_else(threads).clamp(1, 16);
+        let buffers = Mutex::new(Vec::new());
+        let skip = |at| {
+            let next = source.next_wanted(at, &target)?;
+            progress.add(next - at);
+            Ok(next)
+        };
+        each_piece(source.size, PIECE.max(target.unit), threads, skip, |piece| {
+            let mut buffer = take(&buffers, piece);
+            let units = self.prepare(&source, &target, piece, &mut buffer);
+            let write = || -> Result<()> {
+                units?.into_iter().try_for_each(|unit| target.write(unit, piece.start, &buffer))
+            };
+            if ordered {
+                turnstile.pass(piece.index, write)?
+            } else {
+                write()?
+            }
+            buffers.lock().unwrap_or_else(PoisonError::into_inner).push(buffer);
+            progress.add(piece.length);
+            Ok(())
+        })?;
+        progress.finish();
+        if self.bitmaps {
+            self.copy_bitmaps(&source, &target.image)?;
+        }
+        target.close()?;
+        Ok(ExitCode::SUCCESS)
+    }
+
+    fn target(&self, name: &str, size: u64) -> Result<Target> {
+        let cache = cache_mode(self.cache.as_deref(), CacheMode::Unsafe)?;
+        if !self.no_create {
+            let mut request = crate::create::request(&self.options)?;
+            if request.size != 0 && request.size != size {
+                return Err(ImageError::usage("-o size: the target gets the size of the source"));
+            }
+            request.options.retain(|(name, _)| name != "size");
+            request.size = size;
+            if self.backing_file.is_some() {
+                request.backing_file.clone_from(&self.backing_file);
+                request.backing_format.clone_from(&self.backing_format);
+            }
+            if request.backing_file.is_some() && request.backing_format.is_none() {
+                return Err(ImageError::usage("-B: give the format of the backing file with -F"));
+            }
+            crate::create::create(name, &self.output_format, request)?;
+        }
+        let open = Open { cache, ..Open::write(Some(&self.output_format)) };
+        let image = open.open(name)?;
+        if image.size() < size {
+            let text =
+                format!("{name}: is smaller than the source of {size} bytes; resize it first");
+            return Err(ImageError::usage(text));
+        }
+        let zero = self.target_is_zero || !self.no_create;
+        Target::new(image, zero, self.compress, self.sparse.unwrap_or(SPARSE))
+    }
+
+    /// Reads a piece into `buffer` and notes what of it is to be written.
+    fn prepare(
+        &self,
+        source: &Source,
+        target: &Target,
+        piece: Piece,
+        buffer: &mut [u8],
+    ) -> Result<Vec<Unit>> {
+        let mut units = Vec::new();
+        if !self.compress {
+            self.gather(source, target, piece, buffer, &mut units)?;
+            return Ok(units);
+        }
+        let mut done = 0;
+        while done < piece.length {
+            let length = target.unit.min(piece.length - done);
+            let start = piece.start + done;
+            let (from, to) = (done as usize, (done + length) as usize);
+            let mut held = Vec::new();
+            let cluster = Piece { index: 0, start, length };
+            self.gather(source, target, cluster, &mut buffer[from..to], &mut held)?;
+            target.pack(cluster, &buffer[from..to], held, &mut units);
+            done += length;
+        }
+        Ok(units)
+    }
+
+    /// Reads what is data; what is zeroes, or comes from the backing file, is zero in the buffer.
+    fn gather(
+        &self,
+        source: &Source,
+        target: &Target,
+        piece: Piece,
+        buffer: &mut [u8],
+        units: &mut Vec<Unit>,
+    ) -> Result<()> {
+        let (mut at, end) = (piece.start, piece.start + piece.length);
+        while at < end {
+            let (image, base) = source.at(at);
+            let left = (end - at).min(base + image.size() - at);
+            let entry = image.map(GuestOffset(at - base), left)?;
+            let from = (at - piece.start) as usize;
+            let slice = &mut buffer[from..from + entry.length as usize];
+            if entry.depth > 0 && target.backed && !self.compress {
+                // Comes from the backing file.
+            } else if entry.zero {
+                slice.fill(0);
+                target.zeroes(at, entry.length, units);
+            } else {
+                self.read(image, at - base, slice)?;
+                target.cut(at, slice, units);
+            }
+            at += entry.length;
+        }
+        Ok(())
+    }
+
+    fn read(&self, image: &Image, at: u64, data: &mut [u8]) -> Result<()> {
+        let Err(error) = image.read(GuestOffset(at), data) else { return Ok(()) };
+        if !self.salvage {
+            return Err(error.into());
+        }
+        for (index, sector) in data.chunks_mut(512).enumerate() {
+            let at = at + index as u64 * 512;
+            if let Err(error) = image.read(GuestOffset(at), sector) {
+                eprintln!("warning: zeroes for what cannot be read at {at}: {error}");
+                sector.fill(0);
+            }
+        }
+        Ok(())
+    }
+
+    fn copy_bitmaps(&self, source: &Source, target: &Image) -> Result<()> {
+        let [(_, image)] = &source.images[..] else {
+            return Err(ImageError::usage("--bitmaps: give one source"));
+        };
+        let mut bitmaps = Vec::new();
+        let format = qcow2(image, "bitmaps")?;
+        for info in format.bitmap_list()? {
+            if info.flags & BITMAP_IN_USE == 0 {
+                bitmaps.push(format.load_bitmap(&info)?);
+            } else if !self.skip_broken_bitmaps {
+                return Err(ImageError::usage(format!(
+                    "{}: bitmap '{}' was not stored properly; give --skip-broken-bitmaps",
+                    image.name(),
+                    info.name
+                )));
+            }
+        }
+        let format = qcow2(target, "bitmaps")?;
+        target.alone(|_| format.store_bitmaps(&bitmaps))?;
+        Ok(())
+    }
+}
+
+/// The sources as one disk.
+struct Source {
+    images: Vec<(u64, Image)>,
+    size: u64,
+}
+
+impl Source {
+    fn open(args: &ConvertArgs, names: &[String]) -> Result<Source> {
+        let cache = cache_mode(args.source_cache.as_deref(), CacheMode::WriteBack)?;
+        let open = Open { cache, ..Open::read(args.format.as_deref(), args.force_share) };
+        let (mut images, mut size) = (Vec::new(), 0);
+        for name in names {
+            let image = open_source(open, name, args.snapshot.as_deref())?;
+            let length = image.size();
+            images.push((size, image));
+            size += length;
+        }
+        Ok(Source { images, size })
+    }
+
+    /// The first byte at or after `at` that must be written to the target.
+    fn next_wanted(&self, mut at: u64, target: &Target) -> Result<u64> {
+        while at < self.size {
+            let (image, base) = self.at(at);
+            let entry = image.map(GuestOffset(at - base), base + image.size() - at)?;
+            let wanted = if target.backed { entry.depth == 0 } else { !entry.zero };
+            if wanted || !target.skips_zeroes() && entry.zero {
+                return Ok(at);
+            }
+            at += entry.length;
+        }
+        Ok(self.size)
+    }
+
+    /// The image at an offset and where it starts.
+    fn at(&self, offset: u64) -> (&Image, u64) {
+        let index = self.images.partition_point(|(start, _)| *start <= offset).saturating_sub(1);
+        let (start, image) = &self.images[index];
+        (image, *start)
+    }
+}
+
+/// Opens an image, or a snapshot of it.
+pub fn open_source(open: Open<'_>, name: &str, snapshot: Option<&str>) -> Result<Image> {
+    let image = open.open(name)?;
+    let Some(wanted) = snapshot else { return Ok(image) };
+    let wanted = wanted.trim_start_matches("snapshot.id=").trim_start_matches("snapshot.name=");
+    let format = qcow2(&image, "internal snapshots")?;
+    let at = format.at_snapshot(&format.find_snapshot(wanted)?)?;
+    let old = Image::new(name.to_owned(), image.file().clone(), Box::new(at), false);
+    Ok(match (image.backing(), image.reference()) {
+        (Some(backing), Some(reference)) => old.on(backing.clone(), reference.clone()),
+        _ => old,
+    })
+}
+
+/// A buffer for a piece: one that was used before, if there is one.
+fn take(buffers: &Mutex<Vec<Vec<u8>>>, piece: Piece) -> Vec<u8> {
+    let old = buffers.lock().unwrap_or_else(PoisonError::into_inner).pop();
+    let mut buffer = old.unwrap_or_default();
+    buffer.resize(piece.length as usize, 0);
+    buffer
+}
+
+/// The runs of `data` that are all zero or not, in steps of `unit` counted from the disk's start.
+fn runs(at: u64, data: &[u8], unit: u64) -> Vec<(bool, usize)> {
+    let mut runs: Vec<(bool, usize)> = Vec::new();
+    let mut done = 0;
+    while done < data.len() {
+        let step = (unit - (at + done as u64) % unit).min((data.len() - done) as u64) as usize;
+        let zero = is_zero(&data[done..done + step]);
+        match runs.last_mut() {
+            Some((kind, length)) if *kind == zero => *length += step,
+            _ => runs.push((zero, step)),
+        }
+        done += step;
+    }
+    runs
+}

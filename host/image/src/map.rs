@@ -1,0 +1,163 @@
+//! `kezhan image map`
+
+use crate::error::Result;
+use crate::open::Open;
+use crate::{OutputFormat, size};
+use kezhan_block::{GuestOffset, Image, MapEntry};
+use std::io::Write;
+use std::process::ExitCode;
+
+/// Tell where an image's data lies.
+#[derive(Clone, Debug, clap::Args)]
+pub struct MapArgs {
+    /// Format of the image
+    #[arg(short, value_name = "FMT")]
+    format: Option<String>,
+    /// Where to start
+    #[arg(short, long, value_name = "OFFSET", value_parser = |text: &str| size::parse(text).map_err(|e| e.to_string()))]
+    start_offset: Option<u64>,
+    /// How far to go
+    #[arg(short = 'l', long, value_name = "LENGTH", value_parser = |text: &str| size::parse(text).map_err(|e| e.to_string()))]
+    max_length: Option<u64>,
+    /// How to print
+    #[arg(long, value_enum, default_value_t)]
+    output: OutputFormat,
+    /// Open although another process writes
+    #[arg(short = 'U', long)]
+    force_share: bool,
+    /// The image
+    file: String,
+}
+
+impl MapArgs {
+    pub(crate) fn run(self) -> Result<ExitCode> {
+        let image = Open::read(self.format.as_deref(), self.force_share).open(&self.file)?;
+        let start = self.start_offset.unwrap_or(0).min(image.size());
+        let end =
+            self.max_length.map_or(image.size(), |l| start.saturating_add(l)).min(image.size());
+        let mut out = std::io::BufWriter::new(std::io::stdout().lock());
+        let mut printer = Printer { json: self.output == OutputFormat::Json, first: true };
+        let written = printer.all(&image, start, end, &mut out)?;
+        match written.and_then(|()| out.flush()) {
+            Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => {
+                Err(crate::ImageError::Io { name: "standard output".to_owned(), source: error })
+            }
+            _ => Ok(ExitCode::SUCCESS),
+        }
+    }
+}
+
+/// The runs of an image, neighbours of one kind joined.
+pub struct Runs<'a> {
+    image: &'a Image,
+    at: u64,
+    end: u64,
+    held: Option<MapEntry>,
+}
+
+impl<'a> Runs<'a> {
+    /// From `start` to `end`.
+    pub fn new(image: &'a Image, start: u64, end: u64) -> Runs<'a> {
+        Runs { image, at: start, end, held: None }
+    }
+}
+
+impl Iterator for Runs<'_> {
+    type Item = Result<MapEntry>;
+
+    fn next(&mut self) -> Option<Result<MapEntry>> {
+        while self.at < self.end {
+            let entry = match self.image.map(GuestOffset(self.at), self.end - self.at) {
+                Ok(entry) => entry,
+                Err(error) => {
+                    self.at = self.end;
+                    return Some(Err(error.into()));
+                }
+            };
+            self.at += entry.length;
+            match &mut self.held {
+                Some(held) if continues(held, &entry) => held.length += entry.length,
+                held => {
+                    if let Some(done) = held.replace(entry) {
+                        return Some(Ok(done));
+                    }
+                }
+            }
+        }
+        self.held.take().map(Ok)
+    }
+}
+
+fn continues(held: &MapEntry, next: &MapEntry) -> bool {
+    let kind = |e: &MapEntry| (e.depth, e.present, e.zero, e.data, e.compressed, e.file.clone());
+    let place = match (held.offset, next.offset) {
+        (Some(a), Some(b)) => a.plus(held.length) == b,
+        (a, b) => a == b,
+    };
+    place && kind(held) == kind(next)
+}
+
+/// The whole map as JSON.
+#[cfg(test)]
+pub fn print(image: &Image, out: &mut dyn Write) -> Result<()> {
+    let mut printer = Printer { json: true, first: true };
+    let written = printer.all(image, 0, image.size(), out)?;
+    written.map_err(|source| crate::ImageError::Io { name: "memory".to_owned(), source })
+}
+
+struct Printer {
+    json: bool,
+    first: bool,
+}
+
+impl Printer {
+    fn all(
+        &mut self,
+        image: &Image,
+        start: u64,
+        end: u64,
+        out: &mut dyn Write,
+    ) -> Result<std::io::Result<()>> {
+        let mut written = if self.json {
+            write!(out, "[")
+        } else {
+            writeln!(out, "{:<16}{:<16}{:<16}File", "Offset", "Length", "Mapped to")
+        };
+        for run in Runs::new(image, start, end) {
+            let run = run?;
+            written = written.and_then(|()| self.one(&run, out));
+        }
+        Ok(if self.json { written.and_then(|()| writeln!(out, "]")) } else { written })
+    }
+
+    fn one(&mut self, run: &MapEntry, out: &mut dyn Write) -> std::io::Result<()> {
+        if !self.json {
+            return match (run.data && !run.zero, run.offset, &run.file) {
+                (true, Some(offset), Some(file)) => {
+                    let hex = |n: u64| if n == 0 { "0".to_owned() } else { format!("{n:#x}") };
+                    let (start, length) = (hex(run.start.get()), hex(run.length));
+                    writeln!(out, "{start:<16}{length:<16}{:<16}{file}", hex(offset.get()))
+                }
+                _ => Ok(()),
+            };
+        }
+        if !std::mem::take(&mut self.first) {
+            writeln!(out, ",")?;
+        }
+        write!(
+            out,
+            "{{ \"start\": {}, \"length\": {}, \"depth\": {}, \"present\": {}, \"zero\": {}, \"data\": {}, \"compressed\": {}",
+            run.start.get(),
+            run.length,
+            run.depth,
+            run.present,
+            run.zero,
+            run.data,
+            run.compressed
+        )?;
+        if let Some(offset) = run.offset {
+            write!(out, ", \"offset\": {}", offset.get())?;
+        }
+        write!(out, "}}")
+    }
+}
