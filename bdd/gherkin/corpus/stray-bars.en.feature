@@ -2,5 +2,5 @@ Feature: x
   Scenario: y
     Given z
       | a | b | c
-      | d | e \|
-      |f|g|h| 
+      | d | e \| | f \|
+      |g|h| 
