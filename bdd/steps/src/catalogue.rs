@@ -23,7 +23,7 @@ pub enum CatalogueError {
         /// The step.
         name: String,
         /// What is wrong.
-        error: ExpressionError,
+        error: Box<ExpressionError>,
     },
     /// Phrase and function disagree.
     #[error(
@@ -112,7 +112,11 @@ impl Catalogue {
         let mut expressions = Vec::new();
         for phrase in &definition.phrases {
             let expression = Expression::parse(&phrase.expression, types).map_err(|error| {
-                CatalogueError::Expression { place: place.clone(), name: name.clone(), error }
+                CatalogueError::Expression {
+                    place: place.clone(),
+                    name: name.clone(),
+                    error: Box::new(error),
+                }
             })?;
             let (given, taken) = (expression.arity(), definition.values);
             let phrase = phrase.expression.to_string();

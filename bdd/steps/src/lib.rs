@@ -31,7 +31,7 @@ pub use kezhan_bdd_macros::{check, step};
 pub use kezhan_expressions::{MachineState, Value};
 pub use perform::{MAX_DEPTH, perform};
 pub use variables::Variables;
-pub use world::{Attachment, Settings, World};
+pub use world::{Attachment, Guard, Reaper, Settings, World};
 
 /// The definitions of the named functions, each of which carries [`step`] or [`check`].
 ///

@@ -36,6 +36,9 @@ pub trait Reaper: Send + Sync + std::fmt::Debug {
     fn ended(&self, group: u32);
 }
 
+/// A question asked while anything is waited for.
+pub type Guard = fn(&mut World) -> Result<(), Failure>;
+
 /// Something to look at after a scenario.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Attachment {
@@ -61,7 +64,7 @@ pub struct World {
     /// When the scenario must be over.
     pub deadline: Instant,
     attachments: Vec<Attachment>,
-    guards: Vec<fn(&mut World) -> Result<(), Failure>>,
+    guards: Vec<Guard>,
     state: HashMap<TypeId, Box<dyn Any + Send>>,
 }
 
@@ -124,7 +127,7 @@ impl World {
     }
 
     /// Adds a question asked again and again while anything is waited for: its failure ends the scenario.
-    pub fn guard(&mut self, guard: fn(&mut World) -> Result<(), Failure>) {
+    pub fn guard(&mut self, guard: Guard) {
         if !self.guards.iter().any(|known| std::ptr::fn_addr_eq(*known, guard)) {
             self.guards.push(guard);
         }

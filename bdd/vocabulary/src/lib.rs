@@ -1,0 +1,30 @@
+//! The built-in steps, in English and Chinese.
+//!
+//! | family | module | acts on |
+//! |---|---|---|
+//! | variables | [`variables`] | names of the scenario |
+//! | files | [`files`] | the scenario's folder |
+//! | commands | [`commands`] | programs on this host |
+//! | REST | [`rest`] | any HTTP server, and the manager's socket |
+//!
+//! Steps on screens, snapshots and clusters come with those capabilities and get a module each here. Every family
+//! works through public interfaces only, keeps what it owns in the world, and lets go of it when the world is
+//! dropped. [`all`] is the one list.
+
+pub mod commands;
+pub mod files;
+pub mod http;
+pub mod json;
+pub mod process;
+pub mod rest;
+pub mod variables;
+
+use kezhan_steps::StepDefinition;
+
+/// Every built-in step.
+pub fn all() -> Vec<StepDefinition> {
+    [variables::steps(), files::steps(), commands::steps(), rest::steps()].concat()
+}
+
+#[cfg(test)]
+mod tests;
