@@ -129,6 +129,7 @@ fn definition(options: &Options, function: &ItemFn, check: bool) -> syn::Result<
                     values: #values,
                     table: #table,
                     doc_string: #doc_string,
+                    built_in: false,
                     place: ::kezhan_steps::Place { file: file!().into(), line: line!() },
                     action: ::kezhan_steps::Action::Function(call),
                 }

@@ -55,6 +55,8 @@ pub struct StepDefinition {
     pub table: bool,
     /// It needs a doc string.
     pub doc_string: bool,
+    /// It belongs to the program, not to its user.
+    pub built_in: bool,
     /// Where it is defined.
     pub place: Place,
     /// What it does.

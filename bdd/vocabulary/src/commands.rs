@@ -204,8 +204,10 @@ fn output_contains(world: &mut World, expected: &str) -> Result<(), Failure> {
     zh = "输出匹配 {regex}"
 )]
 fn output_matches(world: &mut World, pattern: &str) -> Result<(), Failure> {
-    let regex =
-        Regex::new(pattern).map_err(|error| Failure::broken(format!("/{pattern}/"), error))?;
+    let regex = RegexBuilder::new(pattern)
+        .multi_line(true)
+        .build()
+        .map_err(|error| Failure::broken(format!("/{pattern}/"), error))?;
     let output = &world.state::<LastCommand>().output;
     if regex.is_match(output) {
         Ok(())

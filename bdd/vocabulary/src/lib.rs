@@ -23,7 +23,10 @@ use kezhan_steps::StepDefinition;
 
 /// Every built-in step.
 pub fn all() -> Vec<StepDefinition> {
-    [variables::steps(), files::steps(), commands::steps(), rest::steps()].concat()
+    let mut definitions =
+        [variables::steps(), files::steps(), commands::steps(), rest::steps()].concat();
+    definitions.iter_mut().for_each(|definition| definition.built_in = true);
+    definitions
 }
 
 #[cfg(test)]
