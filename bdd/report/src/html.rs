@@ -23,8 +23,8 @@ pub fn html(record: &Record) -> String {
     let mut file: Option<&str> = None;
     let mut rule: Option<&str> = None;
     for case in &record.cases {
-        if file != Some(&case.uri) {
-            (file, rule) = (Some(&case.uri), None);
+        if file != Some(case.uri.as_str()) {
+            (file, rule) = (Some(case.uri.as_str()), None);
             text.push_str(&feature(case));
         }
         if case.rule.as_deref() != rule {
