@@ -9,12 +9,14 @@
 mod fmt;
 mod generate;
 mod lint;
+mod run;
 mod sources;
 mod steps;
 
 pub use fmt::FmtArgs;
 pub use generate::GenerateArgs;
 pub use lint::LintArgs;
+pub use run::RunArgs;
 pub use steps::StepsArgs;
 
 use clap::Subcommand;
@@ -24,6 +26,8 @@ use std::process::ExitCode;
 /// Plain-language tests: run them, check them, turn them into code.
 #[derive(Clone, Debug, Subcommand)]
 pub enum BddCommand {
+    /// Run features
+    Run(RunArgs),
     /// Find what features say that their authors cannot mean
     Lint(LintArgs),
     /// Give features their usual layout
@@ -37,6 +41,7 @@ pub enum BddCommand {
 /// Carries out a command. `own` are steps beside the built-in ones.
 pub fn run(command: BddCommand, own: Vec<StepDefinition>) -> ExitCode {
     match command {
+        BddCommand::Run(args) => run::execute(&args, own),
         BddCommand::Lint(args) => lint::run(&args, own),
         BddCommand::Fmt(args) => fmt::run(&args),
         BddCommand::Steps(args) => steps::run(&args, own),

@@ -1,6 +1,6 @@
 //! `kezhan bdd lint`.
 
-use crate::sources::{FeatureArgs, catalogue};
+use crate::sources::{FeatureArgs, catalogue_with};
 use kezhan_lint::{Level, lint};
 use kezhan_steps::StepDefinition;
 use std::process::ExitCode;
@@ -22,7 +22,7 @@ pub struct LintArgs {
 }
 
 pub(crate) fn run(args: &LintArgs, own: Vec<StepDefinition>) -> ExitCode {
-    let (catalogue, sound) = catalogue(own);
+    let (catalogue, sound) = catalogue_with(own);
     let loaded = args.features.load();
     let findings = lint(&loaded, (!args.no_steps).then_some(&catalogue));
     if args.json {

@@ -30,7 +30,7 @@ pub(crate) fn report_problems(loaded: &Loaded) -> bool {
 }
 
 /// The built-in steps and one's own; faults of definitions are printed, and the other definitions serve.
-pub(crate) fn catalogue(own: Vec<StepDefinition>) -> (Catalogue, bool) {
+pub(crate) fn catalogue_with(own: Vec<StepDefinition>) -> (Catalogue, bool) {
     let types = ParameterTypes::default();
     let mut catalogue = Catalogue::default();
     let mut errors = catalogue.add(kezhan_vocabulary::all(), &types);

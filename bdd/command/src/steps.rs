@@ -1,6 +1,6 @@
 //! `kezhan bdd steps`: the catalogue in both languages.
 
-use crate::sources::catalogue;
+use crate::sources::catalogue_with;
 use kezhan_steps::{Catalogue, StepDefinition};
 use serde_json::json;
 use std::process::ExitCode;
@@ -28,7 +28,7 @@ pub enum Output {
 }
 
 pub(crate) fn run(args: &StepsArgs, own: Vec<StepDefinition>) -> ExitCode {
-    let (catalogue, sound) = catalogue(own);
+    let (catalogue, sound) = catalogue_with(own);
     print!("{}", text(&catalogue, args));
     if sound { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }

@@ -140,8 +140,8 @@ impl Case {
 }
 
 impl Record {
-    /// Adds an event. Answers the index of the case that it finished for good, if it did.
-    pub fn add(&mut self, event: &Envelope) -> Option<usize> {
+    /// Adds an event.
+    pub fn add(&mut self, event: &Envelope) {
         match event {
             Envelope::GherkinDocument(document) => self.document(document),
             Envelope::Pickle(pickle) => {
@@ -170,17 +170,20 @@ impl Record {
             }
             Envelope::Attachment(attachment) => self.attachment(attachment),
             Envelope::TestCaseFinished(finished) => {
-                let (case, attempt) = self.attempts.get(&finished.test_case_started_id).copied()?;
-                let attempt = self.cases.get_mut(case)?.attempts.get_mut(attempt)?;
-                attempt.duration = Some(span(attempt.started, finished.timestamp));
-                return (!finished.will_be_retried).then_some(case);
+                if let Some(attempt) = self.attempt_mut(&finished.test_case_started_id) {
+                    attempt.duration = Some(span(attempt.started, finished.timestamp));
+                }
             }
             Envelope::TestRunFinished(finished) => {
                 self.duration = Some(span(self.started, finished.timestamp))
             }
             _ => {}
         }
-        None
+    }
+
+    fn attempt_mut(&mut self, id: &str) -> Option<&mut Attempt> {
+        let (case, attempt) = self.attempts.get(id).copied()?;
+        self.cases.get_mut(case)?.attempts.get_mut(attempt)
     }
 
     fn document(&mut self, document: &Document) {
@@ -265,9 +268,7 @@ impl Record {
     }
 
     fn step(&mut self, attempt: &str, step: &str) -> Option<&mut StepRecord> {
-        let (case, attempt) = self.attempts.get(attempt).copied()?;
-        let attempt = self.cases.get_mut(case)?.attempts.get_mut(attempt)?;
-        attempt.steps.iter_mut().find(|record| record.id == step)
+        self.attempt_mut(attempt)?.steps.iter_mut().find(|record| record.id == step)
     }
 
     fn attachment(&mut self, attachment: &Attachment) {
@@ -285,6 +286,11 @@ impl Record {
         if let Some(step) = self.step(attempt, step) {
             step.attachments.push(attached);
         }
+    }
+
+    /// The case of an attempt.
+    pub fn case_of(&self, attempt: &str) -> Option<&Case> {
+        self.cases.get(self.attempts.get(attempt)?.0)
     }
 
     /// How many cases ended in each way.
