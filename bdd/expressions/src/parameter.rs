@@ -86,7 +86,7 @@ impl Default for ParameterTypes {
             ),
             new("regex", r"/(?:[^/\\]|\\.)+/", "/^[0-9]+$/", value::slashed),
             new("method", "GET|HEAD|POST|PUT|PATCH|DELETE|OPTIONS", "GET", value::text),
-            new("pointer", r"(?:/[^\s/]*)+", "/state", value::text),
+            new("pointer", r"(?:/[^\s/，：；。]*)+", "/state", value::text),
             new("key", "[A-Za-z0-9]+(?:-[A-Za-z0-9]+)*", "ctrl-alt-delete", value::text),
         ])
     }

@@ -1,7 +1,7 @@
 //! What the events of a run add up to.
 
 use crate::messages::{Attachment, Envelope, Status, TestCase, TestStep, Timestamp};
-use kezhan_gherkin::ast::{Child, Document, Location, Scenario, Step};
+use kezhan_gherkin::ast::{Child, Document, Examples, Location, Scenario, Step};
 use kezhan_gherkin::{Pickle, PickleArgument, PickleStep, Story};
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -29,6 +29,7 @@ struct FeatureInfo {
     name: String,
     story: Option<Story>,
     rules: BTreeMap<String, String>,
+    rows: BTreeMap<String, String>,
 }
 
 #[derive(Clone, Debug, Default)]
@@ -191,7 +192,7 @@ impl Record {
         let mut info = FeatureInfo {
             name: feature.name.clone(),
             story: Story::find(&feature.description),
-            rules: BTreeMap::new(),
+            ..FeatureInfo::default()
         };
         self.children(&feature.children, None, &mut info);
         self.features.insert(document.uri.clone().unwrap_or_default(), info);
@@ -201,8 +202,9 @@ impl Record {
         for child in children {
             match child {
                 Child::Background(background) => self.note_steps(&background.steps),
-                Child::Scenario(Scenario { id, steps, .. }) => {
+                Child::Scenario(Scenario { id, steps, examples, .. }) => {
                     self.note_steps(steps);
+                    examples.iter().for_each(|examples| note_rows(examples, &mut info.rows));
                     info.rules.extend(rule.map(|rule| (id.clone(), rule.to_owned())));
                 }
                 Child::Rule(rule) => self.children(&rule.children, Some(&rule.name), info),
@@ -225,7 +227,7 @@ impl Record {
             feature: info.name,
             story: info.story,
             rule: pickle.ast_node_ids.first().and_then(|id| info.rules.get(id)).cloned(),
-            name: pickle.name.clone(),
+            name: name_with_row(pickle, &info.rows),
             location: pickle.location,
             tags: pickle.tags.iter().map(|tag| tag.name.clone()).collect(),
             attempts: Vec::new(),
@@ -303,6 +305,24 @@ impl Record {
     /// Nothing failed and every file parsed.
     pub fn success(&self) -> bool {
         self.faults.is_empty() && self.cases.iter().all(Case::passed)
+    }
+}
+
+/// What tells a row of examples from its sisters: its values.
+fn note_rows(examples: &Examples, rows: &mut BTreeMap<String, String>) {
+    let Some(header) = &examples.table_header else { return };
+    for row in &examples.table_body {
+        let cells = header.cells.iter().zip(&row.cells);
+        let values: Vec<String> =
+            cells.map(|(name, cell)| format!("{}={}", name.value, cell.value)).collect();
+        rows.insert(row.id.clone(), values.join(", "));
+    }
+}
+
+fn name_with_row(pickle: &Pickle, rows: &BTreeMap<String, String>) -> String {
+    match pickle.ast_node_ids.get(1).and_then(|id| rows.get(id)) {
+        Some(values) => format!("{} ({values})", pickle.name),
+        None => pickle.name.clone(),
     }
 }
 

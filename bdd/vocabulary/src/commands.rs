@@ -24,6 +24,7 @@ pub fn steps() -> Vec<StepDefinition> {
         output_matches,
         output_is,
         program_shows,
+        program_address,
         program_runs,
         save_output
     ]
@@ -134,6 +135,30 @@ fn program_shows(world: &mut World, name: &str, expected: &str) -> Result<(), Fa
             Err(Failure::Broken(format!("program \"{name}\" never showed {expected:?}: {seen}")))
         }
         None => Err(Failure::mismatch(format!("{expected:?} from {name}"), tail(&output))),
+    }
+}
+
+/// Waits until a program of the background writes an address, `http://HOST:PORT`, and keeps it under a name: a server
+/// that chooses its port says which.
+#[check(
+    en = "the program {string} tells its address as {string}",
+    zh = "程序 {string} 给出的地址存为 {string}",
+    patience = "10 s"
+)]
+fn program_address(world: &mut World, name: &str, variable: &str) -> Result<(), Failure> {
+    let output = program(world, name)?.output();
+    let address = output.find("http://").and_then(|at| output.get(at..)).map(|rest| {
+        rest.trim_end_matches(char::is_whitespace)
+            .split(|c: char| c.is_whitespace() || c == ',')
+            .next()
+            .unwrap_or(rest)
+    });
+    match address {
+        Some(address) => {
+            world.variables.set(variable, address);
+            Ok(())
+        }
+        None => program_shows(world, name, "http://"),
     }
 }
 
