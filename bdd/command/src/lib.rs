@@ -9,6 +9,7 @@
 mod fmt;
 mod generate;
 mod lint;
+mod openapi;
 mod run;
 mod sources;
 mod steps;
@@ -16,6 +17,7 @@ mod steps;
 pub use fmt::FmtArgs;
 pub use generate::GenerateArgs;
 pub use lint::LintArgs;
+pub use openapi::OpenapiArgs;
 pub use run::RunArgs;
 pub use steps::StepsArgs;
 
@@ -36,6 +38,8 @@ pub enum BddCommand {
     Steps(StepsArgs),
     /// Write unit tests from features
     Generate(GenerateArgs),
+    /// Draw an OpenAPI document from features, or compare features with one
+    Openapi(OpenapiArgs),
 }
 
 /// Carries out a command. `own` are steps beside the built-in ones.
@@ -46,5 +50,6 @@ pub fn run(command: BddCommand, own: Vec<StepDefinition>) -> ExitCode {
         BddCommand::Fmt(args) => fmt::run(&args),
         BddCommand::Steps(args) => steps::run(&args, own),
         BddCommand::Generate(args) => generate::run(&args),
+        BddCommand::Openapi(args) => openapi::run(&args),
     }
 }
