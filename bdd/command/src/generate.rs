@@ -1,8 +1,8 @@
 //! `kezhan bdd generate`.
 
 use crate::sources::{FeatureArgs, report_problems};
-use kezhan_generate::{Action, Options, OutputError, OutputFile, Target, check, generate, write};
-use std::path::{Path, PathBuf};
+use kezhan_generate::{Action, Options, Target, check, generate, write};
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 /// Arguments of `kezhan bdd generate`.
@@ -58,9 +58,8 @@ pub(crate) fn run(args: &GenerateArgs) -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
-    let act: fn(&Path, &[OutputFile]) -> Result<Vec<(PathBuf, Action)>, OutputError> =
-        if args.check { check } else { write };
-    match act(&args.out, &files) {
+    let actions = if args.check { check(&args.out, &files) } else { write(&args.out, &files) };
+    match actions {
         Ok(actions) => tell(&actions),
         Err(error) => {
             eprintln!("{error}");

@@ -29,7 +29,7 @@ use std::process::ExitCode;
 #[derive(Clone, Debug, Subcommand)]
 pub enum BddCommand {
     /// Run features
-    Run(RunArgs),
+    Run(Box<RunArgs>),
     /// Find what features say that their authors cannot mean
     Lint(LintArgs),
     /// Give features their usual layout

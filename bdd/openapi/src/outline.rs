@@ -82,7 +82,7 @@ impl Operation<'_> {
                 }
                 None => text.push('\n'),
             }
-            let _ = write!(text, "    Then the API answers {code}\n");
+            let _ = writeln!(text, "    Then the API answers {code}");
             text.push_str(&self.members(response));
         }
         text
