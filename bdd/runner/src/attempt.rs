@@ -97,6 +97,9 @@ fn one(
     let _ = events.send(Envelope::TestStepStarted(started));
     let begun = Instant::now();
     let result = look_up_and_perform(attempt, world, step);
+    if matches!(result, Err(Stop::Failure(_))) {
+        world.gather_evidence();
+    }
     for attachment in world.take_attachments() {
         let text = String::from_utf8(attachment.body.clone())
             .ok()

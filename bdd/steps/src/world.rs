@@ -65,6 +65,7 @@ pub struct World {
     pub deadline: Instant,
     attachments: Vec<Attachment>,
     guards: Vec<Guard>,
+    evidence: Vec<fn(&mut World)>,
     state: HashMap<TypeId, Box<dyn Any + Send>>,
 }
 
@@ -84,6 +85,7 @@ impl World {
             deadline: Instant::now() + limit,
             attachments: Vec::new(),
             guards: Vec::new(),
+            evidence: Vec::new(),
             state: HashMap::new(),
         }
     }
@@ -131,6 +133,18 @@ impl World {
         if !self.guards.iter().any(|known| std::ptr::fn_addr_eq(*known, guard)) {
             self.guards.push(guard);
         }
+    }
+
+    /// Adds a function that attaches what a person wants to see when a step fails.
+    pub fn on_failure(&mut self, attach: fn(&mut World)) {
+        if !self.evidence.iter().any(|known| std::ptr::fn_addr_eq(*known, attach)) {
+            self.evidence.push(attach);
+        }
+    }
+
+    /// Attaches everything that a person wants to see when a step fails.
+    pub fn gather_evidence(&mut self) {
+        self.evidence.clone().into_iter().for_each(|attach| attach(self));
     }
 
     /// Asks every guard.

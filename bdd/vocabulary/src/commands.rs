@@ -74,7 +74,7 @@ fn try_on_host(world: &mut World, line: &str) -> Result<(), Failure> {
     run(world, line).map(drop)
 }
 
-fn must_succeed(last: &LastCommand) -> Result<(), Failure> {
+pub(crate) fn must_succeed(last: &LastCommand) -> Result<(), Failure> {
     match last.status {
         Some(0) => Ok(()),
         status => Err(Failure::Broken(format!(

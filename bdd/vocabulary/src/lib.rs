@@ -6,6 +6,7 @@
 //! | files | [`files`] | the scenario's folder |
 //! | commands | [`commands`] | programs on this host |
 //! | REST | [`rest`] | any HTTP server, and the manager's socket |
+//! | machines | [`machine`] | processes `kezhan run`, their serial consoles, commands in their guests |
 //!
 //! Steps on screens, snapshots and clusters come with those capabilities and get a module each here. Every family
 //! works through public interfaces only, keeps what it owns in the world, and lets go of it when the world is
@@ -15,6 +16,7 @@ pub mod commands;
 pub mod files;
 pub mod http;
 pub mod json;
+pub mod machine;
 pub mod process;
 pub mod rest;
 pub mod variables;
