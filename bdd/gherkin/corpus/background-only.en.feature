@@ -1,0 +1,3 @@
+Feature: Cash
+  Background:
+    Given the account holds 100

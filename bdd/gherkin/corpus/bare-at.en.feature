@@ -1,0 +1,4 @@
+@
+Feature: x
+  @ @a
+  Scenario: y

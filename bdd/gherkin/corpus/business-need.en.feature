@@ -1,0 +1,3 @@
+Business Need: cash
+  Scenario: one
+    Given a

@@ -1,0 +1,8 @@
+Feature: x
+  Scenario: y
+    Given ab
+      """
+      c
+
+      d
+      """

@@ -1,0 +1,5 @@
+
+        Feature: Cash
+	Scenario:   withdraw cash  
+						Given    the account holds 100  
+            When 	the customer asks for 20

@@ -1,0 +1,8 @@
+# language: em
+📚: x
+  📕: y
+    😐a
+    🎬 b
+    🙏c
+    😂d
+    😔e

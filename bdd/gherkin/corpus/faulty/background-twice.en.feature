@@ -1,0 +1,7 @@
+Feature: x
+  Background:
+    Given a
+  Background:
+    Given b
+  Scenario: c
+    Given d

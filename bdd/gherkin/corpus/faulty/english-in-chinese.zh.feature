@@ -1,0 +1,6 @@
+# language: zh-CN
+功能: x
+  场景: y
+    假如z
+    Given w
+    当v

@@ -1,0 +1,5 @@
+Feature: x
+  Background:
+    Given z
+  Examples:
+    | a |

@@ -1,0 +1,3 @@
+# language: zh-CN
+功能: x
+  @a

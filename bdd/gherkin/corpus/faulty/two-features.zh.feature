@@ -1,0 +1,5 @@
+# language: zh-CN
+功能: x
+  场景: y
+    假如z
+功能: w

@@ -1,0 +1,9 @@
+Feature: x
+  Scenario: y
+    Given z
+      """
+      """
+      | a |
+      """
+      """
+      | b |

@@ -1,0 +1,4 @@
+Feature: x
+# language: zh-CN
+  Scenario: y
+    Given z

@@ -1,0 +1,4 @@
+  #   language  :   en   
+Feature: x
+  Scenario: y
+    Given z

@@ -1,0 +1,4 @@
+Feature:
+  Scenario:
+    Given the account holds 100
+  Scenario:

@@ -1,0 +1,3 @@
+Feature: x
+  Scenario Outline: y <a>
+    Given <a>

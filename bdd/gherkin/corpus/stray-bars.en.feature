@@ -1,0 +1,6 @@
+Feature: x
+  Scenario: y
+    Given z
+      | a | b | c
+      | d | e \| | f \|
+      |g|h| 

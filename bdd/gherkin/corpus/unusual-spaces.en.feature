@@ -1,0 +1,4 @@
+ Feature: x
+　　Scenario: y
+ Given not a step
+    Given a step 

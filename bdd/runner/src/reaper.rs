@@ -1,0 +1,106 @@
+//! What must not outlive the runner, even when it is killed.
+//!
+//! A small shell script waits at the end of a pipe. The runner writes to it which process groups and folders there
+//! are; when the pipe closes, for whatever reason, the script kills the groups, removes the folders and ends. A
+//! script, because it must survive the runner and needs nothing of it; process groups, because children have
+//! children.
+
+use kezhan_steps::Reaper;
+use std::io::Write;
+use std::os::unix::process::CommandExt;
+use std::path::Path;
+use std::process::{Child, ChildStdin, Command, Stdio};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError};
+
+/// Reads `+group N`, `-group N`, `+folder N PATH`, `-folder N`; at the end of input clears away what is left. Only
+/// numbers become part of a variable's name.
+const SCRIPT: &str = r#"
+trap '' HUP INT TERM
+groups=''
+folders=''
+while read -r word number path; do
+    case $number in ''|*[!0-9]*) continue ;; esac
+    case $word in
+        +group) groups="$groups $number"; eval "group_$number=1" ;;
+        -group) eval "group_$number=" ;;
+        +folder) folders="$folders $number"; eval "folder_$number=\$path" ;;
+        -folder) eval "folder_$number=" ;;
+    esac
+done
+for number in $groups; do
+    eval "alive=\$group_$number"
+    [ -n "$alive" ] && kill -s KILL -- "-$number" 2>/dev/null
+done
+for number in $folders; do
+    eval "path=\$folder_$number"
+    [ -n "$path" ] && rm -rf -- "$path"
+done
+"#;
+
+/// The script, and the pipe to it. Dropping it clears away what is left.
+#[derive(Debug)]
+pub struct ScriptReaper {
+    child: Mutex<Child>,
+    pipe: Mutex<Option<ChildStdin>>,
+    folders: AtomicU64,
+}
+
+impl ScriptReaper {
+    /// Starts the script, in a process group of its own.
+    ///
+    /// # Errors
+    /// When there is no shell.
+    pub fn start() -> std::io::Result<ScriptReaper> {
+        let mut command = Command::new("/bin/sh");
+        command.args(["-c", SCRIPT, "kezhan-reaper"]).process_group(0);
+        command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null());
+        let mut child = command.spawn()?;
+        let pipe = child.stdin.take();
+        Ok(ScriptReaper {
+            child: Mutex::new(child),
+            pipe: Mutex::new(pipe),
+            folders: AtomicU64::new(0),
+        })
+    }
+
+    /// A folder must be removed. Answers its number.
+    pub fn folder_made(&self, folder: &Path) -> u64 {
+        let number = self.folders.fetch_add(1, Ordering::Relaxed);
+        self.say(&format!("+folder {number} {}", folder.display()));
+        number
+    }
+
+    /// A folder was removed, or is to stay.
+    pub fn folder_gone(&self, number: u64) {
+        self.say(&format!("-folder {number}"));
+    }
+
+    fn say(&self, line: &str) {
+        if line.contains('\n') {
+            return;
+        }
+        let mut pipe = self.pipe.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(pipe) = pipe.as_mut() {
+            // A reaper that died can only be noticed here; the run itself does not need it.
+            let _ = writeln!(pipe, "{line}");
+        }
+    }
+}
+
+impl Reaper for ScriptReaper {
+    fn started(&self, group: u32) {
+        self.say(&format!("+group {group}"));
+    }
+
+    fn ended(&self, group: u32) {
+        self.say(&format!("-group {group}"));
+    }
+}
+
+impl Drop for ScriptReaper {
+    fn drop(&mut self) {
+        self.pipe.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let _ = self.child.lock().unwrap_or_else(PoisonError::into_inner).wait();
+    }
+}

@@ -1,0 +1,286 @@
+//! Steps on machines and their serial consoles.
+//!
+//! A machine is a process `kezhan run …`, driven through its public command line; its serial port is the
+//! process's standard input and output, so that not a byte is lost between its start and the first step.
+//!
+//! ```text
+//! "the machine has …" ----> options ----> kezhan run --serial stdio …
+//! "I enter … on the console" ----> stdin  |  stdout ----> Console (transcript, cursor) ----> "the console shows …"
+//!                                         |  stderr ----> messages of kezhan
+//! ```
+//!
+//! While anything on a console is waited for, the machine is watched: a kernel panic or the end of the process
+//! fails the step at once, with that reason. When any step fails, the tail of every console and kezhan's messages are
+//! attached to the report. The machine's process ends with the world.
+//!
+//! Pausing, resuming and snapshots need verbs that `kezhan` does not offer yet; their steps come with them.
+
+mod console;
+mod console_steps;
+mod guest_steps;
+mod process;
+
+pub use console::{Console, ConsoleError};
+pub use process::Machine;
+
+use kezhan_steps::{Failure, MachineState, StepDefinition, Table, World, check, step, steps};
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+/// The family's steps.
+pub fn steps() -> Vec<StepDefinition> {
+    let machines = steps![
+        machine_with,
+        machine_with_named,
+        machine_options,
+        machine_kernel,
+        machine_initrd,
+        machine_engine,
+        start,
+        start_named,
+        stop,
+        stop_named,
+        is_in_state,
+        is_in_state_named,
+        shuts_down,
+        exits,
+        machine_says
+    ];
+    [machines, console_steps::steps(), guest_steps::steps()].concat()
+}
+
+/// The machines of a scenario, by name; "the machine" is the last one spoken of.
+#[derive(Debug, Default)]
+pub(crate) struct Machines {
+    machines: BTreeMap<String, Machine>,
+    current: Option<String>,
+}
+
+const ONLY: &str = "machine";
+
+/// A new machine, which sentences speak of from here on.
+fn add<'w>(world: &'w mut World, name: &str) -> &'w mut Machine {
+    world.on_failure(attach_evidence);
+    let machines = world.state::<Machines>();
+    machines.current = Some(name.to_owned());
+    machines.machines.entry(name.to_owned()).or_insert_with(|| Machine::new(name))
+}
+
+fn unknown(name: &str) -> Failure {
+    Failure::Broken(format!(
+        "there is no machine \"{name}\"; describe it first: `a machine \"{name}\" with: …`"
+    ))
+}
+
+/// The machine of a name, which sentences speak of from here on.
+pub(crate) fn named<'w>(world: &'w mut World, name: &str) -> Result<&'w mut Machine, Failure> {
+    let machines = world.state::<Machines>();
+    machines.current = Some(name.to_owned());
+    machines.machines.get_mut(name).ok_or_else(|| unknown(name))
+}
+
+/// The machine that sentences speak of.
+pub(crate) fn current(world: &mut World) -> Result<&mut Machine, Failure> {
+    let machines = world.state::<Machines>();
+    let name = machines.current.clone().unwrap_or_else(|| ONLY.to_owned());
+    machines.machines.get_mut(&name).ok_or_else(|| unknown(&name))
+}
+
+fn attach_evidence(world: &mut World) {
+    let machines = world.state::<Machines>().machines.values_mut();
+    let evidence: Vec<(String, String)> = machines.flat_map(|machine| machine.evidence()).collect();
+    for (name, text) in evidence {
+        world.attach(&name, "text/plain", text);
+    }
+}
+
+fn describe(machine: &mut Machine, cpus: u64, memory: u64) {
+    machine.set("cpus", &cpus.to_string());
+    machine.set("memory", &format!("{}K", memory >> 10));
+}
+
+/// Describes the machine: processors and memory.
+#[step(
+    en = "a machine with {int} vCPU(s) and {size} of memory",
+    zh = "一台有 {int} 个虚拟处理器和 {size} 内存的机器"
+)]
+fn machine_with(world: &mut World, cpus: u64, memory: u64) -> Result<(), Failure> {
+    describe(add(world, ONLY), cpus, memory);
+    Ok(())
+}
+
+/// Describes a machine of a name: processors and memory.
+#[step(
+    en = "a machine {string} with {int} vCPU(s) and {size} of memory",
+    zh = "一台名为 {string} 的机器,有 {int} 个虚拟处理器和 {size} 内存"
+)]
+fn machine_with_named(
+    world: &mut World,
+    name: &str,
+    cpus: u64,
+    memory: u64,
+) -> Result<(), Failure> {
+    describe(add(world, name), cpus, memory);
+    Ok(())
+}
+
+/// Describes a machine by options of `kezhan run`: names without dashes, and values; a name may stand twice.
+#[step(en = "a machine {string} with:", zh = "一台名为 {string} 的机器,配置如下:")]
+fn machine_options(world: &mut World, name: &str, options: Table) -> Result<(), Failure> {
+    let mut described = Vec::new();
+    for (option, value) in options.pairs()? {
+        let option = option.trim().trim_start_matches("--");
+        let value = match option {
+            "kernel" | "initrd" => world.path(value).display().to_string(),
+            _ => value.to_owned(),
+        };
+        described.push((option.to_owned(), value));
+    }
+    let machine = add(world, name);
+    described.iter().for_each(|(option, value)| machine.add(option, value));
+    Ok(())
+}
+
+/// Starts the machine from a Linux kernel.
+#[step(
+    en = "the machine boots the kernel {path} with command line {string}",
+    zh = "机器从内核 {path} 启动,命令行为 {string}"
+)]
+fn machine_kernel(world: &mut World, kernel: &str, line: &str) -> Result<(), Failure> {
+    let kernel = world.path(kernel).display().to_string();
+    let machine = current(world)?;
+    machine.set("kernel", &kernel);
+    machine.set("append", line);
+    Ok(())
+}
+
+/// Gives the kernel its initial RAM disk.
+#[step(en = "the machine has the initial RAM disk {path}", zh = "机器使用初始内存盘 {path}")]
+fn machine_initrd(world: &mut World, initrd: &str) -> Result<(), Failure> {
+    let initrd = world.path(initrd).display().to_string();
+    current(world)?.set("initrd", &initrd);
+    Ok(())
+}
+
+/// Chooses the CPU engine: auto, kvm or soft.
+#[step(en = "the machine uses the engine {string}", zh = "机器使用引擎 {string}")]
+fn machine_engine(world: &mut World, engine: &str) -> Result<(), Failure> {
+    current(world)?.set("engine", engine);
+    Ok(())
+}
+
+fn start_it(world: &mut World, name: &str) -> Result<(), Failure> {
+    let settings = world.settings.clone();
+    let folder = world.folder.clone();
+    named(world, name)?.start(&settings, &folder)
+}
+
+/// Starts the machine.
+#[step(en = "I start the machine", zh = "我启动机器")]
+fn start(world: &mut World) -> Result<(), Failure> {
+    let name = current(world)?.name().to_owned();
+    start_it(world, &name)
+}
+
+/// Starts a machine of a name.
+#[step(en = "I start the machine {string}", zh = "我启动机器 {string}")]
+fn start_named(world: &mut World, name: &str) -> Result<(), Failure> {
+    start_it(world, name)
+}
+
+/// How long a machine may take to end after it was told to.
+const STOPPING: Duration = Duration::from_secs(10);
+
+fn stop_it(world: &mut World, name: &str) -> Result<(), Failure> {
+    let deadline = Instant::now() + world.scaled(STOPPING);
+    named(world, name)?.stop(deadline)
+}
+
+/// Switches the machine off: SIGTERM to its process.
+#[step(en = "I stop the machine", zh = "我停止机器")]
+fn stop(world: &mut World) -> Result<(), Failure> {
+    let name = current(world)?.name().to_owned();
+    stop_it(world, &name)
+}
+
+/// Switches a machine of a name off.
+#[step(en = "I stop the machine {string}", zh = "我停止机器 {string}")]
+fn stop_named(world: &mut World, name: &str) -> Result<(), Failure> {
+    stop_it(world, name)
+}
+
+fn state_is(machine: &mut Machine, expected: MachineState) -> Result<(), Failure> {
+    let seen = machine.state();
+    if seen == expected {
+        return Ok(());
+    }
+    let word = |state: MachineState| format!("{state:?}").to_lowercase();
+    let detail = machine.ending().map(|ending| format!("; {ending}")).unwrap_or_default();
+    Err(Failure::mismatch(
+        format!("{} {}", machine.name(), word(expected)),
+        format!("{}{detail}", word(seen)),
+    ))
+}
+
+/// Compares what the machine is doing: running, stopped (it ended with status 0) or crashed.
+#[check(
+    en = "the machine is {state}",
+    zh = "机器处于{state}状态",
+    zh = "机器已{state}",
+    patience = "10 s"
+)]
+fn is_in_state(world: &mut World, expected: MachineState) -> Result<(), Failure> {
+    state_is(current(world)?, expected)
+}
+
+/// Compares what a machine of a name is doing.
+#[check(
+    en = "the machine {string} is {state}",
+    zh = "机器 {string} 处于{state}状态",
+    patience = "10 s"
+)]
+fn is_in_state_named(world: &mut World, name: &str, expected: MachineState) -> Result<(), Failure> {
+    state_is(named(world, name)?, expected)
+}
+
+/// Waits until the guest has powered off.
+#[check(en = "the machine shuts down cleanly", zh = "机器正常关机", patience = "60 s")]
+fn shuts_down(world: &mut World) -> Result<(), Failure> {
+    let machine = current(world)?;
+    match machine.state() {
+        MachineState::Crashed => Err(Failure::Guard(machine.death())),
+        _ => state_is(machine, MachineState::Stopped),
+    }
+}
+
+/// Waits until the machine's process ends, and compares its exit status.
+#[check(en = "the machine exits with {int}", zh = "机器的退出码为 {int}", patience = "60 s")]
+fn exits(world: &mut World, expected: i32) -> Result<(), Failure> {
+    let machine = current(world)?;
+    match machine.exit_status() {
+        Some(status) if status.code() == Some(expected) => Ok(()),
+        Some(_) => Err(Failure::Broken(format!(
+            "expected exit status {expected}\n     saw {}",
+            machine.death()
+        ))),
+        None => Err(Failure::mismatch(format!("exit status {expected}"), "it still runs")),
+    }
+}
+
+/// Looks for a text in what `kezhan` says about the machine.
+#[check(
+    en = "the machine's messages contain {string}",
+    zh = "机器的消息包含 {string}",
+    patience = "5 s"
+)]
+fn machine_says(world: &mut World, expected: &str) -> Result<(), Failure> {
+    let messages = current(world)?.messages();
+    if messages.contains(expected) {
+        Ok(())
+    } else {
+        Err(Failure::mismatch(
+            format!("{expected:?} in the machine's messages"),
+            crate::files::tail(&messages),
+        ))
+    }
+}

@@ -1,0 +1,258 @@
+//! One machine: its options, its process, its console.
+
+use super::console::{Console, Transcript};
+use crate::files::tail;
+use kezhan_steps::{Failure, MachineState, Reaper, Settings};
+use regex::Regex;
+use rustix::process::{Pid, Signal, kill_process, kill_process_group};
+use std::io::Read;
+use std::os::unix::process::CommandExt;
+use std::path::Path;
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::{Arc, LazyLock, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+/// What a Linux kernel writes when it gives up. (Linux, `kernel/panic.c`, `arch/x86/kernel/dumpstack.c`)
+static PANIC: LazyLock<Regex> = LazyLock::new(|| {
+    let pattern = r"Kernel panic - not syncing[^\n]*|(?m)^\[[^\]\n]*\] (?:BUG: |Oops: |general protection fault)[^\n]*";
+    // PANIC: the pattern is a constant, and a test uses it.
+    Regex::new(pattern).unwrap_or_else(|error| unreachable!("{pattern}: {error}"))
+});
+
+/// A machine.
+#[derive(Debug)]
+pub struct Machine {
+    name: String,
+    options: Vec<(String, String)>,
+    running: Option<Running>,
+}
+
+#[derive(Debug)]
+struct Running {
+    child: Child,
+    console: Console,
+    messages: Arc<Mutex<Vec<u8>>>,
+    status: Option<ExitStatus>,
+    reaper: Option<Arc<dyn Reaper>>,
+}
+
+impl Machine {
+    /// A machine that is described and started later.
+    pub fn new(name: &str) -> Machine {
+        Machine { name: name.to_owned(), options: Vec::new(), running: None }
+    }
+
+    /// Its name.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Gives an option of `kezhan run`, in the place of an earlier one.
+    pub fn set(&mut self, option: &str, value: &str) {
+        self.options.retain(|(known, _)| known != option);
+        self.add(option, value);
+    }
+
+    /// Gives an option of `kezhan run` once more.
+    pub fn add(&mut self, option: &str, value: &str) {
+        self.options.push((option.to_owned(), value.to_owned()));
+    }
+
+    /// Starts the process. A machine that ended may be started again, with a fresh console.
+    ///
+    /// # Errors
+    /// When it runs already, and when the program cannot be started.
+    pub fn start(&mut self, settings: &Settings, folder: &Path) -> Result<(), Failure> {
+        if self.state() == MachineState::Running {
+            return Err(Failure::Broken(format!("machine \"{}\" is running already", self.name)));
+        }
+        let mut command = Command::new(&settings.kezhan);
+        command.args(["run", "--name", &self.name, "--serial", "stdio"]);
+        for (option, value) in &self.options {
+            command.arg(format!("--{option}"));
+            if !value.is_empty() {
+                command.arg(value);
+            }
+        }
+        command.current_dir(folder).process_group(0);
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let program = settings.kezhan.display();
+        let mut child =
+            command.spawn().map_err(|error| Failure::broken(format!("{program} run"), error))?;
+        settings.reaper.iter().for_each(|reaper| reaper.started(child.id()));
+        let transcript = Arc::new(Transcript::default());
+        let messages = Arc::new(Mutex::new(Vec::new()));
+        let (Some(input), Some(output), Some(errors)) =
+            (child.stdin.take(), child.stdout.take(), child.stderr.take())
+        else {
+            return Err(Failure::Broken(format!("{program} run: no standard input and output")));
+        };
+        read_console(output, transcript.clone());
+        read_messages(errors, messages.clone());
+        let console = Console::new(Box::new(input), transcript);
+        let reaper = settings.reaper.clone();
+        self.running = Some(Running { child, console, messages, status: None, reaper });
+        Ok(())
+    }
+
+    /// Its console.
+    ///
+    /// # Errors
+    /// Before it was started.
+    pub fn console(&mut self) -> Result<&mut Console, Failure> {
+        match &mut self.running {
+            Some(running) => Ok(&mut running.console),
+            None => Err(Failure::Broken(format!(
+                "machine \"{}\" was not started; say `I start the machine`",
+                self.name
+            ))),
+        }
+    }
+
+    /// How its process ended, if it has.
+    pub fn exit_status(&mut self) -> Option<ExitStatus> {
+        let running = self.running.as_mut()?;
+        if running.status.is_none() {
+            running.status = running.child.try_wait().ok().flatten();
+        }
+        running.status
+    }
+
+    /// What it is doing. A process that ended with status 0, or was told to stop, has stopped; any other has crashed.
+    pub fn state(&mut self) -> MachineState {
+        if self.running.is_none() {
+            return MachineState::Stopped;
+        }
+        match self.exit_status() {
+            None => MachineState::Running,
+            Some(status) if status.success() => MachineState::Stopped,
+            // 128 + 15: it was told to stop, by us.
+            Some(status) if status.code() == Some(143) => MachineState::Stopped,
+            Some(_) => MachineState::Crashed,
+        }
+    }
+
+    /// How it ended, in words.
+    pub fn ending(&mut self) -> Option<String> {
+        let status = self.exit_status()?;
+        Some(match status.code() {
+            Some(code) => format!("its process exited with {code}"),
+            None => format!("its process was ended: {status}"),
+        })
+    }
+
+    /// Why it is dead: how it ended, kezhan's messages, the console's tail.
+    pub fn death(&mut self) -> String {
+        let ending = self.ending().unwrap_or_else(|| "it was not started".to_owned());
+        let console =
+            self.running.as_ref().map(|running| running.console.log()).unwrap_or_default();
+        let messages = self.messages();
+        format!(
+            "machine \"{}\": {ending}\n messages {}\n  console {}",
+            self.name,
+            tail(&messages),
+            tail(&console)
+        )
+    }
+
+    /// What `kezhan` wrote to standard error.
+    pub fn messages(&self) -> String {
+        let bytes = self
+            .running
+            .as_ref()
+            .map(|running| running.messages.lock().unwrap_or_else(PoisonError::into_inner).clone());
+        String::from_utf8_lossy(&bytes.unwrap_or_default()).into_owned()
+    }
+
+    /// A dead machine or a panicked kernel will not do what is waited for.
+    ///
+    /// # Errors
+    /// [`Failure::Guard`] with the reason.
+    pub fn watch(&mut self) -> Result<(), Failure> {
+        if let Some(running) = &self.running
+            && let Some(panic) = PANIC.find(&running.console.log())
+        {
+            let message = format!("the guest's kernel panicked: {}", panic.as_str());
+            return Err(Failure::Guard(message));
+        }
+        match self.exit_status() {
+            Some(_) => Err(Failure::Guard(self.death())),
+            None => Ok(()),
+        }
+    }
+
+    /// Tells the process to stop, and waits for it.
+    ///
+    /// # Errors
+    /// When it does not.
+    pub fn stop(&mut self, deadline: Instant) -> Result<(), Failure> {
+        let Some(running) = &self.running else { return Ok(()) };
+        if let Some(process) = pid(&running.child) {
+            let _ = kill_process(process, Signal::TERM);
+        }
+        while self.exit_status().is_none() {
+            if Instant::now() > deadline {
+                return Err(Failure::Broken(format!(
+                    "machine \"{}\" did not stop; it was sent SIGTERM",
+                    self.name
+                )));
+            }
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        Ok(())
+    }
+
+    /// What a report should show when something failed: names and texts.
+    pub fn evidence(&mut self) -> Vec<(String, String)> {
+        let Some(running) = &self.running else { return Vec::new() };
+        let log = running.console.log();
+        let lines: Vec<&str> = log.lines().collect();
+        let last = lines.get(lines.len().saturating_sub(200)..).unwrap_or_default().join("\n");
+        let mut messages = self.messages();
+        if let Some(ending) = self.ending() {
+            messages.push_str(&ending);
+        }
+        vec![
+            (format!("console of {}", self.name), last),
+            (format!("messages of {}", self.name), messages),
+        ]
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        if let Some(group) = pid(&self.child) {
+            let _ = kill_process_group(group, Signal::KILL);
+        }
+        let _ = self.child.wait();
+        self.reaper.iter().for_each(|reaper| reaper.ended(self.child.id()));
+    }
+}
+
+fn pid(child: &Child) -> Option<Pid> {
+    i32::try_from(child.id()).ok().and_then(Pid::from_raw)
+}
+
+fn read_console(mut pipe: impl Read + Send + 'static, transcript: Arc<Transcript>) {
+    std::thread::spawn(move || {
+        let mut chunk = [0; 8192];
+        while let Ok(count @ 1..) = pipe.read(&mut chunk) {
+            transcript.push(chunk.get(..count).unwrap_or_default());
+        }
+        transcript.close();
+    });
+}
+
+/// The most of kezhan's messages that is kept, in bytes.
+const MAX_MESSAGES: usize = 1 << 20;
+
+fn read_messages(mut pipe: impl Read + Send + 'static, messages: Arc<Mutex<Vec<u8>>>) {
+    std::thread::spawn(move || {
+        let mut chunk = [0; 4096];
+        while let Ok(count @ 1..) = pipe.read(&mut chunk) {
+            let mut messages = messages.lock().unwrap_or_else(PoisonError::into_inner);
+            let room = MAX_MESSAGES.saturating_sub(messages.len()).min(count);
+            messages.extend_from_slice(chunk.get(..room).unwrap_or_default());
+        }
+    });
+}

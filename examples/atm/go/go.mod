@@ -1,0 +1,3 @@
+module example.org/atm
+
+go 1.19
