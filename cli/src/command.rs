@@ -6,6 +6,9 @@ use crate::failure::Failure;
 use crate::man::Man;
 use crate::run::Run;
 use clap::{Parser, Subcommand};
+use kezhan_bdd::BddCommand;
+use kezhan_image::ImageCommand;
+use std::process::ExitCode;
 
 /// Virtual machines for Linux x86-64.
 #[derive(Debug, Parser)]
@@ -17,7 +20,9 @@ use clap::{Parser, Subcommand};
 Examples:
   kezhan doctor                      what this host can do, and how to mend what it cannot
   kezhan run --kernel vmlinuz --initrd initrd.img --append console=ttyS0
-  kezhan run -h                      the options of a machine"
+  kezhan run -h                      the options of a machine
+  kezhan image info disk.qcow2       what a disk image is
+  kezhan bdd run features/           tests in plain sentences"
 )]
 pub(crate) struct Kezhan {
     #[command(subcommand)]
@@ -29,18 +34,26 @@ pub(crate) struct Kezhan {
 pub(crate) enum Command {
     Run(Box<Run>),
     Doctor(Doctor),
+    /// Make, examine, convert and change disk images: arguments as qemu-img's
+    #[command(subcommand)]
+    Image(Box<ImageCommand>),
+    /// Plain-language tests: run them, check them, turn them into code
+    #[command(subcommand)]
+    Bdd(Box<BddCommand>),
     Completions(Completions),
     Man(Man),
 }
 
 impl Command {
     /// Does it; gives the exit status.
-    pub(crate) fn execute(self) -> Result<u8, Failure> {
+    pub(crate) fn execute(self) -> Result<ExitCode, Failure> {
         match self {
-            Command::Run(run) => run.execute(),
-            Command::Doctor(doctor) => doctor.execute(),
-            Command::Completions(completions) => completions.execute(),
-            Command::Man(man) => man.execute(),
+            Command::Run(run) => run.execute().map(ExitCode::from),
+            Command::Doctor(doctor) => doctor.execute().map(ExitCode::from),
+            Command::Image(image) => Ok(kezhan_image::run(*image)),
+            Command::Bdd(bdd) => Ok(kezhan_bdd::run(*bdd, Vec::new())),
+            Command::Completions(completions) => completions.execute().map(ExitCode::from),
+            Command::Man(man) => man.execute().map(ExitCode::from),
         }
     }
 }

@@ -24,7 +24,7 @@ fn main() -> ExitCode {
         Err(error) => Err(Failure::from(error)),
     };
     match result {
-        Ok(status) => ExitCode::from(status),
+        Ok(status) => status,
         Err(failure) => ExitCode::from(failure.report()),
     }
 }
