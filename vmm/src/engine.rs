@@ -3,8 +3,10 @@
 //! `auto` takes KVM when the probe guest says that an unmodified operating system runs under it, and
 //! the software engine otherwise, with one line that says why. That the device file is there says
 //! little: see `kezhan_kvm::Kvm::probe`. What was found is remembered until the host starts anew.
-//! `kvm` and `soft` are obeyed as they are; a verdict against KVM is told, not acted on.
+//! `kvm` and `soft` are obeyed as they are; but a KVM with a verdict against it is given small guests only,
+//! no release of an operating system, which would seem to hang.
 
+use crate::files::BootFiles;
 use crate::verdict::{Circumstances, VerdictCache, folder};
 use crate::{HostRoot, KvmReport, VmmError};
 use kezhan_hypervisor::{EngineError, Hypervisor};
@@ -16,6 +18,28 @@ use std::sync::Arc;
 pub(crate) struct Chosen {
     pub(crate) engine: Arc<dyn Hypervisor>,
     pub(crate) notice: Option<String>,
+    /// Why it runs small guests but no operating system.
+    pub(crate) unfit: Option<String>,
+}
+
+impl Chosen {
+    fn fit(engine: Arc<dyn Hypervisor>, notice: Option<String>) -> Chosen {
+        Chosen { engine, notice, unfit: None }
+    }
+
+    /// Refuses to start an operating system that this engine would not bring up.
+    ///
+    /// # Errors
+    /// [`EngineError::NotForSystems`]
+    pub(crate) fn check(&self, files: &BootFiles) -> Result<(), EngineError> {
+        match (&self.unfit, files.system_version()) {
+            (Some(reason), Some(version)) => Err(EngineError::NotForSystems {
+                version: version.split(' ').next().unwrap_or_default().to_owned(),
+                reason: reason.clone(),
+            }),
+            _ => Ok(()),
+        }
+    }
 }
 
 /// The engine for a machine.
@@ -25,20 +49,17 @@ pub(crate) struct Chosen {
 pub(crate) fn choose(choice: EngineChoice) -> Result<Chosen, VmmError> {
     match choice {
         EngineChoice::Kvm => kvm(),
-        EngineChoice::Soft => Ok(Chosen { engine: soft(), notice: None }),
+        EngineChoice::Soft => Ok(Chosen::fit(soft(), None)),
         EngineChoice::Auto => Ok(automatic()),
     }
 }
 
-/// KVM, because it was asked for: also where it is not up to a whole operating system, since smaller
-/// guests may well run. But then the person must know why nothing much happens.
+/// KVM, because it was asked for: also where it is not up to a whole operating system, since smaller guests
+/// may well run.
 fn kvm() -> Result<Chosen, VmmError> {
     let kvm = Kvm::open()?;
-    let reason = verdict(&kvm).ok().and_then(|verdict| verdict.reason());
-    let notice = reason.map(|reason| {
-        format!("engine kvm: {reason}; operating systems do not start so, --engine soft runs them")
-    });
-    Ok(Chosen { engine: Arc::new(kvm), notice })
+    let unfit = verdict(&kvm).ok().and_then(|verdict| verdict.reason());
+    Ok(Chosen { engine: Arc::new(kvm), notice: None, unfit })
 }
 
 /// The software engine: on every host.
@@ -49,14 +70,14 @@ fn soft() -> Arc<dyn Hypervisor> {
 fn automatic() -> Chosen {
     let why = match Kvm::open().and_then(|kvm| Ok((verdict(&kvm)?, kvm))) {
         Ok((verdict, kvm)) => match verdict.reason() {
-            None => return Chosen { engine: Arc::new(kvm), notice: None },
+            None => return Chosen::fit(Arc::new(kvm), None),
             Some(reason) => reason,
         },
         Err(EngineError::NoKvm(error)) => format!("/dev/kvm: {error}"),
         Err(error) => error.to_string(),
     };
     let notice = format!("engine soft: {why} ('kezhan doctor' tells more)");
-    Chosen { engine: soft(), notice: Some(notice) }
+    Chosen::fit(soft(), Some(notice))
 }
 
 /// The probe's verdict, remembered or new.

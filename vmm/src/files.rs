@@ -31,6 +31,11 @@ impl BootFiles {
         })
     }
 
+    /// The version of the operating system that the kernel is a release of, if it says so.
+    pub(crate) fn system_version(&self) -> Option<String> {
+        kezhan_board::system_version(&self.kernel)
+    }
+
     /// Loads them into the board's memory.
     ///
     /// # Errors

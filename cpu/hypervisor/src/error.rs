@@ -27,6 +27,16 @@ pub enum EngineError {
         /// Possible.
         most: u32,
     },
+    /// This host's KVM does not run whole operating systems.
+    #[error(
+        "--engine kvm: KVM on this host does not run Linux {version}: {reason}; use --engine soft"
+    )]
+    NotForSystems {
+        /// The version of the system.
+        version: String,
+        /// What KVM lacks.
+        reason: String,
+    },
     /// No such vCPU, or already given out.
     #[error("vCPU {0} does not exist or is in use")]
     NoSuchVcpu(u32),

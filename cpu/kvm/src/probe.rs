@@ -46,13 +46,13 @@ impl Verdict {
         if self.can_run_stock_kernel {
             return None;
         }
-        let speed = self.instructions_per_second / 1_000_000;
+        let speed = self.instructions_per_second as f64 / 1e6;
         let failing = match self.failing.as_slice() {
             [] => String::new(),
             some => format!(" and fails at {}", some.join(", ")),
         };
         Some(format!(
-            "KVM on this host runs guest ring 0 at {speed} million instructions a second{failing}"
+            "KVM on this host runs guest ring 0 at {speed:.1} million instructions a second{failing}"
         ))
     }
 }

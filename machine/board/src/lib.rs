@@ -66,7 +66,7 @@ pub use address_map::{ADDRESS_MAP, IOAPIC_PINS, Place, Row, memory_map, memory_r
 pub use bus::{Stray, StrayKind};
 pub use devices::{DEVICES, DeviceKind, Setting};
 pub use error::BoardError;
-pub use kezhan_firmware::{Entry, Image, KernelError};
+pub use kezhan_firmware::{Entry, Image, KernelError, system_version};
 pub use kezhan_input::{KeyEvent, MouseEvent};
 
 use assembly::{Assembly, Hands, Plugged, Wiring};

@@ -12,12 +12,25 @@ use crate::image::{self, Fields};
 use crate::placement::{Loaded, Placement, Structure};
 use crate::processor::{Entry, Mode, check_low_block, write_tables};
 use crate::spec::{linux, low};
-use crate::{Guest, KernelError};
+use crate::{Guest, Image, KernelError};
 
 /// Whether a file is a bzImage by its marks.
 pub(crate) fn is_bzimage(head: &[u8]) -> bool {
     let fields = Fields(head);
     fields.u16(linux::BOOT_FLAG) == 0xaa55 && fields.array(linux::HEADER) == *b"HdrS"
+}
+
+/// The version string of a released kernel, as far as it is printable: `6.1.0-56-amd64 (…) #1 SMP …`.
+pub(crate) fn version(kernel: &dyn Image, head: &[u8]) -> Option<String> {
+    let pointer = Fields(head).u16(linux::KERNEL_VERSION);
+    if !is_bzimage(head) || pointer == 0 {
+        return None;
+    }
+    let at = u64::from(pointer) + 0x200;
+    let length = kernel.length().ok()?.checked_sub(at)?.min(linux::LONGEST_VERSION);
+    let text = image::read(kernel, "the version", at, length).ok()?;
+    let end = text.iter().position(|byte| !(0x20..0x7f).contains(byte)).unwrap_or(text.len());
+    (end > 0).then(|| String::from_utf8_lossy(&text[..end]).into_owned())
 }
 
 /// What the setup header says, checked.

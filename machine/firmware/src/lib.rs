@@ -52,6 +52,11 @@ pub use processor::{Entry, Mode};
 use kezhan_device::GuestMemory;
 use placement::Placement;
 
+/// The version of the operating system that a kernel file is a release of, if it says so: a bzImage does.
+pub fn system_version(kernel: &dyn Image) -> Option<String> {
+    bzimage::version(kernel, &image::head(kernel).ok()?)
+}
+
 /// What is to be started, and what it will be told of the machine.
 #[derive(Clone, Copy)]
 pub struct Guest<'a> {

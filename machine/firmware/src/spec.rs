@@ -97,6 +97,10 @@ pub mod linux {
     pub const HEADER: usize = 0x202;
     /// Protocol version, major in the upper byte.
     pub const VERSION: usize = 0x206;
+    /// The most of a version string that is read; the manual gives no limit.
+    pub const LONGEST_VERSION: u64 = 128;
+    /// Where the version string is, less 0x200; 0 when there is none (protocol 2.00).
+    pub const KERNEL_VERSION: usize = 0x20e;
     /// Boot loader identifier.
     pub const TYPE_OF_LOADER: usize = 0x210;
     /// Load flags.

@@ -289,3 +289,17 @@ fn no_damaged_kernel_makes_the_loader_panic() {
         }
     }
 }
+
+#[test]
+fn a_release_of_linux_tells_its_version_and_nothing_else_does() {
+    let mut kernel = testkernels::bzimage();
+    assert_eq!(crate::system_version(&kernel), None, "no version string");
+    let at = 0x300_u16;
+    kernel[usize::from(at) + 0x200..][..12].copy_from_slice(b"6.1.0 (x) #1");
+    kernel[0x20e..0x210].copy_from_slice(&at.to_le_bytes());
+    kernel[usize::from(at) + 0x20c] = 0;
+    assert_eq!(crate::system_version(&kernel).as_deref(), Some("6.1.0 (x) #1"));
+    kernel[0x20e..0x210].copy_from_slice(&0xffff_u16.to_le_bytes());
+    assert_eq!(crate::system_version(&kernel), None, "beyond the file");
+    assert_eq!(crate::system_version(&testkernels::elf64(true)), None);
+}
