@@ -29,8 +29,7 @@ impl Archive {
         let size = u32::try_from(contents.len())?;
         let name_size = u32::try_from(name.len() + 1)?;
         // inode, mode, uid, gid, links, mtime, size, devmajor, devminor, rdevmajor, rdevminor, namesize, check
-        let fields =
-            [self.entries, mode, 0, 0, 1, 0, size, 0, 0, device.0, device.1, name_size, 0];
+        let fields = [self.entries, mode, 0, 0, 1, 0, size, 0, 0, device.0, device.1, name_size, 0];
         self.bytes.extend_from_slice(b"070701");
         for field in fields {
             self.bytes.extend_from_slice(format!("{field:08x}").as_bytes());

@@ -16,6 +16,7 @@ mod recipe;
 use crate::{Outcome, place, program};
 use clap::Args;
 use packages::Package;
+pub(crate) use recipe::all;
 use recipe::{Kind, Recipe, Userland};
 use std::fs;
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -38,7 +39,7 @@ pub(crate) struct Guests {
 
 impl Guests {
     pub(crate) fn execute(self) -> Outcome {
-        let names = if self.names.is_empty() { recipe::all()? } else { self.names };
+        let names = if self.names.is_empty() { all()? } else { self.names };
         for name in names {
             println!("{}", ensure(&name)?.display());
         }

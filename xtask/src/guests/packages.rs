@@ -20,8 +20,9 @@ pub(crate) struct Package {
 pub(crate) fn resolve(recipe: &Recipe) -> Outcome<Vec<Package>> {
     match &recipe.kind {
         Kind::Kernel(meta) => {
-            let named = dependency(&show(&[meta])?, "linux-image-")
-                .ok_or_else(|| format!("{meta}: depends on no linux-image-*; name such a package"))?;
+            let named = dependency(&show(&[meta])?, "linux-image-").ok_or_else(|| {
+                format!("{meta}: depends on no linux-image-*; name such a package")
+            })?;
             versions(&show(&[&named])?, &[&named])
         }
         Kind::Userland(userland) => {
@@ -55,7 +56,9 @@ fn versions(records: &str, names: &[&str]) -> Outcome<Vec<Package>> {
     }
     let of = |name: &&str| {
         let package = found.iter().find(|package| package.name == *name).cloned();
-        package.ok_or_else(|| format!("{name}: no such package; `apt-get update` may be needed").into())
+        package.ok_or_else(|| {
+            format!("{name}: no such package; `apt-get update` may be needed").into()
+        })
     };
     names.iter().map(of).collect()
 }
@@ -77,7 +80,9 @@ pub(crate) fn unpack(package: &Package, root: &Path, under: Option<&str>) -> Out
     let from = contents.stdout.take().ok_or("dpkg-deb: no output")?;
     let unpacked = program::succeeds(tar.stdin(from))?;
     if !(contents.wait()?.success() && unpacked) {
-        return Err(format!("{}: cannot be unpacked; remove it and try again", file.display()).into());
+        return Err(
+            format!("{}: cannot be unpacked; remove it and try again", file.display()).into()
+        );
     }
     Ok(())
 }
@@ -90,9 +95,9 @@ fn download(package: &Package) -> Outcome<PathBuf> {
     let find = || -> Option<PathBuf> {
         let entries = fs::read_dir(&folder).ok()?.filter_map(Result::ok);
         let fits = |name: &str| name.starts_with(&stem) && name.ends_with(".deb");
-        entries.map(|entry| entry.path()).find(|path| {
-            path.file_name().is_some_and(|name| fits(&name.to_string_lossy()))
-        })
+        entries
+            .map(|entry| entry.path())
+            .find(|path| path.file_name().is_some_and(|name| fits(&name.to_string_lossy())))
     };
     if let Some(file) = find() {
         return Ok(file);
@@ -121,6 +126,8 @@ mod tests {
     fn versions_come_in_the_order_asked_and_a_missing_one_is_named() {
         let found = versions(RECORDS, &["b", "a"]).unwrap();
         assert_eq!((&*found[0].version, &*found[1].version), ("3", "1:2.0-1"));
-        assert!(versions(RECORDS, &["c"]).unwrap_err().to_string().starts_with("c: no such package"));
+        assert!(
+            versions(RECORDS, &["c"]).unwrap_err().to_string().starts_with("c: no such package")
+        );
     }
 }
