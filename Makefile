@@ -1,0 +1,81 @@
+# The front door: `make help`. What needs more than a line is in xtask/ (`cargo xtask --help`).
+
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+
+guests := .cache/guests
+kezhan := target/release/kezhan
+
+# What a Debian 12 machine with Rust needs: a C compiler (for crates and the guests' test program); the
+# tools whose results the boot tests compare with the guest's.
+build_packages := gcc libc6-dev
+guest_packages := dpkg tar gzip
+test_packages := bzip2 xz-utils mawk openssl util-linux git
+bench_packages := qemu-system-x86
+
+run_options := --kernel $(guests)/cloud/vmlinuz --initrd $(guests)/busybox/initrd --append console=ttyS0
+
+.PHONY: help
+help:
+	@echo 'make run        a Debian guest on this terminal (RUN="--cpus 2 …" adds options)'
+	@echo 'make test       all checks and tests; the last line counts them'
+	@echo 'make lint       format, lints and house rules only'
+	@echo 'make bench      the figures of SPECIFICATION.md, beside QEMU'
+	@echo 'make build      the release build of kezhan'
+	@echo 'make guests     the guests of guests/, in .cache/guests'
+	@echo 'make clean      removes what was built; the guests stay (rm -r .cache removes them)'
+
+.PHONY: run
+run: build
+	@$(call need,$(guest_packages))
+	@cargo xtask guests cloud busybox >/dev/null
+	@exec $(kezhan) run $(run_options) $(RUN)
+
+.PHONY: test
+test: setup
+	@$(call need,$(guest_packages) $(test_packages))
+	@cargo xtask test
+
+.PHONY: lint
+lint: setup
+	@cargo xtask test --lint
+
+.PHONY: bench
+bench: build
+	@$(call need,$(guest_packages) $(bench_packages))
+	@cargo xtask bench $(BENCH)
+
+.PHONY: build
+build: setup
+	@cargo build --release --package kezhan
+
+.PHONY: guests
+guests: setup
+	@$(call need,$(guest_packages))
+	@cargo xtask guests
+
+.PHONY: setup
+setup:
+	@$(call need,$(build_packages))
+	@command -v cargo >/dev/null || { echo 'cargo: not found; install Rust from https://rustup.rs' >&2; exit 1; }
+
+.PHONY: clean
+clean:
+	cargo clean
+
+# Installs those of the packages $(1) that are missing. A second run finds all of them and asks nothing.
+# apt's lists are fetched when packages are missing or when there are no lists (as in container images).
+define need
+missing=(); \
+for package in $(1); do \
+	dpkg-query -Wf '$${db:Status-Status}' $$package 2>/dev/null | grep -qx installed || missing+=($$package); \
+done; \
+as_root() { if [ "$$(id -u)" = 0 ]; then "$$@"; else sudo "$$@"; fi; }; \
+if [ $${#missing[@]} != 0 ] || ! apt-cache show linux-image-cloud-amd64 >/dev/null 2>&1; then \
+	as_root apt-get update --quiet; \
+fi; \
+if [ $${#missing[@]} != 0 ]; then \
+	echo "Installing $${missing[*]}"; \
+	as_root env DEBIAN_FRONTEND=noninteractive apt-get install --yes --no-install-recommends $${missing[@]}; \
+fi
+endef

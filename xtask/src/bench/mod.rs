@@ -1,0 +1,126 @@
+//! `cargo xtask bench`: measures what SPECIFICATION.md promises, against QEMU on the same machine.
+//!
+//! | figure | how |
+//! |---|---|
+//! | boot | cloud kernel from start of the process to its end, Kezhan and QEMU in turns, medians and ratio |
+//! | instructions | a loop of known length in a guest without a system, time of two lengths subtracted |
+//! | start | process start to the guest's first instruction under KVM, against QEMU's microvm |
+//! | memory | resident memory of the process beyond what the guest touched of its RAM |
+//!
+//! In turns, since the machine may be busy with other things: then both are slowed alike.
+
+mod boot;
+mod memory;
+mod payload;
+mod speed;
+mod start;
+
+use crate::{Outcome, place, program};
+use clap::{Args, ValueEnum};
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+/// `cargo xtask bench`
+#[derive(Debug, Args)]
+pub(crate) struct Bench {
+    /// What to measure; everything when none is named
+    figures: Vec<Figure>,
+    /// How often
+    #[arg(long, default_value_t = 3)]
+    rounds: usize,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Figure {
+    Boot,
+    Instructions,
+    Start,
+    Memory,
+}
+
+impl Bench {
+    pub(crate) fn execute(self) -> Outcome {
+        let kezhan = place::kezhan();
+        if !kezhan.exists() {
+            return Err(format!("{}: is missing; `make build` builds it", kezhan.display()).into());
+        }
+        let wants = |figure| self.figures.is_empty() || self.figures.contains(&figure);
+        if wants(Figure::Boot) {
+            boot::measure(self.rounds)?;
+        }
+        if wants(Figure::Instructions) {
+            speed::measure(self.rounds)?;
+        }
+        if wants(Figure::Start) {
+            start::measure(self.rounds)?;
+        }
+        if wants(Figure::Memory) {
+            memory::measure()?;
+        }
+        Ok(())
+    }
+}
+
+/// `kezhan run` with these words, split at spaces.
+fn kezhan(options: &str) -> Command {
+    let mut command = Command::new(place::kezhan());
+    command.arg("run").args(options.split(' '));
+    command
+}
+
+/// QEMU without any device but the machine's own, its serial port on standard output.
+fn qemu(options: &str) -> Command {
+    let mut command = Command::new("qemu-system-x86_64");
+    command.args("-nodefaults -display none -monitor none -serial stdio".split(' '));
+    command.args(options.split(' '));
+    command
+}
+
+/// Time from start to end of a program, which must end with `status`.
+fn timed(mut command: Command, status: i32) -> Outcome<Duration> {
+    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
+    let line = program::line(&command);
+    let start = Instant::now();
+    let done =
+        command.output().map_err(|e| format!("{line}: {e}; `make bench` installs QEMU"))?;
+    let elapsed = start.elapsed();
+    if done.status.code() != Some(status) {
+        let said = String::from_utf8_lossy(&done.stderr);
+        return Err(format!("{line}: {} instead of {status}: {said}", done.status).into());
+    }
+    Ok(elapsed)
+}
+
+/// The middle one.
+fn median(mut all: Vec<Duration>) -> Duration {
+    all.sort();
+    all.get(all.len() / 2).copied().unwrap_or_default()
+}
+
+/// Measures both in turns; their medians.
+fn in_turns(
+    rounds: usize,
+    ours: impl Fn() -> Outcome<Duration>,
+    theirs: impl Fn() -> Outcome<Duration>,
+) -> Outcome<(Duration, Duration)> {
+    let (mut a, mut b) = (Vec::new(), Vec::new());
+    for _ in 0..rounds {
+        a.push(ours()?);
+        b.push(theirs()?);
+    }
+    Ok((median(a), median(b)))
+}
+
+/// One line of the result: Kezhan, QEMU, Kezhan / QEMU.
+fn tell(what: &str, ours: Duration, theirs: Duration) {
+    let (a, b) = (ours.as_secs_f64() * 1e3, theirs.as_secs_f64() * 1e3);
+    println!("{what}: kezhan {a:.1} ms, QEMU {b:.1} ms, ratio {:.2}", a / b);
+}
+
+/// A place for what a measurement needs.
+fn folder() -> Outcome<PathBuf> {
+    let folder = place::cache().join("bench");
+    std::fs::create_dir_all(&folder)?;
+    Ok(folder)
+}

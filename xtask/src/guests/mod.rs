@@ -1,0 +1,188 @@
+//! Guests made of Debian packages, once for a machine.
+//!
+//! ```text
+//!   guests/NAME.toml ──► packages' versions ──► key ──► .cache/guests/NAME-KEY/{vmlinuz | initrd, root/}
+//!   guests/init, scripts/, exercise.c ──────────┘                ▲
+//!                                              .cache/guests/NAME (link to the newest)
+//! ```
+//!
+//! Packages are downloaded with `apt-get download` and unpacked with `dpkg-deb`: neither needs root, and
+//! nothing is installed. The key covers all that goes in, so that a second run only asks apt for versions.
+
+mod cpio;
+mod packages;
+mod recipe;
+
+use crate::{Outcome, place, program};
+use clap::Args;
+use packages::Package;
+pub(crate) use recipe::all;
+use recipe::{Kind, Recipe, Userland};
+use std::fs;
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::os::unix::fs::{PermissionsExt, symlink};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+/// To be raised when the same recipe gives another result.
+const FORMAT: u32 = 1;
+
+/// Files that go into every userland, below `guests/`.
+const SHARED: &[&str] = &["init", "exercise.c", "scripts"];
+
+/// `cargo xtask guests`
+#[derive(Debug, Args)]
+pub(crate) struct Guests {
+    /// Those to make; all when none is named
+    names: Vec<String>,
+}
+
+impl Guests {
+    pub(crate) fn execute(self) -> Outcome {
+        let names = if self.names.is_empty() { all()? } else { self.names };
+        for name in names {
+            println!("{}", ensure(&name)?.display());
+        }
+        Ok(())
+    }
+}
+
+/// The folder of guest `name`, made when it is not there.
+///
+/// # Errors
+/// What the recipe, apt or the compiler had to say.
+pub(crate) fn ensure(name: &str) -> Outcome<PathBuf> {
+    let recipe = Recipe::read(name)?;
+    let all = packages::resolve(&recipe)?;
+    let folder = place::cache().join("guests").join(format!("{name}-{:016x}", key(&recipe, &all)?));
+    if !folder.exists() {
+        eprintln!("Making guest {name}: {}", recipe.summary);
+        let half = folder.with_extension("half");
+        if half.exists() {
+            fs::remove_dir_all(&half)?;
+        }
+        fs::create_dir_all(&half)?;
+        build(&recipe, &all, &half)?;
+        fs::rename(&half, &folder)?;
+    }
+    link(name, &folder)
+}
+
+/// Points `.cache/guests/NAME` at `folder`.
+fn link(name: &str, folder: &Path) -> Outcome<PathBuf> {
+    let link = folder.with_file_name(name);
+    let target = folder.file_name().unwrap_or_default();
+    if fs::read_link(&link).ok().as_deref() != Some(Path::new(target)) {
+        let new = folder.with_file_name(format!("{name}.new"));
+        let _ = fs::remove_file(&new);
+        symlink(target, &new)?;
+        fs::rename(&new, &link)?;
+    }
+    Ok(link)
+}
+
+fn key(recipe: &Recipe, all: &[Package]) -> Outcome<u64> {
+    let mut hasher = DefaultHasher::new();
+    (FORMAT, &recipe.text, all).hash(&mut hasher);
+    if matches!(recipe.kind, Kind::Userland(_)) {
+        for file in shared_files()? {
+            (file.as_os_str(), fs::read(&file)?).hash(&mut hasher);
+        }
+    }
+    Ok(hasher.finish())
+}
+
+fn shared_files() -> Outcome<Vec<PathBuf>> {
+    let mut files = Vec::new();
+    for name in SHARED {
+        let path = place::root().join("guests").join(name);
+        if path.is_dir() {
+            let entries: Result<Vec<_>, _> = fs::read_dir(path)?.collect();
+            files.extend(entries?.into_iter().map(|entry| entry.path()));
+        } else {
+            files.push(path);
+        }
+    }
+    files.sort();
+    Ok(files)
+}
+
+fn build(recipe: &Recipe, all: &[Package], folder: &Path) -> Outcome {
+    let root = folder.join("root");
+    fs::create_dir(&root)?;
+    match &recipe.kind {
+        Kind::Kernel(_) => build_kernel(all, folder, &root),
+        Kind::Userland(userland) => build_userland(userland, all, folder, &root),
+    }
+}
+
+fn build_kernel(all: &[Package], folder: &Path, root: &Path) -> Outcome {
+    for package in all {
+        packages::unpack(package, root, Some("./boot"))?;
+    }
+    let kernel = fs::read_dir(root.join("boot"))?
+        .filter_map(Result::ok)
+        .find(|entry| entry.file_name().to_string_lossy().starts_with("vmlinuz-"))
+        .ok_or("no boot/vmlinuz-* in the kernel package; see its contents with dpkg-deb -c")?;
+    fs::rename(kernel.path(), folder.join("vmlinuz"))?;
+    fs::remove_dir_all(root)?;
+    Ok(())
+}
+
+fn build_userland(userland: &Userland, all: &[Package], folder: &Path, root: &Path) -> Outcome {
+    for package in all {
+        packages::unpack(package, root, None)?;
+    }
+    for path in &userland.leave_out {
+        fs::remove_dir_all(root.join(path))?;
+    }
+    for (path, target) in &userland.links {
+        let _ = fs::remove_file(root.join(path));
+        symlink(target, root.join(path))?;
+    }
+    if userland.applets {
+        link_applets(root)?;
+    }
+    add_shared(root)?;
+    let archive = cpio::archive(root)?;
+    let path = folder.join("initrd");
+    fs::write(&path, archive)?;
+    if userland.gzip {
+        program::output(Command::new("gzip").arg("-9n").arg(&path))?;
+        fs::rename(folder.join("initrd.gz"), &path)?;
+    }
+    Ok(())
+}
+
+/// One relative link for each applet of busybox.
+fn link_applets(root: &Path) -> Outcome {
+    let list = program::text(Command::new(root.join("bin/busybox")).arg("--list-full"))?;
+    for applet in list.lines().filter(|applet| *applet != "bin/busybox") {
+        let path = root.join(applet);
+        let ups = "../".repeat(applet.matches('/').count());
+        fs::create_dir_all(path.parent().unwrap_or(root))?;
+        if !path.exists() {
+            symlink(format!("{ups}bin/busybox"), path)?;
+        }
+    }
+    Ok(())
+}
+
+/// `/init`, `/scripts`, `/bin/exercise` and the folders that init mounts on.
+fn add_shared(root: &Path) -> Outcome {
+    let guests = place::root().join("guests");
+    for folder in ["dev", "proc", "sys", "root", "tmp", "run", "scripts", "bin"] {
+        fs::create_dir_all(root.join(folder))?;
+    }
+    fs::copy(guests.join("init"), root.join("init"))?;
+    fs::set_permissions(root.join("init"), fs::Permissions::from_mode(0o755))?;
+    for script in fs::read_dir(guests.join("scripts"))? {
+        let script = script?;
+        fs::copy(script.path(), root.join("scripts").join(script.file_name()))?;
+    }
+    let mut compiler = Command::new("gcc");
+    compiler.args(["-O2", "-Wall", "-Wextra", "-static", "-pthread", "-s", "-o"]);
+    compiler.arg(root.join("bin/exercise")).arg(guests.join("exercise.c")).arg("-lm");
+    program::output(&mut compiler)?;
+    Ok(())
+}

@@ -1,0 +1,154 @@
+//! `cargo xtask test`: all checks and tests, with the time of each step; the last line counts them.
+//!
+//! A step that is not `cargo test` counts as one test. Every step runs, whatever failed before it.
+
+use crate::guests;
+use crate::tidy::Tidy;
+use crate::{Outcome, place, program};
+use clap::Args;
+use std::io::{BufRead, BufReader};
+use std::process::{Command, Stdio};
+use std::time::Instant;
+
+/// `cargo xtask test`
+#[derive(Debug, Args)]
+pub(crate) struct Suite {
+    /// Only format check, lints and house rules
+    #[arg(long)]
+    lint: bool,
+}
+
+/// How many passed, failed and were left out.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Count {
+    passed: u64,
+    failed: u64,
+    ignored: u64,
+}
+
+impl Count {
+    fn of(passed: bool) -> Count {
+        Count { passed: passed.into(), failed: (!passed).into(), ignored: 0 }
+    }
+
+    fn add(&mut self, other: Count) {
+        self.passed += other.passed;
+        self.failed += other.failed;
+        self.ignored += other.ignored;
+    }
+}
+
+/// A step and what it does.
+type Step = (&'static str, fn() -> Outcome<Count>);
+
+const LINTS: &[Step] = &[
+    ("format", || cargo(&["fmt", "--all", "--check"])),
+    ("clippy", || {
+        cargo(&["clippy", "--workspace", "--all-targets", "--quiet", "--", "--deny", "warnings"])
+    }),
+    ("house rules", || {
+        let outcome = Tidy::default().execute();
+        outcome.as_ref().err().into_iter().for_each(|error| println!("{error}"));
+        Ok(Count::of(outcome.is_ok()))
+    }),
+];
+
+const TESTS: &[Step] = &[
+    ("release build", || cargo(&["build", "--release", "--quiet", "--package", "kezhan"])),
+    ("guests", || {
+        for name in guests::all()? {
+            guests::ensure(&name)?;
+        }
+        Ok(Count::default())
+    }),
+    ("tests", || cargo_test(&["test", "--workspace", "--no-fail-fast", "--quiet"])),
+];
+
+impl Suite {
+    pub(crate) fn execute(self) -> Outcome {
+        let mut total = Count::default();
+        let begin = Instant::now();
+        let tests = if self.lint { &[] } else { TESTS };
+        for (name, step) in LINTS.iter().chain(tests) {
+            println!("== {name}");
+            let start = Instant::now();
+            let count = step().unwrap_or_else(|error| {
+                println!("{error}");
+                Count::of(false)
+            });
+            total.add(count);
+            let verdict = if count.failed == 0 { "ok" } else { "FAILED" };
+            println!("== {name}: {verdict}, {:.0} s", start.elapsed().as_secs_f64());
+        }
+        println!("{} left out; {:.0} s", total.ignored, begin.elapsed().as_secs_f64());
+        println!("{} passed, {} failed", total.passed, total.failed);
+        match total.failed {
+            0 => Ok(()),
+            _ => Err("some failed; what each said stands above".into()),
+        }
+    }
+}
+
+fn cargo(arguments: &[&str]) -> Outcome<Count> {
+    let mut cargo = Command::new("cargo");
+    cargo.args(arguments).current_dir(place::root());
+    Ok(Count::of(program::succeeds(&mut cargo)?))
+}
+
+/// Runs `cargo test`, shows all but the dots, and counts.
+fn cargo_test(arguments: &[&str]) -> Outcome<Count> {
+    let mut cargo = Command::new("cargo");
+    cargo.args(arguments).current_dir(place::root()).stdout(Stdio::piped());
+    let mut child = cargo.spawn()?;
+    let mut total = Count::default();
+    let output = child.stdout.take().ok_or("cargo: no output")?;
+    for line in BufReader::new(output).lines() {
+        let line = line?;
+        match result(&line) {
+            Some(count) => total.add(count),
+            None if is_noise(&line) => {}
+            None => println!("{line}"),
+        }
+    }
+    // A test program that does not build, or that dies, has no result line.
+    if !child.wait()?.success() && total.failed == 0 {
+        total.failed = 1;
+    }
+    Ok(total)
+}
+
+fn is_noise(line: &str) -> bool {
+    let line = line.trim();
+    let dots = line.split(' ').next().unwrap_or_default();
+    line.is_empty()
+        || line.starts_with("running ")
+        || dots.bytes().all(|b| matches!(b, b'.' | b'i'))
+}
+
+/// `test result: ok. 12 passed; 0 failed; 1 ignored; …`
+fn result(line: &str) -> Option<Count> {
+    let (_, counts) = line.strip_prefix("test result: ")?.split_once(". ")?;
+    let number = |what: &str| {
+        let part = counts.split("; ").find_map(|part| part.trim().strip_suffix(what));
+        part.and_then(|number| number.trim().parse().ok()).unwrap_or(0)
+    };
+    Some(Count { passed: number("passed"), failed: number("failed"), ignored: number("ignored") })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_result_line_is_counted() {
+        let line = "test result: FAILED. 12 passed; 3 failed; 1 ignored; 0 measured; 0 filtered out; finished in 0.1s";
+        assert_eq!(result(line), Some(Count { passed: 12, failed: 3, ignored: 1 }));
+        assert_eq!(result("test a ... ok"), None);
+    }
+
+    #[test]
+    fn dots_are_noise_and_failures_are_not() {
+        assert!(is_noise("..i... 20/30"));
+        assert!(!is_noise("thread 'a' panicked at src/lib.rs:1:1:"));
+    }
+}
