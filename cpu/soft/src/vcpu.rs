@@ -138,15 +138,10 @@ impl Runner {
                 continue;
             }
             let enabled = core.cpu.rflags & flags::IF != 0;
-            if (core.mem.apic.requested() || self.mailbox().external()) && enabled
-                || self.nmi_pending
-            {
-                if let Err(stop) = self.interrupt(core) {
-                    return self.give_up(core, stop);
-                }
-            }
-            core.cpu.interrupt_shadow = false;
-            if let Err(stop) = self.step(core)
+            let due = (core.mem.apic.requested() || self.mailbox().external()) && enabled
+                || self.nmi_pending;
+            let result = if due { self.interrupt(core) } else { self.step(core) };
+            if let Err(stop) = result
                 && let Err(stop) = self.handle(core, stop)
             {
                 return self.give_up(core, stop);
@@ -232,11 +227,13 @@ impl Runner {
         self.waiting_for_sipi = false;
     }
 
-    /// Delivers the interrupt that comes first, if any may come now.
+    /// Delivers the interrupt that comes first, if any may come now, and goes on. In the shadow of STI or
+    /// MOV SS the one instruction that it protects is run first, by itself: the next may be CLI.
     #[cold]
     fn interrupt(&mut self, core: &mut SoftCore<'_>) -> Result<(), Stop> {
         if core.cpu.interrupt_shadow {
-            return Ok(());
+            core.cpu.interrupt_shadow = false;
+            return self.single_step(core);
         }
         if self.nmi_pending && !core.cpu.nmi_masked {
             self.nmi_pending = false;
@@ -245,7 +242,7 @@ impl Runner {
             return Ok(());
         }
         if core.cpu.rflags & flags::IF == 0 {
-            return Ok(());
+            return self.step(core);
         }
         let vector = if self.mailbox().external() && core.mem.apic.passes_external() {
             core.io.acknowledge_interrupt()
@@ -253,7 +250,7 @@ impl Runner {
             core.mem.apic.begin(vector);
             vector
         } else {
-            return Ok(());
+            return self.step(core);
         };
         self.with_code_writes(core, |core| core.deliver_interrupt(vector))
     }
@@ -289,6 +286,7 @@ impl Runner {
     /// One block.
     #[inline(always)]
     fn step(&mut self, core: &mut SoftCore<'_>) -> Result<(), Stop> {
+        core.cpu.interrupt_shadow = false;
         if core.wants_single_step() {
             return self.single_step(core);
         }
@@ -420,19 +418,11 @@ impl Runner {
             Some(block) => block,
             None => self.decode_across(core, linear, physical, tag)?,
         };
-        let (stepping, shadowed) = (core.cpu.rflags & flags::TF != 0, core.cpu.interrupt_shadow);
-        execute(core, &block)?;
+        let stepping = core.cpu.rflags & flags::TF != 0;
         core.cpu.rflags &= !flags::RF;
-        if stepping && !core.cpu.interrupt_shadow && !shadowed {
-            core.cpu.exception = Exception {
-                vector: vector::DB,
-                debug: 1 << 14,
-                trap: true,
-                ..Exception::default()
-            };
-            return Err(Stop::Exception);
-        }
-        Ok(())
+        core.cpu.trap_blocked = false;
+        execute(core, &block)?;
+        if stepping && !core.cpu.trap_blocked { Err(core.raise_single_step()) } else { Ok(()) }
     }
 }
 
