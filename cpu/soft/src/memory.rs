@@ -597,6 +597,9 @@ impl Platform for SoftMemory {
             spec::MSR_TSC_DEADLINE => {
                 let at = core.mem.time_of(value);
                 core.mem.apic.set_tsc_deadline(value, at);
+                // A deadline that has passed fires at once.
+                let now = core.mem.clock.now();
+                core.mem.apic.tick(now);
             }
             spec::MSR_X2APIC..=spec::MSR_X2APIC_LAST => {
                 return Some(write_x2apic(core, index, value));

@@ -161,7 +161,7 @@ impl Partition for SoftPartition {
 
     fn signal_nmi(&self, index: u32) {
         if let Some(mailbox) = self.shared().mailboxes.get(index as usize) {
-            mailbox.post(|notes| notes.nmi = true);
+            mailbox.post(|notes| notes.nmis = notes.nmis.saturating_add(1));
         }
     }
 

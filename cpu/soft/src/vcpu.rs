@@ -59,7 +59,8 @@ struct Runner {
     cache: BlockCache,
     itlb: Box<[Fetch; 64]>,
     waiting_for_sipi: bool,
-    nmi_pending: bool,
+    /// NMIs that wait for delivery.
+    nmis: u8,
     until_time_check: u32,
 }
 
@@ -82,7 +83,7 @@ impl SoftVcpu {
             cache: BlockCache::default(),
             itlb: Box::new([Fetch::default(); 64]),
             waiting_for_sipi: index != 0,
-            nmi_pending: false,
+            nmis: 0,
             until_time_check: 0,
         };
         SoftVcpu { parts: Some(Parts { cpu: CpuState::default(), mem }), runner }
@@ -139,7 +140,7 @@ impl Runner {
             }
             let enabled = core.cpu.rflags & flags::IF != 0;
             let due = (core.mem.apic.requested() || self.mailbox().external()) && enabled
-                || self.nmi_pending;
+                || self.nmis != 0;
             let result = if due { self.interrupt(core) } else { self.step(core) };
             if let Err(stop) = result
                 && let Err(stop) = self.handle(core, stop)
@@ -176,7 +177,7 @@ impl Runner {
     fn wakes(&self, core: &SoftCore<'_>) -> bool {
         let interrupt = core.mem.apic.next().is_some()
             || self.mailbox().external() && core.mem.apic.passes_external();
-        self.nmi_pending && !core.cpu.nmi_masked || interrupt && core.cpu.rflags & flags::IF != 0
+        self.nmis != 0 && !core.cpu.nmi_masked || interrupt && core.cpu.rflags & flags::IF != 0
     }
 
     /// Reads the notes; true when one says to return.
@@ -196,7 +197,10 @@ impl Runner {
         for (vector, level) in notes.interrupts {
             core.mem.apic.accept(vector, level);
         }
-        self.nmi_pending |= notes.nmi;
+        // One can be in service while another waits (Intel SDM vol. 3A §6.7.1); one that is sent to a CPU
+        // that is not in a handler counts as in service, whenever this thread comes to see it.
+        let most = if core.cpu.nmi_masked { 1 } else { 2 };
+        self.nmis = self.nmis.saturating_add(notes.nmis).min(most);
         if notes.init {
             self.init(core);
         }
@@ -232,11 +236,10 @@ impl Runner {
     #[cold]
     fn interrupt(&mut self, core: &mut SoftCore<'_>) -> Result<(), Stop> {
         if core.cpu.interrupt_shadow {
-            core.cpu.interrupt_shadow = false;
             return self.single_step(core);
         }
-        if self.nmi_pending && !core.cpu.nmi_masked {
-            self.nmi_pending = false;
+        if self.nmis != 0 && !core.cpu.nmi_masked {
+            self.nmis -= 1;
             self.with_code_writes(core, |core| core.deliver_interrupt(2))?;
             core.cpu.nmi_masked = true;
             return Ok(());
@@ -286,10 +289,10 @@ impl Runner {
     /// One block.
     #[inline(always)]
     fn step(&mut self, core: &mut SoftCore<'_>) -> Result<(), Stop> {
-        core.cpu.interrupt_shadow = false;
         if core.wants_single_step() {
             return self.single_step(core);
         }
+        core.cpu.interrupt_shadow = false;
         let linear = fetch_address(core)?;
         let tag = fetch_tag(core);
         if self.cache.jump(linear, tag).is_none() {
@@ -403,7 +406,10 @@ impl Runner {
     #[cold]
     fn single_step(&mut self, core: &mut SoftCore<'_>) -> Result<(), Stop> {
         let linear = fetch_address(core)?;
-        if core.cpu.rflags & flags::RF == 0 {
+        // A load of SS holds breakpoints off as well (Intel SDM vol. 3A §6.8.3).
+        let after_ss = core.cpu.interrupt_shadow && core.cpu.trap_blocked;
+        core.cpu.interrupt_shadow = false;
+        if core.cpu.rflags & flags::RF == 0 && !after_ss {
             let hits = breakpoints(&core.cpu, linear);
             if hits != 0 {
                 core.cpu.exception =

@@ -23,7 +23,7 @@ impl SoftVcpu {
         state.msrs.push((spec::MSR_TSC, tsc));
         state.msrs.push((spec::MSR_TSC_ADJUST, mem.tsc_adjust));
         state.msrs.push((spec::MSR_TSC_DEADLINE, mem.apic.tsc_deadline()));
-        state.events.nmi_pending = self.runner.nmi_pending;
+        state.events.nmi_pending = self.runner.nmis != 0;
         state.mp = mp_state(cpu.halted, self.runner.waiting_for_sipi);
         Ok(state)
     }
@@ -51,7 +51,7 @@ impl SoftVcpu {
         mem.generation += 1;
         mem.apic.publish(&mem.shared.identities[mem.index as usize]);
         self.runner.cache.clear();
-        self.runner.nmi_pending = state.events.nmi_pending;
+        self.runner.nmis = state.events.nmi_pending.into();
         self.runner.waiting_for_sipi = state.mp == MpState::WaitForSipi;
         Ok(())
     }
