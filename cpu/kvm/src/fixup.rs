@@ -33,7 +33,6 @@ use crate::partition::Shared;
 use crate::{msr, state, time};
 use kezhan_hypervisor::{CpuIo, EngineError, SystemRegisters, VcpuState};
 use kezhan_x86::core::Machine;
-use kezhan_x86::fault::{Exception, vector};
 use kezhan_x86::state::{BLOCK, CodeBits, cr0, cr4};
 use kezhan_x86::table::Operation;
 use kezhan_x86::{Core, CpuState, Stop, block, flags, interp, table};
@@ -194,11 +193,13 @@ enum Trouble {
 /// One instruction, with the delivery of the exception that it raises.
 fn step(core: &mut Core<'_, Linear>) -> Result<(), Trouble> {
     let begin = core.cpu.rip;
-    let traced = core.cpu.rflags & flags::TF != 0 && !core.cpu.interrupt_shadow;
+    let traced = core.cpu.rflags & flags::TF != 0;
     let result = match fetch(core)? {
         Some(block) => {
             core.cpu.gpr[BLOCK] = begin;
             core.cpu.interrupt_shadow = false;
+            core.cpu.trap_blocked = false;
+            core.cpu.rflags &= !flags::RF;
             block.ops.iter().try_for_each(|op| (op.run)(core, op))
         }
         None => Err(Stop::Exception),
@@ -208,17 +209,10 @@ fn step(core: &mut Core<'_, Linear>) -> Result<(), Trouble> {
     }
     match result {
         Ok(()) => {
-            core.cpu.rflags &= !flags::RF;
-            if !traced || core.cpu.interrupt_shadow {
+            if !traced || core.cpu.trap_blocked {
                 return Ok(());
             }
-            // Single step (Intel SDM vol. 3B §18.3.1.4).
-            core.cpu.exception = Exception {
-                vector: vector::DB,
-                debug: 1 << 14,
-                trap: true,
-                ..Exception::default()
-            };
+            core.raise_single_step();
             deliver(core)
         }
         Err(Stop::Exception) => {

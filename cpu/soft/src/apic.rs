@@ -250,7 +250,7 @@ impl Apic {
                 return Effect::Send(self.icr_to_send());
             }
             r::ICR_HIGH => self.icr = self.icr & 0xffff_ffff | u64::from(value) << 32,
-            r::LVT_TIMER..=r::LVT_ERROR => self.set_lvt(offset, value, now),
+            r::LVT_TIMER..=r::LVT_ERROR => self.set_lvt(offset, value),
             r::INITIAL_COUNT => self.timer.set_initial(value, now),
             r::DIVIDE => self.timer.set_divide(value, now),
             _ => {}
@@ -285,7 +285,7 @@ impl Apic {
         }
     }
 
-    fn set_lvt(&mut self, offset: u32, value: u32, now: u64) {
+    fn set_lvt(&mut self, offset: u32, value: u32) {
         let number = ((offset - r::LVT_TIMER) / 16) as usize;
         let mut value = value & spec::LVT_WRITABLE[number];
         if self.svr & spec::SVR_ENABLED == 0 {
@@ -293,7 +293,7 @@ impl Apic {
         }
         self.lvt[number] = value;
         if number == spec::LVT_TIMER {
-            self.timer.set_mode(value >> 17 & 3, now);
+            self.timer.set_mode(value >> 17 & 3);
         }
     }
 
@@ -355,7 +355,7 @@ impl Apic {
         self.icr = u64::from(word(r::ICR_HIGH)) << 32 | u64::from(word(r::ICR_LOW));
         self.lvt = std::array::from_fn(|n| word(r::LVT_TIMER + 16 * n as u32));
         self.timer = Timer::default();
-        self.timer.set_mode(self.lvt[spec::LVT_TIMER] >> 17 & 3, now);
+        self.timer.set_mode(self.lvt[spec::LVT_TIMER] >> 17 & 3);
         self.timer.set_divide(word(r::DIVIDE), now);
         self.timer.restore(word(r::INITIAL_COUNT), word(r::CURRENT_COUNT), now);
     }

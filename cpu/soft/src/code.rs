@@ -139,7 +139,7 @@ impl Shared {
                 spec::MODE_FIXED | spec::MODE_LOWEST => {
                     notes.interrupts.push((message.vector, message.level));
                 }
-                spec::MODE_NMI => notes.nmi = true,
+                spec::MODE_NMI => notes.nmis = notes.nmis.saturating_add(1),
                 spec::MODE_INIT => notes.init = true,
                 spec::MODE_STARTUP => notes.sipi = Some(message.vector),
                 _ => {}

@@ -12,8 +12,8 @@ use std::time::Duration;
 pub struct Notes {
     /// Fixed interrupts: vector, and whether level-triggered.
     pub interrupts: Vec<(u8, bool)>,
-    /// A non-maskable interrupt.
-    pub nmi: bool,
+    /// How many non-maskable interrupts.
+    pub nmis: u8,
     /// INIT.
     pub init: bool,
     /// SIPI, with its vector.

@@ -586,6 +586,9 @@ impl Platform for SoftMemory {
                 let by = value.wrapping_sub(core.mem.tsc_adjust);
                 core.mem.move_time(by);
             }
+            spec::MSR_BASE if value & spec::BASE_X2APIC != 0 && !has_x2apic(core) => {
+                return Some(Err(()));
+            }
             spec::MSR_BASE => {
                 let done = core.mem.apic.set_base(value).or(Err(()));
                 apply(core, Effect::None);
@@ -594,6 +597,9 @@ impl Platform for SoftMemory {
             spec::MSR_TSC_DEADLINE => {
                 let at = core.mem.time_of(value);
                 core.mem.apic.set_tsc_deadline(value, at);
+                // A deadline that has passed fires at once.
+                let now = core.mem.clock.now();
+                core.mem.apic.tick(now);
             }
             spec::MSR_X2APIC..=spec::MSR_X2APIC_LAST => {
                 return Some(write_x2apic(core, index, value));
@@ -626,12 +632,21 @@ impl Platform for SoftMemory {
     fn cpuid(core: &mut SoftCore<'_>, leaf: u32, subleaf: u32) -> [u32; 4] {
         let mut answer = core.mem.cpuid.answer(leaf, subleaf);
         match (leaf, subleaf) {
-            (1, _) if core.cpu.cr4 & cr4::OSXSAVE != 0 => answer[2] |= 1 << 27,
+            (1, _) => {
+                answer[2] |= u32::from(core.cpu.cr4 & cr4::OSXSAVE != 0) << 27;
+                // Software that turns the local APIC off takes it for absent (Intel SDM vol. 3A §11.4.3).
+                answer[3] &= !(u32::from(!core.mem.apic.enabled()) << 9);
+            }
             (0xd, 0) => answer[1] = xsave_size(core.cpu.xcr0),
             _ => {}
         }
         answer
     }
+}
+
+/// Whether CPUID tells of x2APIC mode.
+fn has_x2apic(core: &SoftCore<'_>) -> bool {
+    core.mem.cpuid.answer(1, 0)[2] >> 21 & 1 == 1
 }
 
 /// Bytes that XSAVE writes for the components of XCR0 (Intel SDM vol. 1 §13.4).
@@ -643,9 +658,8 @@ fn read_x2apic(core: &mut SoftCore<'_>, index: u32) -> Result<u64, ()> {
     let offset = (index - spec::MSR_X2APIC) * 16;
     let now = core.mem.clock.now();
     let apic = &core.mem.apic;
-    let absent =
-        matches!(offset, register::DFR | register::ICR_HIGH | register::EOI | register::SELF_IPI);
-    if !apic.x2apic() || absent {
+    let write_only = matches!(offset, register::EOI | register::SELF_IPI);
+    if !apic.x2apic() || !register::is_in_x2apic(offset) || write_only {
         return Err(());
     }
     if offset == register::ICR_LOW {
@@ -664,17 +678,17 @@ fn write_x2apic(core: &mut SoftCore<'_>, index: u32, value: u64) -> Result<(), (
             | register::VERSION
             | register::PPR
             | register::LDR
-            | register::DFR
-            | register::ICR_HIGH
             | register::CURRENT_COUNT
             | register::ISR..=0x270
     );
     let zero_only = matches!(offset, register::EOI | register::ESR);
-    if !apic.x2apic() || read_only || zero_only && value != 0 {
+    let absent = !apic.x2apic() || !register::is_in_x2apic(offset);
+    if absent || read_only || zero_only && value != 0 {
         return Err(());
     }
     let effect = match offset {
         register::ICR_LOW => apic.write_icr(value),
+        register::SELF_IPI if value > 0xff => return Err(()),
         register::SELF_IPI => Effect::Send(u64::from(value as u8) | 1 << 18),
         _ if value >> 32 != 0 => return Err(()),
         _ => apic.write(offset, value as u32, now),

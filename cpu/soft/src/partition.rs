@@ -12,6 +12,7 @@ use kezhan_hypervisor::{
 };
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use vm_memory::{GuestMemoryBackend, GuestMemoryRegion};
 
 /// The software engine.
 #[derive(Clone, Copy, Debug, Default)]
@@ -71,7 +72,7 @@ pub struct SoftPartition {
     config: PartitionConfig,
     clock: Arc<Clock>,
     taken: Vec<AtomicBool>,
-    roms: Mutex<Vec<Arc<GuestMemory>>>,
+    roms: Mutex<Vec<(u64, Arc<GuestMemory>)>>,
     shared: OnceLock<Arc<Shared>>,
 }
 
@@ -80,8 +81,9 @@ impl SoftPartition {
     fn shared(&self) -> &Arc<Shared> {
         self.shared.get_or_init(|| {
             let mut ram = Ram::new(self.config.memory.clone());
-            for rom in self.roms.lock().unwrap_or_else(PoisonError::into_inner).iter() {
-                ram.add(rom.clone(), 0, false);
+            for (address, rom) in self.roms.lock().unwrap_or_else(PoisonError::into_inner).iter() {
+                let lowest = rom.iter().map(|region| region.start_addr().0).min().unwrap_or(0);
+                ram.add(rom.clone(), address.wrapping_sub(lowest), false);
             }
             let shared = Arc::new(Shared::new(ram, self.config.cpus));
             shared.watch_devices();
@@ -159,7 +161,7 @@ impl Partition for SoftPartition {
 
     fn signal_nmi(&self, index: u32) {
         if let Some(mailbox) = self.shared().mailboxes.get(index as usize) {
-            mailbox.post(|notes| notes.nmi = true);
+            mailbox.post(|notes| notes.nmis = notes.nmis.saturating_add(1));
         }
     }
 
@@ -176,8 +178,7 @@ impl Partition for SoftPartition {
     }
 
     fn map_rom(&self, address: u64, memory: Arc<GuestMemory>) -> Result<(), EngineError> {
-        let _ = address;
-        self.roms.lock().unwrap_or_else(PoisonError::into_inner).push(memory);
+        self.roms.lock().unwrap_or_else(PoisonError::into_inner).push((address, memory));
         Ok(())
     }
 

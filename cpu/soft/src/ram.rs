@@ -67,7 +67,7 @@ impl Ram {
         ram
     }
 
-    /// Adds regions, moved up by `offset`, as ROM or RAM.
+    /// Adds regions, moved by `offset` (modulo 2^64), as ROM or RAM.
     pub fn add(&mut self, memory: Arc<GuestMemory>, offset: u64, writable: bool) {
         for region in memory.iter() {
             let host = memory.get_host_address(region.start_addr()).unwrap_or(std::ptr::null_mut());
@@ -75,7 +75,7 @@ impl Ram {
                 continue;
             }
             self.regions.push(Region {
-                start: region.start_addr().0 + offset,
+                start: region.start_addr().0.wrapping_add(offset),
                 length: region.len() & !(PAGE - 1),
                 host,
                 writable,

@@ -59,7 +59,8 @@ struct Runner {
     cache: BlockCache,
     itlb: Box<[Fetch; 64]>,
     waiting_for_sipi: bool,
-    nmi_pending: bool,
+    /// NMIs that wait for delivery.
+    nmis: u8,
     until_time_check: u32,
 }
 
@@ -82,7 +83,7 @@ impl SoftVcpu {
             cache: BlockCache::default(),
             itlb: Box::new([Fetch::default(); 64]),
             waiting_for_sipi: index != 0,
-            nmi_pending: false,
+            nmis: 0,
             until_time_check: 0,
         };
         SoftVcpu { parts: Some(Parts { cpu: CpuState::default(), mem }), runner }
@@ -137,13 +138,9 @@ impl Runner {
                 }
                 continue;
             }
-            if self.interrupt_waits(core)
-                && let Err(stop) = self.interrupt(core)
-            {
-                return self.give_up(core, stop);
-            }
-            core.cpu.interrupt_shadow = false;
-            if let Err(stop) = self.step(core)
+            let waits = self.interrupt_waits(core);
+            let result = if waits { self.interrupt(core) } else { self.step(core) };
+            if let Err(stop) = result
                 && let Err(stop) = self.handle(core, stop)
             {
                 return self.give_up(core, stop);
@@ -155,7 +152,7 @@ impl Runner {
     #[inline(always)]
     fn interrupt_waits(&self, core: &SoftCore<'_>) -> bool {
         let requested = core.mem.apic.requested() || self.mailbox().external();
-        requested && core.cpu.rflags & flags::IF != 0 || self.nmi_pending
+        requested && core.cpu.rflags & flags::IF != 0 || self.nmis != 0
     }
 
     /// Notes, time, sleep. `Some` when `run` is to return.
@@ -185,7 +182,7 @@ impl Runner {
     fn wakes(&self, core: &SoftCore<'_>) -> bool {
         let interrupt = core.mem.apic.next().is_some()
             || self.mailbox().external() && core.mem.apic.passes_external();
-        self.nmi_pending && !core.cpu.nmi_masked || interrupt && core.cpu.rflags & flags::IF != 0
+        self.nmis != 0 && !core.cpu.nmi_masked || interrupt && core.cpu.rflags & flags::IF != 0
     }
 
     /// Reads the notes; true when one says to return.
@@ -205,7 +202,10 @@ impl Runner {
         for (vector, level) in notes.interrupts {
             core.mem.apic.accept(vector, level);
         }
-        self.nmi_pending |= notes.nmi;
+        // One can be in service while another waits (Intel SDM vol. 3A §6.7.1); one that is sent to a CPU
+        // that is not in a handler counts as in service, whenever this thread comes to see it.
+        let most = if core.cpu.nmi_masked { 1 } else { 2 };
+        self.nmis = self.nmis.saturating_add(notes.nmis).min(most);
         if notes.init {
             self.init(core);
         }
@@ -236,20 +236,21 @@ impl Runner {
         self.waiting_for_sipi = false;
     }
 
-    /// Delivers the interrupt that comes first, if any may come now.
+    /// Delivers the interrupt that comes first, if any may come now, and goes on. In the shadow of STI or
+    /// MOV SS the one instruction that it protects is run first, by itself: the next may be CLI.
     #[cold]
     fn interrupt(&mut self, core: &mut SoftCore<'_>) -> Result<(), Stop> {
         if core.cpu.interrupt_shadow {
-            return Ok(());
+            return self.single_step(core);
         }
-        if self.nmi_pending && !core.cpu.nmi_masked {
-            self.nmi_pending = false;
+        if self.nmis != 0 && !core.cpu.nmi_masked {
+            self.nmis -= 1;
             self.with_code_writes(core, |core| core.deliver_interrupt(2))?;
             core.cpu.nmi_masked = true;
             return Ok(());
         }
         if core.cpu.rflags & flags::IF == 0 {
-            return Ok(());
+            return self.step(core);
         }
         let vector = if self.mailbox().external() && core.mem.apic.passes_external() {
             core.io.acknowledge_interrupt()
@@ -257,7 +258,7 @@ impl Runner {
             core.mem.apic.begin(vector);
             vector
         } else {
-            return Ok(());
+            return self.step(core);
         };
         self.with_code_writes(core, |core| core.deliver_interrupt(vector))
     }
@@ -296,6 +297,7 @@ impl Runner {
         if core.wants_single_step() {
             return self.single_step(core);
         }
+        core.cpu.interrupt_shadow = false;
         let linear = fetch_address(core)?;
         let tag = fetch_tag(core);
         if let Some(block) = self.cache.jump(linear, tag) {
@@ -407,7 +409,10 @@ impl Runner {
     #[cold]
     fn single_step(&mut self, core: &mut SoftCore<'_>) -> Result<(), Stop> {
         let linear = fetch_address(core)?;
-        if core.cpu.rflags & flags::RF == 0 {
+        // A load of SS holds breakpoints off as well (Intel SDM vol. 3A §6.8.3).
+        let after_ss = core.cpu.interrupt_shadow && core.cpu.trap_blocked;
+        core.cpu.interrupt_shadow = false;
+        if core.cpu.rflags & flags::RF == 0 && !after_ss {
             let hits = breakpoints(&core.cpu, linear);
             if hits != 0 {
                 core.cpu.exception =
@@ -422,19 +427,11 @@ impl Runner {
             Some(block) => block,
             None => self.decode_across(core, linear, physical, tag)?,
         };
-        let (stepping, shadowed) = (core.cpu.rflags & flags::TF != 0, core.cpu.interrupt_shadow);
-        execute(core, &block)?;
+        let stepping = core.cpu.rflags & flags::TF != 0;
         core.cpu.rflags &= !flags::RF;
-        if stepping && !core.cpu.interrupt_shadow && !shadowed {
-            core.cpu.exception = Exception {
-                vector: vector::DB,
-                debug: 1 << 14,
-                trap: true,
-                ..Exception::default()
-            };
-            return Err(Stop::Exception);
-        }
-        Ok(())
+        core.cpu.trap_blocked = false;
+        execute(core, &block)?;
+        if stepping && !core.cpu.trap_blocked { Err(core.raise_single_step()) } else { Ok(()) }
     }
 }
 

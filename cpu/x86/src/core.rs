@@ -128,6 +128,18 @@ impl<M: Memory> Core<'_, M> {
         Stop::Exception
     }
 
+    /// Records the trap that RFLAGS.TF asks for (Intel SDM vol. 3B §17.3.1.4).
+    #[cold]
+    pub fn raise_single_step(&mut self) -> Stop {
+        self.cpu.exception = Exception {
+            vector: vector::DB,
+            debug: 1 << 14,
+            trap: true,
+            ..Exception::default()
+        };
+        Stop::Exception
+    }
+
     /// #GP(0) unless the CPL is 0.
     ///
     /// # Errors

@@ -12,11 +12,12 @@ pub const TSC_STEP_KHZ: u32 = 250;
 /// Family 6, model 1CH, stepping 10.
 const SIGNATURE: u32 = 0x0001_06ca;
 
-/// Leaf 1 ECX: SSE3, PCLMULQDQ, SSSE3, CX16, SSE4.1, SSE4.2, x2APIC, MOVBE, POPCNT, TSC-deadline, AES, XSAVE, hypervisor.
+/// Leaf 1 ECX: SSE3, PCLMULQDQ, SSSE3, CX16, PCID, SSE4.1, SSE4.2, x2APIC, MOVBE, POPCNT, TSC-deadline, AES, XSAVE, hypervisor.
 const FEATURES_ECX: u32 = 1
     | 1 << 1
     | 1 << 9
     | 1 << 13
+    | 1 << 17
     | 1 << 19
     | 1 << 20
     | 1 << 21
@@ -28,8 +29,8 @@ const FEATURES_ECX: u32 = 1
     | 1 << 31;
 /// Leaf 1 EDX: FPU DE PSE TSC MSR PAE MCE CX8 APIC SEP MTRR PGE MCA CMOV PAT PSE36 CLFSH MMX FXSR SSE SSE2.
 const FEATURES_EDX: u32 = 0x078b_fbfd;
-/// Leaf 7 EBX: FSGSBASE, TSC_ADJUST, SMEP, ERMS, INVPCID (no PCID), SMAP.
-const STRUCTURED_EBX: u32 = 1 | 1 << 1 | 1 << 7 | 1 << 9 | 1 << 20;
+/// Leaf 7 EBX: FSGSBASE, TSC_ADJUST, SMEP, ERMS, INVPCID, SMAP.
+const STRUCTURED_EBX: u32 = 1 | 1 << 1 | 1 << 7 | 1 << 9 | 1 << 10 | 1 << 20;
 /// Leaf 7 ECX: UMIP.
 const STRUCTURED_ECX: u32 = 1 << 2;
 /// Leaf 7 EDX: ARCH_CAPABILITIES.

@@ -208,6 +208,9 @@ pub struct CpuState {
     pub exception: Exception,
     /// No interrupt before the next instruction (after STI, MOV SS, POP SS).
     pub interrupt_shadow: bool,
+    /// No single-step trap comes of the present instruction: it loaded SS (Intel SDM vol. 3A §6.8.3), or
+    /// entered a handler, or saw to the trap itself.
+    pub trap_blocked: bool,
     /// NMIs wait for IRET.
     pub nmi_masked: bool,
     /// After HLT.

@@ -26,7 +26,7 @@ pub(crate) const PCI_MEMORY: Range<u32> = 0xd000_0000..0xfec0_0000;
 /// The first port for PCI functions.
 pub(crate) const PCI_PORTS: u16 = 0xc000;
 /// Where the ACPI tables are: where a guest looks for the RSDP (ACPI 6.5 §5.2.5.1).
-pub(crate) const ACPI_TABLES: Range<u32> = 0xe_0000..0x10_0000;
+pub(crate) const ACPI_TABLES: Range<u32> = 0xe_0000..0xf_0000;
 
 /// Where the PCI hole begins: RAM below 4 GiB ends here at the latest.
 pub(crate) const HOLE_START: u64 = 0xc000_0000;

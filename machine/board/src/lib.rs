@@ -52,6 +52,7 @@
 mod acpi;
 mod address_map;
 mod assembly;
+mod bios;
 mod bus;
 mod devices;
 mod engine;
@@ -121,9 +122,6 @@ impl std::fmt::Debug for GuestFiles<'_> {
     }
 }
 
-/// The PIC's edge/level registers as firmware leaves them: the SCI and PCI's interrupts by level.
-const LEVEL_INTERRUPTS: (u16, u16) = (0x4d0, 1 << 9 | 1 << 10 | 1 << 11);
-
 /// A machine without its CPUs.
 pub struct Board {
     memory: Arc<GuestMemory>,
@@ -184,8 +182,8 @@ impl Board {
             written.map_err(|_absent| KernelError::GuestMemory(*address))?;
         }
         pci::assign(&self.functions);
-        let (trigger_modes, level) = LEVEL_INTERRUPTS;
-        self.write_port(trigger_modes, &level.to_le_bytes());
+        bios::leave_behind(&self.memory, self)
+            .map_err(|_absent| KernelError::GuestMemory(0))?;
         let guest = kezhan_firmware::Guest {
             kernel: files.kernel,
             initrd: files.initrd,

@@ -1,7 +1,7 @@
 //! The state in which the first vCPU starts.
 
 use crate::placement::Placement;
-use crate::spec::{control, gdt, low, paging, segment};
+use crate::spec::{apic, control, gdt, low, paging, segment};
 use crate::{KernelError, MemoryKind};
 use kezhan_hypervisor::{DescriptorTable, Segment, VcpuState};
 
@@ -31,7 +31,8 @@ pub struct Entry {
 
 impl Entry {
     /// Changes a vCPU's reset state into the entry state: general registers, segments, tables, CR0, CR3,
-    /// CR4 and EFER. The rest (local APIC, MSRs, extended state, CPU number) stays the engine's own.
+    /// CR4, EFER, and the local APIC's inputs: the PIC's interrupts come through. The rest (MSRs, extended
+    /// state, CPU number) stays the engine's own.
     pub fn apply(&self, state: &mut VcpuState) {
         let general = &mut state.general;
         general.gpr = [0; 16];
@@ -49,6 +50,10 @@ impl Entry {
         system.idtr = DescriptorTable { base: 0, limit: 0 };
         system.cr2 = 0;
         (system.cr0, system.cr3, system.cr4, system.efer) = self.control();
+        let apic = &mut state.apic.registers;
+        for (offset, value) in apic::VIRTUAL_WIRE {
+            apic.iter_mut().skip(offset).zip(value.to_le_bytes()).for_each(|(to, from)| *to = from);
+        }
     }
 
     fn control(&self) -> (u64, u64, u64, u64) {

@@ -50,6 +50,13 @@ pub mod segment {
     pub const LDT: u8 = 0x2;
 }
 
+/// Local APIC (Intel SDM vol. 3A §11.4.1, table 11-1).
+pub mod apic {
+    /// Offsets and values of virtual wire mode, in which firmware hands over (MultiProcessor Specification 1.4
+    /// §3.6.2.2): spurious vector FFH and enabled; LINT0 is the PIC's output; LINT1 is NMI.
+    pub const VIRTUAL_WIRE: [(usize, u32); 3] = [(0xf0, 0x1ff), (0x350, 0x700), (0x360, 0x400)];
+}
+
 /// Control registers (Intel SDM vol. 3A §2.5) and IA32_EFER (§2.2.1).
 pub mod control {
     /// CR0: protection enabled.

@@ -42,6 +42,25 @@ pub mod register {
     pub const DIVIDE: u32 = 0x3e0;
     /// Self IPI, x2APIC only (§11.12.11).
     pub const SELF_IPI: u32 = 0x3f0;
+
+    /// Whether x2APIC mode has a register here (§11.12.1.2, table 11-6): those that exist, but for the
+    /// destination format and the upper half of the ICR, which is 64 bits wide.
+    pub fn is_in_x2apic(offset: u32) -> bool {
+        matches!(
+            offset,
+            ID | VERSION
+                | TPR
+                | PPR
+                | EOI
+                | LDR
+                | SVR
+                | ISR..=ESR
+                | ICR_LOW
+                | LVT_TIMER..=CURRENT_COUNT
+                | DIVIDE
+                | SELF_IPI
+        )
+    }
 }
 
 /// IA32_APIC_BASE (§11.4.4): default address.

@@ -4,7 +4,6 @@
 pub const CRYSTAL_KHZ: u32 = kezhan_hypervisor::APIC_TIMER_KHZ;
 
 const NANOSECONDS_A_TICK: u64 = 1_000_000 / CRYSTAL_KHZ as u64;
-const ONE_SHOT: u32 = 0;
 const PERIODIC: u32 = 1;
 const TSC_DEADLINE: u32 = 2;
 
@@ -71,15 +70,13 @@ impl Timer {
         }
     }
 
-    /// A change between TSC-deadline and the other modes disarms.
-    pub fn set_mode(&mut self, mode: u32, now: u64) {
+    /// A change between TSC-deadline and the other modes disarms. One between the others lets a count go
+    /// on, and a count that has ended stays ended.
+    pub fn set_mode(&mut self, mode: u32) {
         if (mode == TSC_DEADLINE) != (self.mode == TSC_DEADLINE) {
             self.deadline = None;
             self.tsc = 0;
             self.initial = 0;
-        } else if mode == PERIODIC && self.mode == ONE_SHOT && self.deadline.is_none() {
-            self.mode = mode;
-            self.arm(now);
         }
         self.mode = mode;
     }

@@ -4,6 +4,8 @@ use super::{Parts, SoftVcpu, mp_state};
 use crate::apic::spec;
 use kezhan_hypervisor::{EngineError, MpState, VcpuState};
 use kezhan_x86::CpuState;
+use kezhan_x86::interp::control::is_possible_cr0;
+use kezhan_x86::state::{cr0, cr4, efer};
 
 fn lost() -> EngineError {
     EngineError::State("the vCPU was lost in an earlier failure".to_owned())
@@ -21,12 +23,13 @@ impl SoftVcpu {
         state.msrs.push((spec::MSR_TSC, tsc));
         state.msrs.push((spec::MSR_TSC_ADJUST, mem.tsc_adjust));
         state.msrs.push((spec::MSR_TSC_DEADLINE, mem.apic.tsc_deadline()));
-        state.events.nmi_pending = self.runner.nmi_pending;
+        state.events.nmi_pending = self.runner.nmis != 0;
         state.mp = mp_state(cpu.halted, self.runner.waiting_for_sipi);
         Ok(state)
     }
 
     pub(super) fn restore(&mut self, state: &VcpuState) -> Result<(), EngineError> {
+        check(state)?;
         let Parts { cpu, mem } = self.parts.as_mut().ok_or_else(lost)?;
         let msr = |index: u32| state.msrs.iter().find(|(i, _)| *i == index).map(|(_, v)| *v);
         *cpu = CpuState::from_vcpu(state);
@@ -48,10 +51,30 @@ impl SoftVcpu {
         mem.generation += 1;
         mem.apic.publish(&mem.shared.identities[mem.index as usize]);
         self.runner.cache.clear();
-        self.runner.nmi_pending = state.events.nmi_pending;
+        self.runner.nmis = state.events.nmi_pending.into();
         self.runner.waiting_for_sipi = state.mp == MpState::WaitForSipi;
         Ok(())
     }
+}
+
+/// Refuses control registers that no CPU can be brought to have (Intel SDM vol. 3A §2.2.1, §2.5, §9.8.5).
+fn check(state: &VcpuState) -> Result<(), EngineError> {
+    let system = &state.system;
+    let refuse = |what: &str, value: u64, rule: &str| {
+        Err(EngineError::State(format!("{what} {value:#x} is not possible: {rule}")))
+    };
+    if !is_possible_cr0(system.cr0) {
+        return refuse("CR0", system.cr0, "PG needs PE, NW needs CD, bits 63:32 are 0");
+    }
+    let paging = system.cr0 & cr0::PG != 0;
+    let long = paging && system.efer & efer::LME != 0;
+    if long != (system.efer & efer::LMA != 0) {
+        return refuse("EFER", system.efer, "LMA is LME with CR0.PG set");
+    }
+    if long && system.cr4 & cr4::PAE == 0 {
+        return refuse("CR4", system.cr4, "long mode needs PAE");
+    }
+    Ok(())
 }
 
 /// Registers that the engine keeps elsewhere.

@@ -17,6 +17,7 @@ const CR4_BITS: u64 = cr4::TSD
     | cr4::OSXMMEXCPT
     | cr4::UMIP
     | cr4::FSGSBASE
+    | cr4::PCIDE
     | cr4::OSXSAVE
     | cr4::SMEP
     | cr4::SMAP;
@@ -98,9 +99,20 @@ pub mod msr {
     pub const XSS: u32 = 0xda0;
 }
 
-fn canonical(address: u64) -> bool {
+/// Whether bits 63:47 of a linear address are alike (Intel SDM vol. 1 §3.3.7.1).
+pub fn canonical(address: u64) -> bool {
     ((address << 16) as i64 >> 16) as u64 == address
 }
+
+/// Whether CR0 can have this value (Intel SDM vol. 3A §2.5, MOV to CR0 in vol. 2B).
+pub fn is_possible_cr0(value: u64) -> bool {
+    value >> 32 == 0
+        && (value & cr0::PG == 0 || value & cr0::PE != 0)
+        && (value & cr0::NW == 0 || value & cr0::CD != 0)
+}
+
+/// CR3 bit that keeps translations when CR4.PCIDE is set (Intel SDM vol. 3A §4.10.4.1); we need none.
+const CR3_NO_FLUSH: u64 = 1 << 63;
 
 impl<M: Memory> Core<'_, M> {
     /// MOV to CR0 (Intel SDM vol. 3A §2.5, §9.8.5): paging and long mode come and go here.
@@ -108,10 +120,8 @@ impl<M: Memory> Core<'_, M> {
     /// # Errors
     /// #GP(0)
     pub fn set_cr0(&mut self, value: u64) -> Outcome {
-        let invalid = value >> 32 != 0
-            || value & cr0::PG != 0 && value & cr0::PE == 0
-            || value & cr0::NW != 0 && value & cr0::CD == 0;
-        if invalid {
+        let strands_pcid = self.cpu.cr4 & cr4::PCIDE != 0 && value & cr0::PG == 0;
+        if !is_possible_cr0(value) || strands_pcid {
             return Err(self.raise_code(vector::GP, 0));
         }
         let value = value & CR0_BITS | cr0::ET;
@@ -170,6 +180,8 @@ impl<M: Memory> Core<'_, M> {
     /// # Errors
     /// #GP(0)
     pub fn set_cr3(&mut self, value: u64) -> Outcome {
+        let tagged = self.cpu.cr4 & cr4::PCIDE != 0;
+        let value = if tagged { value & !CR3_NO_FLUSH } else { value };
         if self.cpu.long_mode() {
             if value >> crate::paging::PHYSICAL_BITS != 0 {
                 return Err(self.raise_code(vector::GP, 0));
@@ -188,10 +200,12 @@ impl<M: Memory> Core<'_, M> {
     /// #GP(0)
     pub fn set_cr4(&mut self, value: u64) -> Outcome {
         let leaves_pae = self.cpu.long_mode() && value & cr4::PAE == 0;
-        if value & !CR4_BITS != 0 || leaves_pae {
+        let changed = value ^ self.cpu.cr4;
+        let bad_pcid = changed & value & cr4::PCIDE != 0
+            && (!self.cpu.long_mode() || self.cpu.cr3 & 0xfff != 0);
+        if value & !CR4_BITS != 0 || leaves_pae || bad_pcid {
             return Err(self.raise_code(vector::GP, 0));
         }
-        let changed = value ^ self.cpu.cr4;
         let pdptrs = self.cpu.cr0 & cr0::PG != 0 && !self.cpu.long_mode();
         if pdptrs && value & cr4::PAE != 0 && changed & CR4_PAGING != 0 {
             self.load_pdptrs(self.cpu.cr3)?;

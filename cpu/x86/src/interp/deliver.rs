@@ -61,8 +61,19 @@ fn doubles(first: u8, second: u8) -> bool {
         || first == vector::PF && (second == vector::PF || contributory(second))
 }
 
-fn is_fault(vector: u8, trap: bool) -> bool {
-    !trap && !matches!(vector, vector::BP | vector::OF | vector::DF)
+/// Whether RFLAGS.RF is set in the image that is pushed: for faults, but not for that of an instruction
+/// breakpoint (Intel SDM vol. 3B §17.3.1.1).
+fn is_fault(exception: &Exception) -> bool {
+    let breakpoint = exception.vector == vector::DB && exception.debug & 0xf != 0;
+    let other = matches!(exception.vector, vector::BP | vector::OF | vector::DF);
+    !(exception.trap || breakpoint || other)
+}
+
+/// DR6 after a debug exception: the four breakpoint bits are of this one, the others stay (Intel SDM
+/// vol. 3B §17.2.3).
+fn dr6(before: u64, cause: u64) -> u64 {
+    let stale = if cause & 0xf != 0 { 0xf } else { 0 };
+    before & !stale | cause
 }
 
 impl<M: Memory> Core<'_, M> {
@@ -76,12 +87,12 @@ impl<M: Memory> Core<'_, M> {
             match exception.vector {
                 vector::PF => self.cpu.cr2 = exception.address,
                 vector::DB => {
-                    self.cpu.dr6 |= exception.debug;
+                    self.cpu.dr6 = dr6(self.cpu.dr6, exception.debug);
                     self.cpu.dr7 &= !(1 << 13);
                 }
                 _ => {}
             }
-            let faulting = is_fault(exception.vector, exception.trap);
+            let faulting = is_fault(&exception);
             let resume = self.cpu.rflags;
             if faulting {
                 self.cpu.rflags |= flags::RF;
@@ -127,6 +138,7 @@ impl<M: Memory> Core<'_, M> {
     pub fn deliver(&mut self, event: Event) -> Outcome {
         self.cpu.halted = false;
         self.cpu.interrupt_shadow = false;
+        self.cpu.trap_blocked = true;
         if self.cpu.cr0 & crate::state::cr0::PE == 0 {
             return self.deliver_real(event);
         }

@@ -370,13 +370,14 @@ impl<M: Memory> Core<'_, M> {
         self.stack_segment(selector, rpl, vector::GP)
     }
 
-    /// After a return outwards: data segments that the outer level may not use become null.
+    /// After a return outwards: data segments that the outer level may not use become null. Their bases
+    /// stay, for 64-bit code goes on using those of FS and GS.
     fn drop_inner_segments(&mut self) {
         for number in [ES, 3, 4, 5] {
             let segment = self.cpu.segments[number];
             let conforming = segment.s && segment.kind & 0xc == 0xc;
             if !segment.unusable && segment.dpl < self.cpu.cpl && !conforming {
-                self.cpu.segments[number] = null_segment(0);
+                self.cpu.segments[number] = Segment { base: segment.base, ..null_segment(0) };
             }
         }
         self.cpu.derive_bases();
@@ -567,6 +568,7 @@ fn syscall<M: Memory>(core: &mut Core<'_, M>, op: &Op<M>) -> Outcome {
     let selector = (core.cpu.msr.star >> 32) as u16 & !3;
     set_flat(core, flat_code(selector, 0, true), flat_stack(selector + 8, 0));
     core.cpu.rip = core.cpu.msr.lstar;
+    core.cpu.trap_blocked = masked & flags::TF == 0;
     Ok(())
 }
 
@@ -586,7 +588,9 @@ fn sysret<M: Memory>(core: &mut Core<'_, M>, op: &Op<M>) -> Outcome {
     let code = if to_long { base.wrapping_add(16) } else { base } | 3;
     set_flat(core, flat_code(code, 3, to_long), flat_stack(base.wrapping_add(8) | 3, 3));
     core.cpu.rip = if to_long { rip } else { rip & 0xffff_ffff };
-    Ok(())
+    // TF counts as it is now, not as it was before (Intel SDM vol. 3B §17.3.1.4).
+    core.cpu.trap_blocked = true;
+    if core.cpu.rflags & flags::TF != 0 { Err(core.raise_single_step()) } else { Ok(()) }
 }
 
 fn sysenter<M: Memory>(core: &mut Core<'_, M>, _op: &Op<M>) -> Outcome {

@@ -70,6 +70,7 @@ fn put<M: Memory>(core: &mut Core<'_, M>, op: &Op<M>, selector: u16) -> Outcome 
     core.load_segment(seg, selector)?;
     if seg == SS {
         core.cpu.interrupt_shadow = true;
+        core.cpu.trap_blocked = true;
     }
     core.advance(op);
     Ok(())
@@ -335,6 +336,9 @@ fn load_system<M: Memory, const TASK: bool>(
         return Err(core.raise_code(vector::NP, error));
     }
     let upper = core.descriptor_upper(&descriptor)?;
+    if core.cpu.long_mode() && !super::control::canonical(descriptor.segment(upper).base) {
+        return Err(core.raise_code(vector::GP, error));
+    }
     if TASK {
         descriptor.raw |= 2 << 40;
         let byte = (descriptor.raw >> 40) as u8;

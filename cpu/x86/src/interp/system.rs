@@ -160,6 +160,8 @@ fn mov_to_dr<M: Memory>(core: &mut Core<'_, M>, op: &Op<M>) -> Outcome {
         4 | 6 => core.cpu.dr6 = value & 0xe00f | 0xffff_0ff0,
         _ => core.cpu.dr7 = value & 0xffff_2bff | 0x400,
     }
+    // Each instruction clears RF; it is done here, where it begins to matter.
+    core.cpu.rflags &= !crate::flags::RF;
     core.advance(op);
     Ok(())
 }

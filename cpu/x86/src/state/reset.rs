@@ -47,6 +47,7 @@ impl Default for CpuState {
             rip_mask: 0xffff,
             exception: Default::default(),
             interrupt_shadow: false,
+            trap_blocked: false,
             nmi_masked: false,
             halted: false,
         };
