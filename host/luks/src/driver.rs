@@ -1,6 +1,6 @@
 //! LUKS disks without another format: raw, encrypted.
 
-use crate::crypt::CryptStorage;
+use crate::crypt::{CryptStorage, MasterKey};
 use crate::header::LuksHeader;
 use kezhan_block::storage::Storage;
 use kezhan_block::{
@@ -76,7 +76,14 @@ impl FormatDriver for LuksDriver {
 
     fn open(&self, file: Arc<dyn Storage>, context: &OpenContext<'_>) -> Result<Opened> {
         let header = LuksHeader::read(&*file, 0)?;
-        let key = header.unlock(&*file, context.passphrase)?;
+        let key = match context.passphrase {
+            // Whoever only looks at the metadata reads noise.
+            None if context.for_check => MasterKey::new(&[0; 64]),
+            passphrase => Some(header.unlock(&*file, passphrase)?),
+        };
+        let Some(key) = key else {
+            return Err(BlockError::corrupt(file.name(), "the master key is too short"));
+        };
         let payload = Arc::new(CryptStorage::new(file, key, header.payload()));
         let format = Box::new(Luks(Raw::open(payload, context.writable)?));
         Ok(Opened { format, backing: None })

@@ -150,6 +150,12 @@ impl LuksHeader {
         bytes.starts_with(spec::MAGIC)
     }
 
+    /// Bytes up to the payload in a header that [`LuksHeader::create`] makes.
+    pub fn new_length() -> u64 {
+        let slot = (spec::STRIPES * 64).next_multiple_of(spec::ALIGN as usize * SECTOR);
+        (spec::ALIGN as usize * SECTOR + slot * spec::SLOTS) as u64
+    }
+
     /// Where the payload starts, in bytes from the header's start.
     pub fn payload(&self) -> u64 {
         u64::from(u32_at(&self.bytes, spec::AT_PAYLOAD)) * SECTOR as u64
