@@ -9,6 +9,7 @@
 //! | `vdi` | dynamic, static | yes | yes |
 //! | `vpc` (VHD) | dynamic, fixed | yes | yes |
 //! | `vhdx` | dynamic, fixed; no parents, no log to replay | yes | dynamic |
+//! | `luks` | version 1, aes-xts-plain64 | yes | yes |
 //! | `vmdk` | sparse, stream-optimised, flat, several extents | not compressed ones | monolithicSparse |
 
 mod blocks;
@@ -26,8 +27,9 @@ pub use vhdx::VhdxDriver;
 pub use vmdk::VmdkDriver;
 
 use kezhan_block::{FormatDriver, RawDriver};
+use kezhan_luks::LuksDriver;
 use kezhan_qcow2::Qcow2Driver;
 
 /// Every format. Raw is first: where no other driver is surer, a file is raw.
 pub const DRIVERS: &[&dyn FormatDriver] =
-    &[&RawDriver, &Qcow2Driver, &VdiDriver, &VhdDriver, &VhdxDriver, &VmdkDriver];
+    &[&RawDriver, &Qcow2Driver, &VdiDriver, &VhdDriver, &VhdxDriver, &VmdkDriver, &LuksDriver];

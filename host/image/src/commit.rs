@@ -1,7 +1,7 @@
 //! `kezhan image commit`
 
 use crate::error::{ImageError, Result};
-use crate::open::{Open, cache_mode, close};
+use crate::open::{Open, SecretArgs, cache_mode, close};
 use crate::parallel::{PIECE, Piece, each_piece, threads};
 use crate::progress::Progress;
 use crate::size;
@@ -13,6 +13,8 @@ use std::process::ExitCode;
 /// Write an image's changes into its backing file.
 #[derive(Clone, Debug, clap::Args)]
 pub struct CommitArgs {
+    #[command(flatten)]
+    secrets: SecretArgs,
     /// Format of the image
     #[arg(short, value_name = "FMT")]
     format: Option<String>,
@@ -41,14 +43,15 @@ pub struct CommitArgs {
 impl CommitArgs {
     pub(crate) fn run(self) -> Result<ExitCode> {
         let cache = cache_mode(self.cache.as_deref(), CacheMode::WriteBack)?;
-        let top = Open { cache, ..Open::write(self.format.as_deref()) }.open(&self.file)?;
+        let passphrase = self.secrets.passphrase()?;
+        let passphrase = passphrase.as_deref();
+        let open = Open { cache, passphrase, ..Open::write(self.format.as_deref()) };
+        let top = open.open(&self.file)?;
         let (path, format, depth) = self.base_of(&top)?;
         // The chain's own handles of the base only read; they must not keep the writer out.
         drop(top);
-        let shared = Open { force_share: true, ..Open::write(self.format.as_deref()) };
-        let top = Open { cache, ..shared }.open(&self.file)?;
-        let base =
-            Open { cache, force_share: true, ..Open::write(format.as_deref()) }.open(&path)?;
+        let top = Open { force_share: true, ..open }.open(&self.file)?;
+        let base = Open { force_share: true, format: format.as_deref(), ..open }.open(&path)?;
         if base.size() < top.size() {
             base.resize(top.size())?;
         }

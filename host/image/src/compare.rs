@@ -1,7 +1,7 @@
 //! `kezhan image compare`
 
 use crate::error::Result;
-use crate::open::Open;
+use crate::open::{Open, SecretArgs};
 use crate::parallel::{PIECE, Piece, each_piece, threads};
 use crate::progress::Progress;
 use kezhan_block::{GuestOffset, Image};
@@ -11,6 +11,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 /// Compare the contents of two images.
 #[derive(Clone, Debug, clap::Args)]
 pub struct CompareArgs {
+    #[command(flatten)]
+    secrets: SecretArgs,
     /// Format of the first image
     #[arg(short, value_name = "FMT")]
     format: Option<String>,
@@ -40,9 +42,13 @@ pub struct CompareArgs {
 
 impl CompareArgs {
     pub(crate) fn run(self) -> Result<ExitCode> {
-        let first = Open::read(self.format.as_deref(), self.force_share).open(&self.first)?;
-        let second =
-            Open::read(self.second_format.as_deref(), self.force_share).open(&self.second)?;
+        let passphrase = self.secrets.passphrase()?;
+        let open = |format, file: &str| {
+            let passphrase = passphrase.as_deref();
+            Open { passphrase, ..Open::read(format, self.force_share) }.open(file)
+        };
+        let first = open(self.format.as_deref(), &self.first)?;
+        let second = open(self.second_format.as_deref(), &self.second)?;
         if first.size() != second.size() {
             if self.strict {
                 self.say("Strict mode: Image size mismatch!");

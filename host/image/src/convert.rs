@@ -12,7 +12,7 @@
 mod target;
 
 use crate::error::{ImageError, Result};
-use crate::open::{Open, cache_mode, qcow2};
+use crate::open::{Open, SecretArgs, cache_mode, qcow2};
 use crate::parallel::{PIECE, Piece, Turnstile, each_piece, threads};
 use crate::progress::Progress;
 use crate::size;
@@ -29,6 +29,8 @@ const SPARSE: u64 = 4096;
 /// Copy an image into another, perhaps of another format.
 #[derive(Clone, Debug, clap::Args)]
 pub struct ConvertArgs {
+    #[command(flatten)]
+    secrets: SecretArgs,
     /// Open although another process writes
     #[arg(short = 'U', long)]
     force_share: bool,
@@ -106,8 +108,9 @@ impl ConvertArgs {
             Some((target, sources)) if !sources.is_empty() => (target, sources),
             _ => return Err(ImageError::usage("convert: give a source and a target")),
         };
-        let source = Source::open(&self, sources)?;
-        let target = self.target(target_name, source.size)?;
+        let passphrase = self.secrets.passphrase()?;
+        let source = Source::open(&self, sources, passphrase.as_deref())?;
+        let target = self.target(target_name, source.size, passphrase.as_deref())?;
         let progress = Progress::new(self.progress && !self.quiet, source.size, self.rate);
         let turnstile = Turnstile::default();
         let ordered = !self.out_of_order && target.has_order();
@@ -141,7 +144,7 @@ impl ConvertArgs {
         Ok(ExitCode::SUCCESS)
     }
 
-    fn target(&self, name: &str, size: u64) -> Result<Target> {
+    fn target(&self, name: &str, size: u64, passphrase: Option<&[u8]>) -> Result<Target> {
         let cache = cache_mode(self.cache.as_deref(), CacheMode::Unsafe)?;
         if !self.no_create {
             let mut request = crate::create::request(&self.options)?;
@@ -150,6 +153,7 @@ impl ConvertArgs {
             }
             request.options.retain(|(name, _)| name != "size");
             request.size = size;
+            request.passphrase = passphrase.map(<[u8]>::to_vec);
             if self.backing_file.is_some() {
                 request.backing_file.clone_from(&self.backing_file);
                 request.backing_format.clone_from(&self.backing_format);
@@ -159,7 +163,7 @@ impl ConvertArgs {
             }
             crate::create::create(name, &self.output_format, request)?;
         }
-        let open = Open { cache, ..Open::write(Some(&self.output_format)) };
+        let open = Open { cache, passphrase, ..Open::write(Some(&self.output_format)) };
         let image = open.open(name)?;
         if image.size() < size {
             let text =
@@ -272,9 +276,10 @@ struct Source {
 }
 
 impl Source {
-    fn open(args: &ConvertArgs, names: &[String]) -> Result<Source> {
+    fn open(args: &ConvertArgs, names: &[String], passphrase: Option<&[u8]>) -> Result<Source> {
         let cache = cache_mode(args.source_cache.as_deref(), CacheMode::WriteBack)?;
-        let open = Open { cache, ..Open::read(args.format.as_deref(), args.force_share) };
+        let open =
+            Open { cache, passphrase, ..Open::read(args.format.as_deref(), args.force_share) };
         let (mut images, mut size) = (Vec::new(), 0);
         for name in names {
             let image = open_source(open, name, args.snapshot.as_deref())?;

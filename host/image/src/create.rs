@@ -1,7 +1,7 @@
 //! `kezhan image create`
 
 use crate::error::{ImageError, Result};
-use crate::open::{Open, driver, options};
+use crate::open::{Open, SecretArgs, driver, options};
 use crate::size;
 use kezhan_block::storage::FileOptions;
 use kezhan_block::{CreateRequest, FileStorage, Storage};
@@ -12,6 +12,8 @@ use std::sync::Arc;
 /// Make a new image.
 #[derive(Clone, Debug, clap::Args)]
 pub struct CreateArgs {
+    #[command(flatten)]
+    secrets: SecretArgs,
     /// Say nothing
     #[arg(short)]
     quiet: bool,
@@ -47,6 +49,7 @@ impl CreateArgs {
         if !self.quiet {
             println!("{}", formatting(&self.file, &self.format, &request));
         }
+        request.passphrase = self.secrets.passphrase()?;
         create(&self.file, &self.format, request)?;
         Ok(ExitCode::SUCCESS)
     }

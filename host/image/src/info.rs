@@ -30,7 +30,7 @@ pub struct InfoArgs {
 
 impl InfoArgs {
     pub(crate) fn run(self) -> Result<ExitCode> {
-        let open = Open::read(self.format.as_deref(), self.force_share);
+        let open = Open { for_check: true, ..Open::read(self.format.as_deref(), self.force_share) };
         let open = if self.backing_chain { open } else { open.alone() };
         let top = open.open(&self.file)?;
         let mut all = vec![describe(&top)?];

@@ -23,8 +23,40 @@ pub struct Open<'a> {
     pub force_share: bool,
     /// Use of the page cache.
     pub cache: CacheMode,
-    /// For check and repair.
+    /// For commands that look at metadata alone: an encrypted image needs no passphrase.
     pub for_check: bool,
+    /// The passphrase of encrypted images.
+    pub passphrase: Option<&'a [u8]>,
+}
+
+/// Secrets on the command line.
+#[derive(Clone, Debug, Default, clap::Args)]
+pub struct SecretArgs {
+    /// The passphrase of encrypted images: secret,id=NAME,file=FILE or secret,id=NAME,data=TEXT
+    #[arg(long, value_name = "OBJECT")]
+    object: Vec<String>,
+}
+
+impl SecretArgs {
+    /// The passphrase, if one was given.
+    ///
+    /// # Errors
+    /// An object that is not a secret; a file that cannot be read.
+    pub fn passphrase(&self) -> Result<Option<Vec<u8>>> {
+        let Some(object) = self.object.first() else { return Ok(None) };
+        let settings = object.strip_prefix("secret,").unwrap_or("");
+        for (key, value) in options(&[settings.to_owned()])? {
+            match key.as_str() {
+                "data" => return Ok(Some(value.into_bytes())),
+                "file" => {
+                    let read = std::fs::read(&value);
+                    return read.map(Some).map_err(|source| ImageError::Io { name: value, source });
+                }
+                _ => {}
+            }
+        }
+        Err(ImageError::usage(format!("--object {object}: write secret,id=NAME,file=FILE")))
+    }
 }
 
 impl<'a> Open<'a> {
@@ -37,6 +69,7 @@ impl<'a> Open<'a> {
             force_share,
             cache: CacheMode::WriteBack,
             for_check: false,
+            passphrase: None,
         }
     }
 
@@ -84,7 +117,7 @@ impl<'a> Open<'a> {
             backing: self.backing,
             gate: &gate,
             probe_backing: true,
-            passphrase: None,
+            passphrase: self.passphrase,
             for_check: self.for_check,
         };
         Ok(open_chain(file, &options)?)

@@ -2,7 +2,7 @@
 
 use crate::create::beside;
 use crate::error::{ImageError, Result};
-use crate::open::{Open, cache_mode, close, qcow2};
+use crate::open::{Open, SecretArgs, cache_mode, close, qcow2};
 use crate::parallel::{PIECE, Piece, each_piece};
 use crate::progress::Progress;
 use kezhan_block::storage::CacheMode;
@@ -16,6 +16,8 @@ use std::sync::Arc;
 /// image. With -u only the name in the image is changed.
 #[derive(Clone, Debug, clap::Args)]
 pub struct RebaseArgs {
+    #[command(flatten)]
+    secrets: SecretArgs,
     /// Format of the image
     #[arg(short, value_name = "FMT")]
     format: Option<String>,
@@ -53,8 +55,10 @@ pub struct RebaseArgs {
 impl RebaseArgs {
     pub(crate) fn run(self) -> Result<ExitCode> {
         let cache = cache_mode(self.cache.as_deref(), CacheMode::WriteBack)?;
+        let passphrase = self.secrets.passphrase()?;
         let open = Open {
             cache,
+            passphrase: passphrase.as_deref(),
             force_share: self.force_share,
             backing: !self.unsafe_rebase,
             ..Open::write(self.format.as_deref())

@@ -1,7 +1,7 @@
 //! `kezhan image resize`
 
 use crate::error::{ImageError, Result};
-use crate::open::{Open, close};
+use crate::open::{Open, SecretArgs, close};
 use crate::size;
 use kezhan_block::{GuestOffset, HostOffset, Preallocation, Span};
 use std::process::ExitCode;
@@ -9,6 +9,8 @@ use std::process::ExitCode;
 /// Change the size of an image's disk.
 #[derive(Clone, Debug, clap::Args)]
 pub struct ResizeArgs {
+    #[command(flatten)]
+    secrets: SecretArgs,
     /// Format of the image
     #[arg(short, value_name = "FMT")]
     format: Option<String>,
@@ -30,7 +32,10 @@ pub struct ResizeArgs {
 
 impl ResizeArgs {
     pub(crate) fn run(self) -> Result<ExitCode> {
-        let image = Open::write(self.format.as_deref()).open(&self.file)?;
+        let passphrase = self.secrets.passphrase()?;
+        let open =
+            Open { passphrase: passphrase.as_deref(), ..Open::write(self.format.as_deref()) };
+        let image = open.open(&self.file)?;
         let old = image.size();
         let new = self.new_size(old)?;
         if new < old && !self.shrink {

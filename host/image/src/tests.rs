@@ -267,3 +267,38 @@ fn two_writers_never_share_an_image() {
     drop(held);
     folder.ok("resize -q @a.qcow2 20M");
 }
+
+#[test]
+fn encrypted_images_are_made_read_by_qemu_img_and_read_back() {
+    let folder = Folder::new();
+    let disk = folder.disk("disk.raw", 1_000_448);
+    std::fs::write(folder.path("secret"), "open sesame").unwrap();
+    let secret = format!("--object secret,id=s,file={}", folder.name("secret"));
+    let options = "-O qcow2 -o encrypt.format=luks,encrypt.key-secret=s";
+    folder.ok(&format!("convert {secret} {options} -f raw @disk.raw @ours.qcow2"));
+    folder.ok("check -q @ours.qcow2");
+    folder.ok("info @ours.qcow2");
+    folder.ok(&format!("compare {secret} -f raw @disk.raw @ours.qcow2"));
+    assert_eq!(kezhan(&folder.line("compare -f raw @disk.raw @ours.qcow2")), 2, "no passphrase");
+    let theirs =
+        format!("convert {secret} {options},encrypt.iter-time=10 -f raw @disk.raw @theirs.qcow2");
+    if qemu_img(&folder.line(&theirs)).is_none() {
+        return;
+    }
+    folder.ok(&format!("convert {secret} -O raw @theirs.qcow2 @back.raw"));
+    assert!(read(&folder.path("back.raw")) == disk);
+    folder.ok("check -q @theirs.qcow2");
+    let check = format!(
+        "check {secret} --image-opts driver=qcow2,encrypt.key-secret=s,file.filename={}",
+        folder.name("ours.qcow2")
+    );
+    let ours = format!(
+        "compare {secret} --image-opts driver=qcow2,encrypt.key-secret=s,file.filename={} driver=raw,file.filename={}",
+        folder.name("ours.qcow2"),
+        folder.name("disk.raw")
+    );
+    let (status, text) = qemu_img(&ours).unwrap();
+    assert_eq!(status, 0, "{text}");
+    let (status, text) = qemu_img(&check).unwrap();
+    assert_eq!(status, 0, "{text}");
+}

@@ -165,7 +165,7 @@ impl Qcow2 {
             (range.start.align_down(cluster).get(), wanted, false)
         } else {
             let (run, fresh) = state.refcounts.allocate(&*self.file, wanted)?;
-            (run.first * cluster, run.count, fresh)
+            (run.first * cluster, run.count, fresh && self.data.grows_with_zeroes())
         };
         let end = range.start.align_down(cluster).plus(got * cluster).min(range.end());
         let range = Span::between(range.start, end);

@@ -9,7 +9,7 @@ use crate::refcount::Run;
 use crate::spec;
 use crate::state::{State, clusters_of, read_entry};
 use kezhan_block::{Result, Storage};
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 /// Counts are kept in pieces of so many clusters, so that a sparse image costs little.
 const PIECE: u64 = 64;
@@ -155,6 +155,9 @@ impl Walk<'_> {
         }
         let first = header.snapshots_offset / layout.cluster();
         self.count_run("snapshot table", Run { first, count: layout.clusters(table_bytes) });
+        if let Some(run) = self.image.luks_run(&header) {
+            self.count_run("encryption header", run);
+        }
         for run in self.image.bitmap_clusters()? {
             self.count_run("bitmap", run);
         }
@@ -175,6 +178,7 @@ impl Walk<'_> {
     /// Everything that an L1 table reaches.
     fn tree(&mut self, l1: &[u64], active: bool) -> Result<()> {
         let layout = self.image.layout;
+        let mut seen = HashSet::new();
         for (index, word) in l1.iter().enumerate() {
             let table = word & spec::OFFSET_MASK;
             if word & spec::L1_RESERVED != 0 || !table.is_multiple_of(layout.cluster()) {
@@ -186,6 +190,9 @@ impl Walk<'_> {
             }
             let before = self.report.corruptions;
             self.count_run("L2 table", Run { first: table / layout.cluster(), count: 1 });
+            if !seen.insert(table) {
+                self.report.corruption(format!("L1 entry {index} shares its L2 table {table:#x}"));
+            }
             if self.report.corruptions > before {
                 continue;
             }
@@ -312,10 +319,11 @@ impl Walk<'_> {
         let (image, layout) = (self.image, self.image.layout);
         let size = layout.cluster();
         let mut state = image.state();
+        let mut seen = HashSet::new();
         for word in l1 {
             let table = word & spec::OFFSET_MASK;
             let valid = table.is_multiple_of(size) && table / size < self.file_clusters;
-            if table == 0 || !valid {
+            if table == 0 || !valid || !seen.insert(table) {
                 continue;
             }
             self.one_flag(&mut state, "L2 table", table, word & spec::COPIED != 0)?;

@@ -12,7 +12,7 @@ use kezhan_block::{BlockError, CreateRequest, HostOffset, Preallocation, Result,
 use std::sync::Arc;
 
 /// Options that the format takes.
-pub const OPTIONS: [&str; 14] = [
+pub const OPTIONS: [&str; 15] = [
     "backing_file",
     "backing_fmt",
     "cluster_size",
@@ -21,6 +21,7 @@ pub const OPTIONS: [&str; 14] = [
     "data_file",
     "data_file_raw",
     "encrypt.format",
+    "encrypt.key-secret",
     "extended_l2",
     "lazy_refcounts",
     "preallocation",
@@ -49,12 +50,7 @@ impl CreatePlan {
     /// [`BlockError::Option`].
     pub fn new(request: &CreateRequest) -> Result<CreatePlan> {
         request.expect_only("qcow2", &OPTIONS)?;
-        if request.option("encrypt.format").is_some() {
-            return Err(BlockError::option(
-                "encrypt.format",
-                "encrypted images are read only here",
-            ));
-        }
+        check_encryption(request)?;
         let v3 = match request.option("compat") {
             None | Some("1.1" | "v3") => true,
             Some("0.10" | "v2") => false,
@@ -149,6 +145,20 @@ impl CreatePlan {
     }
 }
 
+fn check_encryption(request: &CreateRequest) -> Result<()> {
+    let reserves = request.preallocation()? != Preallocation::Off;
+    let what = match (request.option("encrypt.format"), &request.passphrase) {
+        (None, _) => return Ok(()),
+        (Some("luks"), None) => "give the passphrase with --object secret,id=NAME,file=FILE",
+        (Some("luks"), _) if reserves || request.option("data_file").is_some() => {
+            "not with data_file or preallocation"
+        }
+        (Some("luks"), Some(_)) => return Ok(()),
+        (Some(_), _) => "give luks",
+    };
+    Err(BlockError::option("encrypt.format", what))
+}
+
 fn compression(request: &CreateRequest) -> Result<Compression> {
     match request.option("compression_type") {
         None | Some("zlib") => Ok(Compression::Zlib),
@@ -181,6 +191,10 @@ pub fn create(file: Arc<dyn Storage>, request: &CreateRequest) -> Result<()> {
     file.flush()?;
     file.write_at(HostOffset(0), &header.encode(file.name())?)?;
     file.flush()?;
+    if request.option("encrypt.format").is_some() {
+        let image = Qcow2::open(file.clone(), file.clone(), Header::read(&*file)?, true)?;
+        image.make_encrypted(request.passphrase.as_deref().unwrap_or_default())?;
+    }
     if let Some(data) = &request.data_file {
         data.set_size(plan.size)?;
     }

@@ -1,6 +1,7 @@
 //! Opens and makes qcow2 images.
 
 use crate::create::create;
+use crate::encrypt::open_encrypted;
 use crate::header::Header;
 use crate::image::Qcow2;
 use crate::spec;
@@ -28,11 +29,6 @@ impl FormatDriver for Qcow2Driver {
     fn open(&self, file: Arc<dyn Storage>, context: &OpenContext<'_>) -> Result<Opened> {
         let header = Header::read(&*file)?;
         let name = file.name().to_owned();
-        if header.crypt_method != spec::CRYPT_NONE {
-            let what =
-                "is encrypted, which is not supported; decrypt it with the tool that made it";
-            return Err(BlockError::unsupported(&name, what));
-        }
         if header.incompatible & spec::CORRUPT != 0 && context.writable && !context.for_check {
             let what = "is marked corrupt; repair it with `kezhan image check -r all`";
             return Err(BlockError::unsupported(&name, what));
@@ -62,6 +58,9 @@ fn open_data(
     header: &Header,
     context: &OpenContext<'_>,
 ) -> Result<Arc<dyn Storage>> {
+    if header.crypt_method != spec::CRYPT_NONE {
+        return open_encrypted(file, header, context);
+    }
     if !header.layout().external {
         return Ok(file.clone());
     }

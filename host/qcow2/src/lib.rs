@@ -17,6 +17,7 @@
 //! | `mapping` `allocate` `zero` `compressed` | where is it; make room; zeroes and discards; compression |
 //! | `flush` | what is written in which order |
 //! | `create` `resize` `snapshot` `bitmap` `track` | as named; bitmaps that record writes |
+//! | `encrypt` | LUKS over guest data |
 //! | `check` `repair` | is it consistent; make it so |
 //!
 //! # Power loss
@@ -47,6 +48,7 @@ mod check;
 mod compressed;
 mod create;
 mod driver;
+mod encrypt;
 mod entry;
 mod flush;
 mod header;

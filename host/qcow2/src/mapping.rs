@@ -107,7 +107,7 @@ impl Format for Qcow2 {
             cluster_size: Some(self.layout.cluster()),
             subcluster_size: self.layout.extended.then(|| self.layout.unit()),
             dirty: header.incompatible & crate::spec::DIRTY != 0,
-            compresses: !self.layout.external,
+            compresses: !self.layout.external && !self.is_encrypted(),
             encrypted: header.crypt_method != crate::spec::CRYPT_NONE,
         }
     }
@@ -183,7 +183,7 @@ impl Format for Qcow2 {
     }
 
     fn compress(&self, cluster: &[u8]) -> Option<CompressedCluster> {
-        if self.layout.external {
+        if self.layout.external || self.is_encrypted() {
             return None;
         }
         crate::compressed::compress(&self.layout, cluster)

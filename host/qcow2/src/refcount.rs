@@ -14,7 +14,7 @@ use crate::layout::Layout;
 use crate::spec;
 use crate::tables::Tables;
 use kezhan_block::{BlockError, HostOffset, Result, Storage};
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// Memory for refcount blocks before clean ones are dropped.
 const CACHE_BYTES: usize = 16 << 20;
@@ -56,6 +56,8 @@ pub struct Refcounts {
     fresh_from: u64,
     /// Clusters that must never be handed out, whatever the counts say.
     reserved: Vec<Run>,
+    /// Likewise while counts are written anew: first cluster and length of runs that do not overlap.
+    occupied: BTreeMap<u64, u64>,
 }
 
 impl Refcounts {
@@ -84,6 +86,7 @@ impl Refcounts {
             hint: 0,
             fresh_from: layout.clusters(file.size()?),
             reserved: vec![Run { first: 0, count: 1 }, table_at],
+            occupied: BTreeMap::new(),
         })
     }
 
@@ -95,6 +98,11 @@ impl Refcounts {
     /// These clusters may be handed out again.
     pub fn unreserve(&mut self, run: Run) {
         self.reserved.retain(|r| *r != run);
+    }
+
+    /// While counts are written anew: what is in use, in runs that do not overlap.
+    pub fn set_occupied(&mut self, runs: &[Run]) {
+        self.occupied = runs.iter().map(|run| (run.first, run.count)).collect();
     }
 
     /// From here on the file was never written, and nothing below is to be handed out next.
@@ -256,7 +264,11 @@ impl Refcounts {
     /// The reserved run that a cluster is in, if any.
     pub fn is_reserved(&self, cluster: u64) -> Option<Run> {
         let within = |run: &&Run| (run.first..run.first + run.count).contains(&cluster);
-        self.reserved.iter().find(within).copied()
+        let occupied = || {
+            let (first, count) = self.occupied.range(..=cluster).next_back()?;
+            Some(Run { first: *first, count: *count }).filter(|run| within(&run))
+        };
+        self.reserved.iter().find(within).copied().or_else(occupied)
     }
 
     /// The host offset of a block, checked.

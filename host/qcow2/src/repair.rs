@@ -11,6 +11,7 @@ use crate::spec;
 use crate::state::{clusters_of, read_entry};
 use crate::tables::Tables;
 use kezhan_block::{BlockError, Result};
+use std::collections::HashSet;
 
 impl Qcow2 {
     /// Mends what a walk found, and walks again.
@@ -75,7 +76,7 @@ impl Qcow2 {
         let end = self.layout.clusters(self.file.size()?);
         let mut state = self.state();
         let table = state.refcounts.table.clone();
-        let mut seen = std::collections::HashSet::new();
+        let mut seen = HashSet::new();
         let size = self.layout.cluster();
         let bad = |host: &u64| {
             !host.is_multiple_of(size)
@@ -94,7 +95,7 @@ impl Qcow2 {
         Ok(on_table || self.data_on(&seen)?)
     }
 
-    fn data_on(&self, blocks: &std::collections::HashSet<u64>) -> Result<bool> {
+    fn data_on(&self, blocks: &HashSet<u64>) -> Result<bool> {
         let mut hit = false;
         self.each_entry(|entry| {
             let size = self.layout.cluster();
@@ -116,7 +117,7 @@ impl Qcow2 {
         // Nothing may be put on what is in use before its count is set.
         let used: Vec<u64> = found.counts.used();
         let runs = runs(&used);
-        runs.iter().for_each(|run| state.refcounts.reserve(*run));
+        state.refcounts.set_occupied(&runs);
         for cluster in used {
             state.refcounts.set(&*self.file, cluster, found.counts.get(cluster).max(1))?;
         }
@@ -128,7 +129,7 @@ impl Qcow2 {
             state.refcounts.table_at = run;
             state.refcounts.moved = Some(Moved { old });
         }
-        runs.iter().for_each(|run| state.refcounts.unreserve(*run));
+        state.refcounts.set_occupied(&[]);
         drop(state);
         self.flush_metadata()?;
         // The old tables are not freed one by one: the comparison that follows finds them leaked.
@@ -172,9 +173,10 @@ impl Qcow2 {
     /// Shows each entry of the active tables and stores what comes back.
     fn each_entry(&self, mut change: impl FnMut(Entry) -> Option<Entry>) -> Result<()> {
         let mut state = self.state();
+        let mut seen = HashSet::new();
         for index in 0..state.l1.len() {
             let table = state.l1[index] & spec::OFFSET_MASK;
-            if table == 0 || !table.is_multiple_of(self.layout.cluster()) {
+            if table == 0 || !table.is_multiple_of(self.layout.cluster()) || !seen.insert(table) {
                 continue;
             }
             let l2 = state.l2.get(&*self.file, table)?.to_vec();

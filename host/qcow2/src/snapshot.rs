@@ -12,6 +12,7 @@ use crate::refcount::Run;
 use crate::spec;
 use crate::state::{State, clusters_of, read_entry};
 use kezhan_block::{BlockError, HostOffset, Result, Storage};
+use std::collections::HashSet;
 use std::sync::atomic::Ordering;
 
 /// When a snapshot was made.
@@ -269,10 +270,15 @@ impl Qcow2 {
     /// One reference more, or less, for everything that an L1 table reaches.
     fn count_tree(&self, l1: &[u64], change: Change) -> Result<()> {
         let mut state = self.state();
+        let mut seen = HashSet::new();
         for word in l1 {
             let table = word & spec::OFFSET_MASK;
             if table == 0 {
                 continue;
+            }
+            if !seen.insert(table) {
+                let what = format!("two L1 entries share the L2 table at {table:#x}");
+                return Err(BlockError::corrupt(self.name(), what));
             }
             let l2 = state.l2.get(&*self.file, table)?.to_vec();
             for index in 0..self.layout.l2_entries() as usize {
@@ -299,10 +305,11 @@ impl Qcow2 {
     /// Sets the "copied" flags of the active tables after refcounts have changed.
     pub(crate) fn refresh_copied(&self) -> Result<()> {
         let mut state = self.state();
+        let mut seen = HashSet::new();
         for l1_index in 0..state.l1.len() {
             let word = state.l1[l1_index];
             let table = word & spec::OFFSET_MASK;
-            if table == 0 {
+            if table == 0 || !seen.insert(table) {
                 continue;
             }
             let alone = state.refcounts.get(&*self.file, table / self.layout.cluster())? == 1;

@@ -21,6 +21,8 @@ pub const REFCOUNT_ORDER_V2: u32 = 4;
 pub const REFCOUNT_ORDER_MAX: u32 = 6;
 /// `crypt_method`: none.
 pub const CRYPT_NONE: u32 = 0;
+/// `crypt_method`: LUKS.
+pub const CRYPT_LUKS: u32 = 2;
 
 // "Header", byte offsets.
 

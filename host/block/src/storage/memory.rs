@@ -7,9 +7,9 @@ use std::io;
 use std::sync::{PoisonError, RwLock};
 
 /// Largest size: a guard against hostile sizes in tests and fuzzing.
-const LIMIT: u64 = 1 << 30;
+const LIMIT: u64 = 256 << 20;
 
-/// Bytes in memory, at most 1 GiB.
+/// Bytes in memory, at most 256 MiB.
 #[derive(Debug, Default)]
 pub struct MemoryStorage {
     name: String,
@@ -30,7 +30,7 @@ impl MemoryStorage {
     fn change(&self, end: u64, change: impl FnOnce(&mut Vec<u8>)) -> Result<()> {
         if end > LIMIT {
             let full = io::Error::from(io::ErrorKind::StorageFull);
-            return Err(BlockError::io(&self.name, "grow beyond 1 GiB in memory")(full));
+            return Err(BlockError::io(&self.name, "grow beyond 256 MiB in memory")(full));
         }
         let mut bytes = self.bytes.write().unwrap_or_else(PoisonError::into_inner);
         if bytes.len() < end as usize {

@@ -5,6 +5,7 @@ mod hostile;
 mod model;
 mod peer;
 mod snapshots;
+mod trouble;
 
 use crate::{CheckReport, Header, Qcow2, Repair};
 use kezhan_block::{CreateRequest, GuestOffset, Image, MemoryStorage, Storage};
