@@ -126,7 +126,15 @@ fn exchange<S: Read + Write>(
     deadline: Instant,
 ) -> io::Result<Response> {
     stream.write_all(&encode(host, request)?)?;
-    let mut reader = BufReader::new(Timed { stream, deadline });
+    read_answer(Timed { stream, deadline }, request)
+}
+
+/// Reads the answer to a request.
+///
+/// # Errors
+/// What the stream says, and answers that are no HTTP.
+pub fn read_answer(stream: impl Read, request: &Request) -> io::Result<Response> {
+    let mut reader = BufReader::new(stream);
     let (status, headers) = head(&mut reader)?;
     let mut response = Response { status, headers, body: Vec::new() };
     let empty = request.method == "HEAD" || matches!(response.status, 100..=199 | 204 | 304);

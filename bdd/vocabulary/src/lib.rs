@@ -25,8 +25,9 @@ use kezhan_steps::StepDefinition;
 
 /// Every built-in step.
 pub fn all() -> Vec<StepDefinition> {
-    let mut definitions =
-        [variables::steps(), files::steps(), commands::steps(), rest::steps()].concat();
+    let families =
+        [variables::steps(), files::steps(), commands::steps(), rest::steps(), machine::steps()];
+    let mut definitions = families.concat();
     definitions.iter_mut().for_each(|definition| definition.built_in = true);
     definitions
 }

@@ -20,7 +20,7 @@ mod console_steps;
 mod guest_steps;
 mod process;
 
-pub use console::{Console, ConsoleError};
+pub use console::{Console, ConsoleError, Transcript};
 pub use process::Machine;
 
 use kezhan_steps::{Failure, MachineState, StepDefinition, Table, World, check, step, steps};

@@ -19,7 +19,7 @@ const MAX_OUTPUT: usize = 16 << 20;
 pub struct Process {
     child: Child,
     output: Arc<Mutex<Vec<u8>>>,
-    readers: Vec<std::thread::JoinHandle<()>>,
+    reader: Option<std::thread::JoinHandle<()>>,
     reaper: Option<Arc<dyn kezhan_steps::Reaper>>,
     status: Option<ExitStatus>,
 }
@@ -41,17 +41,18 @@ impl Process {
     /// When the program cannot be started.
     pub fn start(world: &World, mut command: Command, name: &str) -> Result<Process, Failure> {
         command.current_dir(&world.folder).env("PATH", search_path(world)).process_group(0);
-        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
-        let mut child = command
-            .spawn()
-            .map_err(|error| Failure::broken(format!("command \"{name}\""), error))?;
+        let failed = |error: std::io::Error| Failure::broken(format!("command \"{name}\""), error);
+        // One pipe for both, so that what was written first stands first.
+        let (pipe, end) = std::io::pipe().map_err(failed)?;
+        command.stdin(Stdio::null()).stdout(end.try_clone().map_err(failed)?).stderr(end);
+        let child = command.spawn().map_err(failed)?;
+        // The command holds the pipe's other end; with it open the output would never end.
+        drop(command);
         let reaper = world.settings.reaper.clone();
         reaper.iter().for_each(|reaper| reaper.started(child.id()));
         let output = Arc::new(Mutex::new(Vec::new()));
-        let mut readers = Vec::new();
-        readers.extend(child.stdout.take().map(|pipe| collect(pipe, output.clone())));
-        readers.extend(child.stderr.take().map(|pipe| collect(pipe, output.clone())));
-        Ok(Process { child, output, readers, reaper, status: None })
+        let reader = Some(collect(pipe, output.clone()));
+        Ok(Process { child, output, reader, reaper, status: None })
     }
 
     /// What the program wrote so far.
@@ -76,7 +77,7 @@ impl Process {
         let mut pause = Duration::from_millis(1);
         loop {
             if let Some(status) = self.status() {
-                self.readers.drain(..).for_each(|reader| drop(reader.join()));
+                self.reader.take().map(std::thread::JoinHandle::join);
                 return Ok(status);
             }
             let left = deadline.saturating_duration_since(Instant::now());
