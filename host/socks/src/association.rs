@@ -5,12 +5,12 @@
 //!   client ◄─header, data─── same socket ◄──────────────data──────────────────────── Datagrams ◄── target
 //!   client ═══ TCP connection: says nothing, and its end is the association's end
 //! ```
-//! Only the host of the TCP connection is listened to; its port is the one that the request named, or
-//! the first that sends. The relay of a client that closes is gone before its thread is.
+//! Only the host of the TCP connection is listened to, and of it only the port that sends first. The
+//! address in the request is not looked at: the RFC lets a server limit access by it, but clients in the
+//! field put their target there (V2Ray 4 does).
 
 use crate::datagram::{MAX_HEADER, read_datagram, write_datagram};
 use crate::outbound::Datagrams;
-use crate::target::Target;
 use crate::wait::{Interest, Stop, wait};
 use rustix::event::PollFlags;
 use std::io::{self, Read};
@@ -34,10 +34,9 @@ pub(crate) struct Association {
 }
 
 impl Association {
-    /// Opens the socket that the client sends to; `declared` is the request's address.
+    /// Opens the socket that the client sends to.
     pub(crate) fn open(
         control: &TcpStream,
-        declared: &Target,
         outbound: Box<dyn Datagrams>,
     ) -> io::Result<Association> {
         let socket = UdpSocket::bind((control.local_addr()?.ip(), 0))?;
@@ -45,7 +44,7 @@ impl Association {
         Ok(Association {
             socket,
             client: control.peer_addr()?.ip(),
-            port: Some(declared.port).filter(|&port| port != 0),
+            port: None,
             outbound,
             buffer: vec![0; LARGEST],
             message: Vec::with_capacity(LARGEST + MAX_HEADER),

@@ -221,7 +221,7 @@ fn serve(mut client: TcpStream, shared: &Shared) -> Result<(), SessionError> {
     };
     match request.command {
         Command::Connect => connect(client, session, &request, shared),
-        Command::UdpAssociate => associate(client, session, &request, shared),
+        Command::UdpAssociate => associate(client, session, shared),
     }
 }
 
@@ -304,11 +304,10 @@ fn connect(
 fn associate(
     mut client: TcpStream,
     mut session: ServerSession,
-    request: &Request,
     shared: &Shared,
 ) -> Result<(), SessionError> {
     let opened = shared.outbound.associate().and_then(|outbound| {
-        let opened = Association::open(&client, &request.target, outbound);
+        let opened = Association::open(&client, outbound);
         let association = opened.map_err(|error| reply_for(&error))?;
         let address = association.address().map_err(|error| reply_for(&error))?;
         Ok((association, address))

@@ -36,7 +36,8 @@ pub enum Access {
 pub enum Command {
     /// A TCP connection to the target.
     Connect,
-    /// A relay for datagrams; the target is the address that the client will send from, or zeros.
+    /// A relay for datagrams; the target is the address that the client says it will send from, or zeros
+    /// (or, with careless clients, where it will send to).
     UdpAssociate,
 }
 
