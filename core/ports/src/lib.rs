@@ -6,9 +6,10 @@
 //! | port | device side | back-ends |
 //! |---|---|---|
 //! | [`chardev`] | UART, virtio-console, debug port | terminal, file, socket, null, buffer (testkit) |
+//! | [`nic`] | virtio-net, e1000 | user-mode network, tap, null, buffer (testkit) |
 //! | [`disk`] | virtio-blk, AHCI, NVMe, floppy | image files and chains of them, block devices, NBD, memory (testkit) |
 //!
-//! NICs, displays and audio come with the first device that asks for them.
+//! Displays and audio come with the first device that asks for them.
 //!
 //! # Rules that hold for every port
 //! 1. Calls do not block: a back-end that cannot go on says so and wakes the device later.
@@ -19,7 +20,9 @@
 
 pub mod chardev;
 pub mod disk;
+pub mod nic;
 pub mod testkit;
 
 pub use chardev::CharDevice;
 pub use disk::{Disk, DiskCompletion, DiskError, DiskInfo, DiskOperation, DiskRequest};
+pub use nic::Nic;

@@ -1,5 +1,6 @@
 //! Fakes for the ports.
 
+use crate::nic::{ETHERNET_HEADER, Nic, NicInfo, Offloads, Packet, Received, Transmit};
 use crate::{CharDevice, Disk, DiskCompletion, DiskError, DiskInfo, DiskOperation, DiskRequest};
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -236,5 +237,142 @@ impl Disk for MemoryDisk {
 
     fn drain(&mut self) {
         self.run_waiting();
+    }
+}
+
+struct Frames {
+    info: NicInfo,
+    up: bool,
+    room: Option<usize>,
+    accepted: Offloads,
+    to_guest: VecDeque<(Vec<u8>, Packet)>,
+    sent: Vec<(Vec<u8>, Packet)>,
+    wake: Option<Arc<dyn Fn() + Send + Sync>>,
+}
+
+/// A network interface in memory; clones share it, so a test keeps one and gives one away.
+#[derive(Clone)]
+pub struct NicBuffer(Arc<Mutex<Frames>>);
+
+impl Default for NicBuffer {
+    /// An MTU of 1500, no offloads, and the link up.
+    fn default() -> NicBuffer {
+        NicBuffer::new(NicInfo { mtu: 1500, offloads: Offloads::default() })
+    }
+}
+
+impl NicBuffer {
+    /// An interface whose link is up.
+    #[must_use]
+    pub fn new(info: NicInfo) -> NicBuffer {
+        NicBuffer(Arc::new(Mutex::new(Frames {
+            info,
+            up: true,
+            room: None,
+            accepted: Offloads::default(),
+            to_guest: VecDeque::new(),
+            sent: Vec::new(),
+            wake: None,
+        })))
+    }
+
+    fn frames(&self) -> MutexGuard<'_, Frames> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn wake(&self) {
+        let wake = self.frames().wake.clone();
+        if let Some(wake) = wake {
+            wake();
+        }
+    }
+
+    /// Gives the device a plain frame, and wakes it.
+    pub fn feed(&self, frame: &[u8]) {
+        self.feed_packet(frame, Packet::default());
+    }
+
+    /// Gives the device a frame with work left, and wakes it.
+    pub fn feed_packet(&self, frame: &[u8], packet: Packet) {
+        self.frames().to_guest.push_back((frame.to_vec(), packet));
+        self.wake();
+    }
+
+    /// What the device sent since the last call.
+    pub fn take_sent(&self) -> Vec<(Vec<u8>, Packet)> {
+        std::mem::take(&mut self.frames().sent)
+    }
+
+    /// How many frames wait for the device.
+    #[must_use]
+    pub fn waiting(&self) -> usize {
+        self.frames().to_guest.len()
+    }
+
+    /// Limits how many more frames are taken; `None` lifts the limit. Wakes the device.
+    pub fn limit(&self, room: Option<usize>) {
+        self.frames().room = room;
+        self.wake();
+    }
+
+    /// Takes the link up or down, and wakes the device.
+    pub fn set_link(&self, up: bool) {
+        self.frames().up = up;
+        self.wake();
+    }
+
+    /// What the device said that the guest accepts.
+    #[must_use]
+    pub fn accepted(&self) -> Offloads {
+        self.frames().accepted
+    }
+}
+
+impl std::fmt::Debug for NicBuffer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let frames = self.frames();
+        write!(f, "NicBuffer({} in, {} out)", frames.to_guest.len(), frames.sent.len())
+    }
+}
+
+impl Nic for NicBuffer {
+    fn info(&self) -> NicInfo {
+        self.frames().info
+    }
+
+    fn link_up(&self) -> bool {
+        self.frames().up
+    }
+
+    fn transmit(&mut self, frame: &[u8], packet: Packet) -> Transmit {
+        let mut frames = self.frames();
+        match &mut frames.room {
+            Some(0) => return Transmit::Full,
+            Some(room) => *room -= 1,
+            None => {}
+        }
+        if frame.len() >= ETHERNET_HEADER {
+            frames.sent.push((frame.to_vec(), packet));
+        }
+        Transmit::Taken
+    }
+
+    fn receive(&mut self, buffer: &mut [u8]) -> Option<Received> {
+        let mut frames = self.frames();
+        while let Some((frame, packet)) = frames.to_guest.pop_front() {
+            if let Some(to) = buffer.get_mut(..frame.len()) {
+                to.copy_from_slice(&frame);
+                return Some(Received { length: frame.len(), packet });
+            }
+        }
+        None
+    }
+
+    fn accept(&mut self, offloads: Offloads) {
+        self.frames().accepted = offloads;
+    }
+
+    fn set_waker(&mut self, wake: Arc<dyn Fn() + Send + Sync>) {
+        self.frames().wake = Some(wake);
     }
 }
