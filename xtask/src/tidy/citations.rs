@@ -6,7 +6,7 @@ use super::source::Tree;
 use std::collections::BTreeMap;
 
 /// Folders of crates that model a specification. The engine contract models none.
-const MODELS: &[&str] = &["cpu/", "devices/", "host/block/", "host/net/", "machine/"];
+const MODELS: &[&str] = &["cpu/", "devices/", "host/qcow2/", "host/disk-formats/", "host/net/", "machine/"];
 const NOT: &[&str] = &["cpu/hypervisor/", "machine/board/"];
 const EACH_THOUSAND: usize = 5;
 /// A crate that is smaller has no rate to speak of.
@@ -31,7 +31,9 @@ const MARKS: &[&str] = &[
     "Documentation/",
     "multiboot 0",
     "IEEE",
-    "IA-PC HPET", "HITR", "Technical Reference",
+    "IA-PC HPET",
+    "HITR",
+    "Technical Reference",
     "data sheet",
     "ELF-64",
 ];

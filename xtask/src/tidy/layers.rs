@@ -18,7 +18,7 @@ const TABLE: &[(&str, &[&str])] = &[
     ("vmm", &["core", "contract", "cpu", "devices", "host", "machine"]),
     ("manager", &["contract", "host/block"]),
     ("bdd", &["contract", "host/block"]),
-    ("cli", &["contract", "host/block", "manager", "bdd"]),
+    ("cli", &["contract", "host/block", "host/image", "manager", "bdd"]),
     ("web", &[]),
     ("xtask", &[]),
     ("tests", &[]),
