@@ -82,8 +82,7 @@ fn timed(mut command: Command, status: i32) -> Outcome<Duration> {
     command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
     let line = program::line(&command);
     let start = Instant::now();
-    let done =
-        command.output().map_err(|e| format!("{line}: {e}; `make bench` installs QEMU"))?;
+    let done = command.output().map_err(|e| format!("{line}: {e}; `make bench` installs QEMU"))?;
     let elapsed = start.elapsed();
     if done.status.code() != Some(status) {
         let said = String::from_utf8_lossy(&done.stderr);
