@@ -9,7 +9,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 const KERNELS: [&str; 2] = ["cloud", "full"];
 const CPUS: [u32; 3] = [1, 2, 4];
 /// As typed, in MiB, and how much of it the kernel may keep to itself, in MiB.
-const MEMORY: [(&str, u64, u64); 3] = [("128M", 128, 48), ("512M", 512, 64), ("6G", 6144, 320)];
+const MEMORY: [(&str, u64, u64); 3] = [("128M", 128, 64), ("512M", 512, 64), ("6G", 6144, 320)];
 
 pub fn trials() -> Vec<Trial> {
     let mut trials = Vec::new();

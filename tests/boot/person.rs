@@ -71,7 +71,7 @@ impl Desk {
         loop {
             let text = String::from_utf8_lossy(&self.read).into_owned();
             if let Some(at) = text.find(words) {
-                self.read = text[at + words.len()..].as_bytes().to_vec();
+                self.read = text.as_bytes()[at + words.len()..].to_vec();
                 return Ok(());
             }
             // When nobody holds the other end any more, reading fails.

@@ -69,9 +69,11 @@ fn kezhan(options: &str) -> Command {
     command
 }
 
-/// QEMU without any device but the machine's own, its serial port on standard output.
+/// QEMU without any device but the machine's own, its serial port on standard output. Ended when it hangs,
+/// as it does under a KVM without the hardware.
 fn qemu(options: &str) -> Command {
-    let mut command = Command::new("qemu-system-x86_64");
+    let mut command = Command::new("timeout");
+    command.args(["60", "qemu-system-x86_64"]);
     command.args("-nodefaults -display none -monitor none -serial stdio".split(' '));
     command.args(options.split(' '));
     command

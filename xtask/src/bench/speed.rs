@@ -21,7 +21,10 @@ pub(super) fn measure(rounds: usize) -> Outcome {
         )
     };
     let theirs = |kernel: &str| {
-        timed(qemu(&format!("-accel tcg -m 16 -device isa-debug-exit -kernel {kernel}")), 1)
+        timed(
+            qemu(&format!("-accel tcg -m 16 -device isa-debug-exit,iobase=0xf4 -kernel {kernel}")),
+            1,
+        )
     };
     let (a, b) = in_turns(
         rounds,

@@ -109,7 +109,7 @@ mod tests {
         assert!(
             found(&format!("fn f(n: u8) -> u8 {{\nmatch n {{\n{arms}_ => 0,\n}}\n}}")).is_empty()
         );
-        let wide = arms.replace("7 => 7", "7 => {\n7\n}");
+        let wide = arms.replace("\n7 => 7", "\n7 => {\n7\n}");
         assert_eq!(
             found(&format!("fn f(n: u8) -> u8 {{\nmatch n {{\n{wide}_ => 0,\n}}\n}}")).len(),
             1

@@ -6,7 +6,8 @@ use super::source::Tree;
 use std::collections::BTreeMap;
 
 /// Folders of crates that model a specification. The engine contract models none.
-const MODELS: &[&str] = &["cpu/", "devices/", "host/qcow2/", "host/disk-formats/", "host/net/", "machine/"];
+const MODELS: &[&str] =
+    &["cpu/", "devices/", "host/qcow2/", "host/disk-formats/", "host/net/", "machine/"];
 const NOT: &[&str] = &["cpu/hypervisor/", "machine/board/"];
 const EACH_THOUSAND: usize = 5;
 /// A crate that is smaller has no rate to speak of.
@@ -63,7 +64,14 @@ pub(super) fn check(tree: &Tree) -> Vec<Finding> {
 }
 
 fn cites(line: &str) -> bool {
-    line.find("//").is_some_and(|at| MARKS.iter().any(|mark| line[at..].contains(mark)))
+    let comment = line.find("//").map_or("", |at| &line[at..]);
+    MARKS.iter().any(|mark| comment.contains(mark)) || names_a_title(comment)
+}
+
+/// A section by its title, in quotes: documents without numbered sections.
+fn names_a_title(comment: &str) -> bool {
+    let quoted = comment.split('"').skip(1).step_by(2);
+    quoted.into_iter().any(|words| words.starts_with(|c: char| c.is_ascii_uppercase()))
 }
 
 #[cfg(test)]

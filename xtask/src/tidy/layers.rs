@@ -16,7 +16,7 @@ const TABLE: &[(&str, &[&str])] = &[
     ("host", &["core/ports", "contract/machine-spec"]),
     ("machine", &["core", "contract", "devices", "cpu/hypervisor"]),
     ("vmm", &["core", "contract", "cpu", "devices", "host", "machine"]),
-    ("manager", &["contract", "host/block"]),
+    ("manager", &["contract", "host/block", "host/image"]),
     ("bdd", &["contract", "host/block"]),
     ("cli", &["contract", "host/block", "host/image", "manager", "bdd"]),
     ("web", &[]),
