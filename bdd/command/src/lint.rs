@@ -1,6 +1,6 @@
 //! `kezhan bdd lint`.
 
-use crate::sources::{FeatureArgs, catalogue_with};
+use crate::sources::{FeatureArgs, StepArgs};
 use kezhan_lint::{Level, lint};
 use kezhan_steps::StepDefinition;
 use std::process::ExitCode;
@@ -10,6 +10,8 @@ use std::process::ExitCode;
 pub struct LintArgs {
     #[command(flatten)]
     features: FeatureArgs,
+    #[command(flatten)]
+    steps: StepArgs,
     /// Do not look sentences up: for features that code is generated from
     #[arg(long)]
     no_steps: bool,
@@ -22,7 +24,7 @@ pub struct LintArgs {
 }
 
 pub(crate) fn run(args: &LintArgs, own: Vec<StepDefinition>) -> ExitCode {
-    let (catalogue, sound) = catalogue_with(own);
+    let (catalogue, sound) = args.steps.catalogue(&args.features.features, own);
     let loaded = args.features.load();
     let findings = lint(&loaded, (!args.no_steps).then_some(&catalogue));
     if args.json {

@@ -1,12 +1,10 @@
 //! `kezhan bdd run`.
 
-use crate::sources::catalogue_with;
+use crate::sources::StepArgs;
 use kezhan_features::load;
 use kezhan_report::messages::Envelope;
 use kezhan_report::{Record, Style, case_text, html, json, junit, summary_text};
-use kezhan_runner::{
-    Cost, Options, Order, Outcome, Selection, Shard, TagExpression, load_steps, run,
-};
+use kezhan_runner::{Cost, Options, Order, Outcome, Selection, Shard, TagExpression, run};
 use kezhan_steps::{Settings, StepDefinition};
 use std::io::{BufWriter, IsTerminal, Write};
 use std::path::{Path, PathBuf};
@@ -28,9 +26,8 @@ pub struct RunArgs {
     /// Only scenarios whose name contains this
     #[arg(long, value_name = "TEXT")]
     name: Option<String>,
-    /// Folders of steps of your own (default: the folder "steps" beside the features, if there is one)
-    #[arg(long = "steps", value_name = "DIR")]
-    steps: Vec<PathBuf>,
+    #[command(flatten)]
+    steps: StepArgs,
     #[command(flatten)]
     pace: PaceArgs,
     #[command(flatten)]
@@ -153,8 +150,7 @@ pub(crate) fn execute(args: &RunArgs, own: Vec<StepDefinition>) -> ExitCode {
         }
     }
     let loaded = load(&files, &args.language);
-    let (own, sound) = own_steps(args, &files, own);
-    let (catalogue, complete) = catalogue_with(own);
+    let (catalogue, sound) = args.steps.catalogue(&files, own);
     let lines = places.into_iter().filter_map(|(file, line)| Some((file, line?))).collect();
     let style = style(args.reports.color);
     let outcome = with_messages(args, |messages| {
@@ -162,7 +158,7 @@ pub(crate) fn execute(args: &RunArgs, own: Vec<StepDefinition>) -> ExitCode {
         run(&loaded, catalogue, options(args, lines), &mut watch)
     });
     match outcome {
-        Ok(outcome) => finish(args, &outcome, style, sound && complete),
+        Ok(outcome) => finish(args, &outcome, style, sound),
         Err(error) => {
             eprintln!("run: {error}");
             ExitCode::from(70)
@@ -180,32 +176,6 @@ fn wanted(args: &RunArgs) -> Result<Vec<(PathBuf, Option<usize>)>, String> {
         format!("{}: {error}; --rerun-failed needs a run before it", path.display())
     })?;
     Ok(text.lines().map(place).collect())
-}
-
-fn own_steps(
-    args: &RunArgs,
-    files: &[PathBuf],
-    mut own: Vec<StepDefinition>,
-) -> (Vec<StepDefinition>, bool) {
-    let mut folders = args.steps.clone();
-    if folders.is_empty() {
-        let beside = files.iter().map(|file| {
-            if file.is_dir() { file.join("steps") } else { file.with_file_name("steps") }
-        });
-        for folder in beside.filter(|folder| folder.is_dir()) {
-            if !folders.contains(&folder) {
-                folders.push(folder);
-            }
-        }
-    }
-    let mut sound = true;
-    for folder in folders {
-        let (definitions, errors) = load_steps(&folder);
-        errors.iter().for_each(|error| eprintln!("{error}"));
-        sound &= errors.is_empty();
-        own.extend(definitions);
-    }
-    (own, sound)
 }
 
 fn options(args: &RunArgs, lines: Vec<(PathBuf, usize)>) -> Options {

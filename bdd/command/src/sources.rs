@@ -2,6 +2,7 @@
 
 use kezhan_expressions::ParameterTypes;
 use kezhan_features::{Loaded, load};
+use kezhan_runner::load_steps;
 use kezhan_steps::{Catalogue, StepDefinition};
 use std::path::PathBuf;
 
@@ -29,12 +30,47 @@ pub(crate) fn report_problems(loaded: &Loaded) -> bool {
     !loaded.problems.is_empty()
 }
 
-/// The built-in steps and one's own; faults of definitions are printed, and the other definitions serve.
-pub(crate) fn catalogue_with(own: Vec<StepDefinition>) -> (Catalogue, bool) {
-    let types = ParameterTypes::default();
-    let mut catalogue = Catalogue::default();
-    let mut errors = catalogue.add(kezhan_vocabulary::all(), &types);
-    errors.extend(catalogue.add(own, &types));
-    errors.iter().for_each(|error| eprintln!("{error}"));
-    (catalogue, errors.is_empty())
+/// Which steps beside the built-in ones.
+#[derive(Clone, Debug, clap::Args)]
+pub struct StepArgs {
+    /// Folders of steps of your own (default: the folder "steps" beside the features, if there is one)
+    #[arg(long = "steps", value_name = "DIR")]
+    steps: Vec<PathBuf>,
+}
+
+impl StepArgs {
+    /// The built-in steps, those of the folders and `own`. Faults of definitions are printed, and the other
+    /// definitions serve; the answer says whether there were none.
+    pub fn catalogue(&self, features: &[PathBuf], own: Vec<StepDefinition>) -> (Catalogue, bool) {
+        let types = ParameterTypes::default();
+        let mut catalogue = Catalogue::default();
+        let mut errors = catalogue.add(kezhan_vocabulary::all(), &types);
+        errors.extend(catalogue.add(own, &types));
+        let mut sound = true;
+        for folder in self.folders(features) {
+            let (definitions, faults) = load_steps(&folder);
+            faults.iter().for_each(|fault| eprintln!("{fault}"));
+            sound &= faults.is_empty();
+            errors.extend(catalogue.add(definitions, &types));
+        }
+        errors.iter().for_each(|error| eprintln!("{error}"));
+        (catalogue, sound && errors.is_empty())
+    }
+
+    fn folders(&self, features: &[PathBuf]) -> Vec<PathBuf> {
+        let mut folders = self.steps.clone();
+        if folders.is_empty() {
+            for feature in features {
+                let folder = if feature.is_dir() {
+                    feature.join("steps")
+                } else {
+                    feature.with_file_name("steps")
+                };
+                if folder.is_dir() && !folders.contains(&folder) {
+                    folders.push(folder);
+                }
+            }
+        }
+        folders
+    }
 }

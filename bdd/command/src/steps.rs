@@ -1,6 +1,6 @@
 //! `kezhan bdd steps`: the catalogue in both languages.
 
-use crate::sources::catalogue_with;
+use crate::sources::StepArgs;
 use kezhan_steps::{Catalogue, StepDefinition};
 use serde_json::json;
 use std::process::ExitCode;
@@ -11,6 +11,8 @@ pub struct StepsArgs {
     /// Only steps whose phrases or description contain this
     #[arg(value_name = "WORD")]
     word: Option<String>,
+    #[command(flatten)]
+    steps: StepArgs,
     /// How to print
     #[arg(long, value_enum, default_value = "text")]
     output: Output,
@@ -28,7 +30,7 @@ pub enum Output {
 }
 
 pub(crate) fn run(args: &StepsArgs, own: Vec<StepDefinition>) -> ExitCode {
-    let (catalogue, sound) = catalogue_with(own);
+    let (catalogue, sound) = args.steps.catalogue(&[], own);
     print!("{}", text(&catalogue, args));
     if sound { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }

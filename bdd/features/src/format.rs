@@ -110,10 +110,14 @@ impl Layouts<'_> {
 
     fn steps(&mut self, steps: &[Step], indent: usize) {
         for step in steps {
-            self.set(
-                step.location.line,
-                Layout::Text(format!("{:indent$}{}{}", "", step.keyword, step.text)),
-            );
+            // A space that the author put between a keyword such as 而且 and its sentence stays.
+            let line = self.lines.get(step.location.line - 1).map_or("", |line| line.trim_start());
+            let spaced = line
+                .strip_prefix(&step.keyword)
+                .is_some_and(|rest| rest.starts_with(char::is_whitespace));
+            let gap = if spaced { " " } else { "" };
+            let text = format!("{:indent$}{}{gap}{}", "", step.keyword, step.text);
+            self.set(step.location.line, Layout::Text(text));
             if let Some(DataTable { rows, .. }) = &step.data_table {
                 self.rows(rows.iter(), indent + TITLE);
             }

@@ -21,8 +21,8 @@ pub struct Suite {
     pub stem: String,
     /// The feature's name.
     pub title: String,
-    /// Its user story.
-    pub story: Option<Story>,
+    /// The sentences of its user story.
+    pub story: Vec<String>,
     /// One per distinct step, in order of first use.
     pub methods: Vec<Method>,
     /// One per scenario and per row of examples.
@@ -126,7 +126,9 @@ pub fn suite(feature: &Feature, vocabulary: &Vocabulary) -> Suite {
     suite.stem = Case::Snake.identifier(stem);
     let Some(tree) = &feature.document.feature else { return suite };
     suite.title.clone_from(&tree.name);
-    suite.story = Story::find(&tree.description);
+    suite.story = Story::find(&tree.description)
+        .map(|story| story.sentences(&tree.language))
+        .unwrap_or_default();
     let mut nodes = Nodes::default();
     nodes.children(&tree.children);
     let mut builder =

@@ -160,14 +160,11 @@ fn generated_file(suite: &Suite, strict: bool) -> String {
 
 fn header(suite: &Suite) -> String {
     let mut text = format!("//! {}\n", one_line(&suite.title));
-    if let Some(story) = &suite.story {
+    if !suite.story.is_empty() {
         text.push_str("//!\n");
-        let parts = [("As", &story.role), ("I want", &story.want), ("So that", &story.benefit)];
-        for (opening, part) in
-            parts.iter().filter_map(|(opening, part)| Some((opening, part.as_ref()?)))
-        {
-            let _ = writeln!(text, "//! {opening}: {}", one_line(part));
-        }
+    }
+    for sentence in &suite.story {
+        let _ = writeln!(text, "//! {}", one_line(sentence));
     }
     text
 }

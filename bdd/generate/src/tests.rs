@@ -75,7 +75,7 @@ fn literals_and_columns_become_typed_parameters() {
     assert!(rust.contains("fn the_note_says(&mut self, table: &[&[&str]]);"));
     assert!(rust.contains("world.the_account_holds(10.5);"));
     assert!(rust.contains("world.the_account_holds(100.0);"));
-    assert!(rust.contains("//! I want: withdraw cash"));
+    assert!(rust.contains("//! I want to withdraw cash"));
 }
 
 #[test]

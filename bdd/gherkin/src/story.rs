@@ -50,6 +50,27 @@ impl Story {
     }
 }
 
+/// The openings of the three sentences in a language.
+const LABELS: [(&str, [&str; 3]); 3] = [
+    ("zh-CN", ["作为", "我想要", "以便"]),
+    ("zh-TW", ["作為", "我想要", "以便"]),
+    ("en", ["As a", "I want to", "So that"]),
+];
+
+impl Story {
+    /// The sentences with their usual openings in a language; English for languages that we do not know.
+    pub fn sentences(&self, language: &str) -> Vec<String> {
+        let known = LABELS.iter().find(|(code, _)| *code == language).or(LABELS.last());
+        let (gap, labels) = known.map_or((" ", [""; 3]), |(code, labels)| {
+            (if *code == "en" { " " } else { "" }, *labels)
+        });
+        let parts = [&self.role, &self.want, &self.benefit];
+        let said =
+            labels.iter().zip(parts).filter_map(|(label, part)| Some((label, part.as_ref()?)));
+        said.map(|(label, part)| format!("{label}{gap}{part}")).collect()
+    }
+}
+
 fn after_any(line: &str, openings: &[&str]) -> Option<String> {
     openings.iter().find_map(|opening| {
         let head = line.get(..opening.len())?;
@@ -71,11 +92,13 @@ mod tests {
         assert_eq!(english.role.as_deref(), Some("customer"));
         assert_eq!(english.want.as_deref(), Some("withdraw cash"));
         assert_eq!(english.benefit.as_deref(), Some("I can buy bread"));
+        assert_eq!(english.sentences("en")[1], "I want to withdraw cash");
         let chinese =
             Story::find("作为客户，\n我想要从取款机取现金，\n以便不必去银行排队。").unwrap();
         assert_eq!(chinese.role.as_deref(), Some("客户"));
         assert_eq!(chinese.want.as_deref(), Some("从取款机取现金"));
         assert_eq!(chinese.benefit.as_deref(), Some("不必去银行排队"));
+        assert_eq!(chinese.sentences("zh-CN")[0], "作为客户");
     }
 
     #[test]

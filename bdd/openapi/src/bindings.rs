@@ -13,7 +13,8 @@
 //! expect = { status = 201, pointer = "/dispensed" }
 //! ```
 //!
-//! `{1}`, `{2}` … stand for the step's values. An expectation belongs to the operation before it. `when` picks among
+//! `{1}`, `{2}` … stand for the step's values. An expectation belongs to the operation before it; the first one
+//! decides its status, and those of other statuses are passed over. `when` picks among
 //! rows of one step: the binding counts only when a value is this.
 
 use kezhan_expressions::{Expression, ExpressionError, ParameterTypes};

@@ -128,9 +128,12 @@ impl Reader<'_> {
             });
         }
         let Some(expect) = &binding.expect else { return };
-        if let Some(call) = self.calls.last_mut() {
-            call.status = expect.status.or(call.status);
+        let Some(call) = self.calls.last_mut() else { return };
+        // The first expectation decides which answer it is; one of another answer says nothing here.
+        if expect.status.is_some() && call.status.is_some() && call.status != expect.status {
+            return;
         }
+        call.status = expect.status.or(call.status);
         if let (Some(pointer), Some(value)) = (&expect.pointer, values.first()) {
             self.member(pointer, value.clone());
         }

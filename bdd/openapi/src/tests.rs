@@ -27,6 +27,11 @@ const FEATURE: &str = r##"Feature: Cash
   Scenario: in words
     When the customer requests 20
     Then ensure 20 is dispensed
+
+  Scenario: refused in words
+    When the customer requests 2000
+    Then ensure the machine says "no money"
+    And ensure 0 is dispensed
 "##;
 
 const BINDINGS: &str = r#"
@@ -36,6 +41,11 @@ paths = ["/v1/accounts/{card}"]
 step = "the customer requests {int}"
 operation = { method = "POST", path = "/v1/withdrawals", id = "requestCash" }
 request = { card = "4000001", amount = "{1}" }
+
+[[binding]]
+step = "ensure the machine says {string}"
+when = "no money"
+expect = { status = 409, pointer = "/title" }
 
 [[binding]]
 step = "ensure {int} is dispensed"
@@ -60,13 +70,17 @@ fn steps_and_bound_sentences_become_one_operation() {
     let document = drawn();
     let operation = &document["paths"]["/v1/withdrawals"]["post"];
     assert_eq!(operation["operationId"], "requestCash");
-    assert_eq!(operation["x-scenarios"].as_array().unwrap().len(), 3);
+    assert_eq!(operation["x-scenarios"].as_array().unwrap().len(), 4);
     let schema = &operation["requestBody"]["content"]["application/json"]["schema"];
     assert_eq!(schema["required"], json!(["amount", "card"]));
     assert_eq!(schema["properties"]["note"], json!({"type": "string"}));
     let answer = &operation["responses"]["201"]["content"]["application/json"]["schema"];
     assert_eq!(answer["properties"]["id"], json!({"type": "string", "format": "uuid"}));
     assert_eq!(answer["properties"]["dispensed"], json!({"type": "integer"}));
+    let refused = &operation["responses"]["409"]["content"]["application/problem+json"]["schema"];
+    assert!(
+        refused["properties"]["dispensed"].is_null() && refused["properties"]["title"].is_object()
+    );
     assert!(operation["responses"]["409"]["content"]["application/problem+json"].is_object());
 }
 

@@ -6,7 +6,7 @@
 use crate::messages::Status;
 use crate::record::{Attached, Case, Record, StepRecord};
 use crate::terminal::{seconds, word};
-use kezhan_gherkin::{PickleArgument, Story};
+use kezhan_gherkin::PickleArgument;
 use std::fmt::Write;
 
 const STYLE: &str = include_str!("page.css");
@@ -82,13 +82,10 @@ fn feature(case: &Case) -> String {
         escape(&case.feature),
         escape(&case.uri)
     );
-    if let Some(Story { role, want, benefit }) = &case.story {
-        let parts = [("👤", role), ("🎯", want), ("💡", benefit)];
-        let lines = parts
-            .iter()
-            .filter_map(|(mark, part)| Some(format!("{mark} {}", escape(part.as_ref()?))));
-        let _ =
-            writeln!(text, "<blockquote>{}</blockquote>", lines.collect::<Vec<_>>().join("<br>"));
+    if let Some(story) = &case.story {
+        let lines: Vec<String> =
+            story.sentences(&case.language).iter().map(|line| escape(line)).collect();
+        let _ = writeln!(text, "<blockquote>{}</blockquote>", lines.join("<br>"));
     }
     text
 }

@@ -47,6 +47,8 @@ pub struct Case {
     pub feature: String,
     /// The feature's user story.
     pub story: Option<Story>,
+    /// Code of the spoken language.
+    pub language: String,
     /// The rule that it stands under.
     pub rule: Option<String>,
     /// Its name, with the row's values where it is one of several rows.
@@ -226,6 +228,7 @@ impl Record {
             uri: pickle.uri.clone(),
             feature: info.name,
             story: info.story,
+            language: pickle.language.clone(),
             rule: pickle.ast_node_ids.first().and_then(|id| info.rules.get(id)).cloned(),
             name: name_with_row(pickle, &info.rows),
             location: pickle.location,

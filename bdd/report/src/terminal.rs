@@ -62,7 +62,11 @@ pub fn case_text(case: &Case, style: Style) -> String {
 
 fn step_text(step: &StepRecord, uri: &str, style: Style) -> String {
     let (colour, mark) = look(step.status);
-    let sentence = format!("{}{}", step.keyword, clean(&step.text));
+    // Between 而且 and API belongs a space that the tree does not keep.
+    let mixed =
+        !step.keyword.ends_with(' ') && step.text.starts_with(|c: char| c.is_ascii_alphanumeric());
+    let gap = if mixed { " " } else { "" };
+    let sentence = format!("{}{gap}{}", step.keyword, clean(&step.text));
     let mut text =
         format!("    {} {}\n", style.paint(colour, mark), style.paint(colour, &sentence));
     let Some(message) = &step.message else { return text };

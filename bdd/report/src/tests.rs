@@ -89,7 +89,7 @@ fn junit_counts_and_escapes() {
 fn the_page_opens_what_failed_and_runs_nothing() {
     let page = html(&record("<script>alert(1)</script>"));
     assert!(page.contains("<details open><summary class=\"failed\">"), "{page}");
-    assert!(page.contains("👤 user"));
+    assert!(page.contains("As a user<br>I want to x"));
     assert!(!page.contains("<script"));
 }
 

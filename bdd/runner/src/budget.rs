@@ -6,7 +6,7 @@
 
 use kezhan_expressions::{ParameterTypes, Value};
 use kezhan_gherkin::Pickle;
-use kezhan_steps::{Catalogue, Found};
+use kezhan_steps::{Action, Catalogue, Found, MAX_DEPTH};
 use std::sync::{Condvar, Mutex, PoisonError};
 
 /// Processors and memory.
@@ -35,19 +35,12 @@ impl Cost {
     pub fn of(pickle: &Pickle, catalogue: &Catalogue, budget: Cost) -> Cost {
         let mut cost = Cost::default();
         for step in &pickle.steps {
-            if let Ok(Found::One(found)) = catalogue.find(&step.text)
-                && catalogue
-                    .definition(&found)
-                    .is_some_and(|definition| definition.name.starts_with("machine_with"))
-            {
-                let values =
-                    found.arguments.iter().filter_map(|argument| argument.value.as_ref().ok());
-                values.for_each(|value| match value {
-                    Value::Int(cpus) => cost.cpus += u64::try_from(*cpus).unwrap_or(0),
-                    Value::Size(bytes) => cost.memory = cost.memory.saturating_add(*bytes),
-                    _ => {}
-                });
-            }
+            let below = step.argument.as_ref().and_then(|argument| argument.data_table.as_ref());
+            let rows = below.iter().flat_map(|table| &table.rows);
+            let cells = rows.filter_map(|row| {
+                Some((row.cells.first()?.value.as_str(), row.cells.get(1)?.value.as_str()))
+            });
+            cost.add_step(&step.text, &cells.collect::<Vec<_>>(), (catalogue, 0));
         }
         for tag in &pickle.tags {
             cost.add_tag(&tag.name, budget);
@@ -55,6 +48,54 @@ impl Cost {
         Cost {
             cpus: cost.cpus.max(1).min(budget.cpus.max(1)),
             memory: cost.memory.min(budget.memory),
+        }
+    }
+
+    /// Adds the machines that a step describes, steps made of steps included.
+    fn add_step(
+        &mut self,
+        sentence: &str,
+        rows: &[(&str, &str)],
+        (catalogue, depth): (&Catalogue, usize),
+    ) {
+        let Ok(Found::One(found)) = catalogue.find(sentence) else { return };
+        let Some(definition) = catalogue.definition(&found) else { return };
+        let values = found.arguments.iter().filter_map(|argument| argument.value.clone().ok());
+        let values: Vec<Value> = values.collect();
+        match (&definition.action, definition.name.as_ref()) {
+            (Action::Composite(composite), _) if depth < MAX_DEPTH => {
+                for sentence in composite.sentences(&values) {
+                    self.add_step(&sentence, &[], (catalogue, depth + 1));
+                }
+            }
+            (_, "machine_options") => {
+                rows.iter().for_each(|(option, value)| self.add_option(option, value))
+            }
+            (_, name) if name.starts_with("machine_with") => {
+                values.iter().for_each(|value| self.add_value(value))
+            }
+            _ => {}
+        }
+    }
+
+    fn add_value(&mut self, value: &Value) {
+        match value {
+            Value::Int(cpus) => {
+                self.cpus = self.cpus.saturating_add(u64::try_from(*cpus).unwrap_or(0))
+            }
+            Value::Size(bytes) => self.memory = self.memory.saturating_add(*bytes),
+            _ => {}
+        }
+    }
+
+    fn add_option(&mut self, option: &str, value: &str) {
+        let kind = if option == "memory" { "size" } else { "int" };
+        if !matches!(option, "memory" | "cpus") {
+            return;
+        }
+        if let Some(Ok(value)) = ParameterTypes::default().find(kind).map(|kind| kind.value(value))
+        {
+            self.add_value(&value);
         }
     }
 

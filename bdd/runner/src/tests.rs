@@ -19,7 +19,7 @@ fn nothing(_world: &mut World) -> Result<(), Failure> {
 }
 
 /// Stands for a machine: it takes memory for a while.
-#[step(en = "a machine with {int} vCPU(s) and {size} of memory")]
+#[step(en = "a pretended machine with {int} vCPU(s) and {size} of memory")]
 fn machine_with(_world: &mut World, _cpus: u64, memory: u64) -> Result<(), Failure> {
     let now = MEMORY.fetch_add(memory, Ordering::SeqCst) + memory;
     MOST_MEMORY.fetch_max(now, Ordering::SeqCst);
@@ -127,13 +127,31 @@ fn each_ending_is_told_apart_and_the_run_goes_on() {
 fn rows_run_at_once_and_never_exceed_the_budget() {
     let rows = "      | 256 MiB |\n".repeat(8);
     let text = format!(
-        "Feature: x\n  Scenario Outline: y\n    Given a machine with 1 vCPU and <m> of memory\n    Examples:\n      | m |\n{rows}"
+        "Feature: x\n  Scenario Outline: y\n    Given a pretended machine with 1 vCPU and <m> of memory\n    Examples:\n      | m |\n{rows}"
     );
     let budget = Cost { cpus: 64, memory: 1 << 30 };
     let (outcome, _) = play(&text, Options { budget, ..options() }, Vec::new());
     assert!(outcome.record.success());
     let most = MOST_MEMORY.load(Ordering::SeqCst);
     assert!(most <= 1 << 30 && most > 256 << 20, "{most}");
+}
+
+#[test]
+fn machines_in_steps_made_of_steps_count_too() {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("m.steps"), "Feature: x\n  Scenario: a machine of {size}\n    Given a pretended machine with 2 vCPUs and <1> of memory\n").unwrap();
+    let (definitions, errors) = load_steps(folder.path());
+    assert_eq!(errors, []);
+    let mut catalogue = Catalogue::default();
+    catalogue.add(own(), &ParameterTypes::default());
+    catalogue.add(definitions, &ParameterTypes::default());
+    let loaded = loaded(
+        folder.path(),
+        "Feature: x\n  @needs:3cpu\n  Scenario: y\n    Given a machine of 256 MiB\n    And a pretended machine with 1 vCPU and 1 GiB of memory\n",
+    );
+    let budget = Cost { cpus: 64, memory: 8 << 30 };
+    let cost = Cost::of(&loaded.features[0].pickles[0], &catalogue, budget);
+    assert_eq!(cost, Cost { cpus: 3, memory: (1 << 30) + (256 << 20) });
 }
 
 #[test]

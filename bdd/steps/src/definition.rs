@@ -3,6 +3,7 @@
 use crate::arguments::Arguments;
 use crate::failure::Failure;
 use crate::world::World;
+use kezhan_expressions::Value;
 use kezhan_gherkin::PickleStep;
 use std::borrow::Cow;
 use std::fmt;
@@ -98,4 +99,11 @@ pub trait StepProgram: Send + Sync {
 pub struct Composite {
     /// The steps.
     pub steps: Vec<PickleStep>,
+}
+
+impl Composite {
+    /// The sentences of the steps for the values of the whole.
+    pub fn sentences(&self, values: &[Value]) -> Vec<String> {
+        self.steps.iter().map(|step| crate::perform::fill_numbers(&step.text, values)).collect()
+    }
 }

@@ -200,7 +200,8 @@ fn composite_steps(
     Ok(())
 }
 
-fn fill_numbers(text: &str, values: &[Value]) -> String {
+/// A text with `<1>`, `<2>` … replaced by values.
+pub(crate) fn fill_numbers(text: &str, values: &[Value]) -> String {
     let mut filled = text.to_owned();
     for (value, number) in values.iter().zip(1..) {
         let written = match value {

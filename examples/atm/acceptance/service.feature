@@ -38,6 +38,17 @@ Feature: The cash machine's service
       | 4999999 | 20     | 404    | unknown-card        |
       | 4000001 | 0      | 400    | amount-not-positive |
 
+  Scenario: A card that nobody has opens no account
+    When I GET /v1/accounts/4999999
+    Then the API answers 404 with problem "unknown-card"
+
+  Scenario: Only JSON is understood
+    When I POST /v1/withdrawals with:
+      """text/plain
+      twenty, please
+      """
+    Then the API answers 415 with problem "unsupported-media-type"
+
   Scenario: The contract is served
     When I GET /openapi.json
     Then the API answers 200

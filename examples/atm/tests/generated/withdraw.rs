@@ -2,9 +2,9 @@
 // Write the steps in steps/withdraw.rs.
 //! Customer withdraws cash
 //!
-//! As: customer
-//! I want: withdraw cash from a cash machine
-//! So that: I do not have to wait in line at the bank
+//! As a customer
+//! I want to withdraw cash from a cash machine
+//! So that I do not have to wait in line at the bank
 
 #[path = "../steps/withdraw.rs"]
 mod steps;

@@ -2,9 +2,9 @@
 // Write the steps in steps/withdraw_zh.rs.
 //! 客户取款
 //!
-//! As: 客户
-//! I want: 从取款机取现金
-//! So that: 不必去银行排队
+//! 作为客户
+//! 我想要从取款机取现金
+//! 以便不必去银行排队
 
 #[path = "../steps/withdraw_zh.rs"]
 mod steps;
