@@ -1,4 +1,4 @@
-//! Persistent dirty bitmaps ("Bitmaps").
+//! Persistent dirty bitmaps (qcow2 specification, "Bitmaps").
 //!
 //! ```text
 //!   header extension ─► directory ─► bitmap table ─► clusters of bits, one bit a granule

@@ -1,4 +1,4 @@
-//! Compressed clusters ("Compressed Clusters Descriptor").
+//! Compressed clusters (qcow2 specification, "Compressed Clusters Descriptor").
 //!
 //! Compressed data is packed byte after byte into host clusters, so one host cluster may hold several of
 //! them; its refcount counts each. Whatever the data claims, no more than one cluster comes out of it.

@@ -1,4 +1,4 @@
-//! Encryption of guest data ("Header", crypt method 2; "Full disk encryption header pointer").
+//! Encryption of guest data (qcow2 specification, "Header", crypt method 2; "Full disk encryption header pointer").
 //!
 //! The LUKS header lies in clusters of the image. Guest clusters are encrypted where they lie: the tweak is
 //! the sector's number in the *file*. Tables stay in the clear, so an image can be checked without its

@@ -1,4 +1,4 @@
-//! L2 entries ("L2 table entry", "Standard Cluster Descriptor", "Compressed Clusters Descriptor",
+//! L2 entries (qcow2 specification, "L2 table entry", "Standard Cluster Descriptor", "Compressed Clusters Descriptor",
 //! "Extended L2 Entries").
 
 use crate::layout::Layout;

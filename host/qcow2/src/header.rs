@@ -1,4 +1,4 @@
-//! The header cluster ("Header" and "Header extensions").
+//! The header cluster (qcow2 specification, "Header" and "Header extensions").
 
 use crate::bytes::{put, u32_at, u64_at};
 use crate::layout::{Compression, Layout};
@@ -269,7 +269,7 @@ fn extensions(
     Ok(all)
 }
 
-/// The feature name table that we write ("Feature name table").
+/// The feature name table that we write (qcow2 specification, "Feature name table").
 pub fn feature_names() -> Vec<u8> {
     let names: [(u8, u8, &str); 8] = [
         (0, 0, "dirty bit"),

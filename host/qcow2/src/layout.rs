@@ -3,7 +3,7 @@
 use crate::spec;
 use kezhan_block::{BlockError, Result};
 
-/// How guest clusters are compressed ("Header", compression type).
+/// How guest clusters are compressed (qcow2 specification, "Header", compression type).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Compression {
     /// Raw deflate.

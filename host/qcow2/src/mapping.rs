@@ -1,4 +1,4 @@
-//! Where is it ("Cluster mapping"), and the rest of the format contract.
+//! Where is it (qcow2 specification, "Cluster mapping"), and the rest of the format contract.
 
 use crate::entry::{Cluster, Entry, Unit};
 use crate::image::Qcow2;

@@ -1,4 +1,4 @@
-//! Reference counts ("Reference counts"): which clusters of the file are in use.
+//! Reference counts (qcow2 specification, "Reference counts"): which clusters of the file are in use.
 //!
 //! ```text
 //!   refcount table (contiguous clusters, in memory as `table`)
@@ -340,7 +340,7 @@ impl Refcounts {
     }
 }
 
-/// Count number `index` of a block ("Reference count block": bits of counts smaller than a byte start at
+/// Count number `index` of a block (qcow2 specification, "Reference count block": bits of counts smaller than a byte start at
 /// the least significant).
 pub fn count_at(bytes: &[u8], order: u32, index: u64) -> u64 {
     let at = index as usize;

@@ -1,4 +1,4 @@
-//! Internal snapshots ("Snapshots").
+//! Internal snapshots (qcow2 specification, "Snapshots").
 //!
 //! A snapshot is a copy of the L1 table. Every L2 table and data cluster that a copy reaches counts one
 //! reference more for it, and what has more than one reference is not "copied" in the active tables, so

@@ -1,7 +1,7 @@
 //! Numbers of the qcow2 format. Section names are those of QEMU's document "The QCOW2 image format"
 //! (docs/interop/qcow2). All fields are big-endian.
 
-// "Header": the first cluster of the file.
+// qcow2 specification, "Header": the first cluster of the file.
 
 /// `QFI\xfb`.
 pub const MAGIC: u32 = 0x5146_49fb;
@@ -24,7 +24,7 @@ pub const CRYPT_NONE: u32 = 0;
 /// `crypt_method`: LUKS.
 pub const CRYPT_LUKS: u32 = 2;
 
-// "Header", byte offsets.
+// qcow2 specification, "Header", byte offsets.
 
 /// `version`.
 pub const AT_VERSION: usize = 4;
@@ -63,7 +63,7 @@ pub const AT_HEADER_LENGTH: usize = 100;
 /// `compression_type`, "Additional fields".
 pub const AT_COMPRESSION: usize = 104;
 
-// "Header", feature bits.
+// qcow2 specification, "Header", feature bits.
 
 /// Incompatible bit 0: refcounts may be wrong.
 pub const DIRTY: u64 = 1;
@@ -84,7 +84,7 @@ pub const BITMAPS_VALID: u64 = 1;
 /// Autoclear bit 1: the external data file is a valid raw image by itself.
 pub const RAW_EXTERNAL: u64 = 1 << 1;
 
-// "Header extensions".
+// qcow2 specification, "Header extensions".
 
 /// End of the extensions.
 pub const EXT_END: u32 = 0;
@@ -101,7 +101,7 @@ pub const EXT_DATA_FILE: u32 = 0x4441_5441;
 /// Longest backing file name.
 pub const BACKING_NAME_MAX: usize = 1023;
 
-// "Cluster mapping": L1 and L2 entries.
+// qcow2 specification, "Cluster mapping": L1 and L2 entries.
 
 /// L1 and L2: the refcount is exactly one, so it may be written in place.
 pub const COPIED: u64 = 1 << 63;
@@ -115,17 +115,17 @@ pub const OFFSET_MASK: u64 = 0x00ff_ffff_ffff_fe00;
 pub const L1_RESERVED: u64 = !(COPIED | OFFSET_MASK);
 /// L2 standard descriptor: bits that must be zero.
 pub const L2_RESERVED: u64 = !(COPIED | COMPRESSED | OFFSET_MASK | ZERO);
-/// Subclusters in a cluster, "Extended L2 Entries".
+/// Subclusters in a cluster, qcow2 specification, "Extended L2 Entries".
 pub const SUBCLUSTERS: u64 = 32;
-/// Compressed data is counted in sectors of so many bytes, "Compressed Clusters Descriptor".
+/// Compressed data is counted in sectors of so many bytes, qcow2 specification, "Compressed Clusters Descriptor".
 pub const COMPRESSED_SECTOR: u64 = 512;
 
-// "Reference counts".
+// qcow2 specification, "Reference counts".
 
 /// Refcount table: bits 9-63, the host offset of a refcount block.
 pub const REFTABLE_OFFSET_MASK: u64 = !0x1ff;
 
-// "Snapshots": byte offsets within a table entry.
+// qcow2 specification, "Snapshots": byte offsets within a table entry.
 
 /// Fixed part of an entry.
 pub const SNAPSHOT_FIXED: usize = 40;
@@ -134,7 +134,7 @@ pub const SNAPSHOT_EXTRA: usize = 24;
 /// An icount of -1: there is none.
 pub const ICOUNT_NONE: u64 = u64::MAX;
 
-// "Bitmaps".
+// qcow2 specification, "Bitmaps".
 
 /// Length of the extension's data.
 pub const BITMAP_EXT_LENGTH: usize = 24;

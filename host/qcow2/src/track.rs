@@ -1,4 +1,4 @@
-//! Bitmaps that record writes while the image is open ("Bitmaps", flags `in_use` and `auto`).
+//! Bitmaps that record writes while the image is open (qcow2 specification, "Bitmaps", flags `in_use` and `auto`).
 //!
 //! ```text
 //!   open: bits are read ── first write: marked in use on the disk ── writes set bits in memory ──►
