@@ -7,6 +7,7 @@
 //! |---|---|---|
 //! | [`chardev`] | UART, virtio-console, debug port | terminal, file, socket, null, buffer (testkit) |
 //! | [`disk`] | virtio-blk, AHCI, NVMe, floppy | image files and chains of them, block devices, NBD, memory (testkit) |
+//! | [`entropy`] | virtio-rng | the host's generator, a seeded one |
 //!
 //! NICs, displays and audio come with the first device that asks for them.
 //!
@@ -19,7 +20,9 @@
 
 pub mod chardev;
 pub mod disk;
+pub mod entropy;
 pub mod testkit;
 
 pub use chardev::CharDevice;
 pub use disk::{Disk, DiskCompletion, DiskError, DiskInfo, DiskOperation, DiskRequest};
+pub use entropy::Entropy;
