@@ -78,7 +78,13 @@ pub(crate) struct Queue {
 
 impl Queue {
     pub(crate) fn new(largest: u16) -> Queue {
-        Queue { registers: Registers::power_on(largest), largest, features: 0, fresh: 0, used_descriptors: 0 }
+        Queue {
+            registers: Registers::power_on(largest),
+            largest,
+            features: 0,
+            fresh: 0,
+            used_descriptors: 0,
+        }
     }
 
     pub(crate) fn reset(&mut self) {

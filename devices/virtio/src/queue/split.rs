@@ -50,7 +50,8 @@ impl Split<'_> {
     fn chain(&self, head: u16) -> Result<Chain> {
         let registers = &self.queue.registers;
         let mut chain = Chain::new(head);
-        let (mut table, mut count, mut limit) = (registers.descriptors, registers.size, registers.size);
+        let (mut table, mut count, mut limit) =
+            (registers.descriptors, registers.size, registers.size);
         let (mut index, mut inside) = (head, false);
         loop {
             if index >= count || chain.segments() >= usize::from(limit) {
