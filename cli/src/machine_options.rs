@@ -2,7 +2,9 @@
 //! and in the machine file.
 
 use clap::Args;
-use kezhan_machine_spec::{CpuSpec, DeviceSpec, EngineChoice, MachineSpec, SerialSpec, Size};
+use kezhan_machine_spec::{
+    CpuSpec, DeviceSpec, DiskSpec, EngineChoice, MachineSpec, SerialSpec, Size,
+};
 use std::path::PathBuf;
 
 /// A machine, as typed.
@@ -44,6 +46,13 @@ pub(crate) struct MachineOptions {
     #[arg(long, value_name = "WHERE", default_value = "stdio")]
     serial: SerialSpec,
 
+    /// Add a disk: an image or a block device, raw unless format= says otherwise; may be given again
+    ///
+    /// Settings: format=NAME, readonly, serial=S, cache=writeback|writethrough|none|directsync|unsafe,
+    /// backing=follow (open the files that the image stands on).
+    #[arg(long = "disk", value_name = "FILE[,key=value…]")]
+    disks: Vec<DiskSpec>,
+
     /// Add a device with its settings; may be given again
     #[arg(long = "device", value_name = "NAME[,key=value…]")]
     devices: Vec<DeviceSpec>,
@@ -73,6 +82,7 @@ impl From<MachineOptions> for MachineSpec {
             initrd: typed.initrd,
             append: typed.append,
             serial: typed.serial,
+            disks: typed.disks,
             devices: typed.devices,
             no_reboot: typed.no_reboot,
             timeout: typed.timeout,
@@ -104,7 +114,7 @@ mod tests {
     #[test]
     fn every_option_reaches_the_description() {
         let arguments = "--name inn --engine soft --cpus 4 --cpu x86-64-v2,+aes --memory 1G --kernel k \
-                         --initrd i --append -v --serial file=log --device a,b=c --device d \
+                         --initrd i --append -v --serial file=log --disk a.img,readonly --device a,b=c --device d \
                          --no-reboot --timeout 9 --seed 7";
         let expected = MachineSpec {
             name: "inn".to_owned(),
@@ -116,6 +126,7 @@ mod tests {
             initrd: Some("i".into()),
             append: "-v".to_owned(),
             serial: SerialSpec::File("log".into()),
+            disks: vec!["a.img,readonly".parse().unwrap()],
             devices: vec!["a,b=c".parse().unwrap(), "d".parse().unwrap()],
             no_reboot: true,
             timeout: Some(9),

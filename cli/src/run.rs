@@ -21,6 +21,7 @@ pub(crate) struct Run {
 const AFTER_HELP: &str = "\
 Examples:
   kezhan run --kernel /boot/vmlinuz --initrd initrd.img --append console=ttyS0
+  kezhan run --kernel vmlinuz --initrd initrd.img --append 'console=ttyS0 root=/dev/vda' --disk disk.qcow2,format=qcow2
   kezhan run --cpus 2 --memory 2G --kernel vmlinuz --initrd initrd.img --append 'console=ttyS0 quiet'
   echo 'uname -a; poweroff' | kezhan run --kernel vmlinuz --initrd shell.img --append console=ttyS0
   kezhan run --kernel test.elf --device isa-debug-exit --serial file=test.log --timeout 60 --no-reboot

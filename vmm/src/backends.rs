@@ -6,13 +6,15 @@
 //! | | `--serial file=PATH` | [`FileDevice`] |
 //! | | `--serial socket=PATH` | [`SocketDevice`] |
 //! | | `--serial none` | nothing |
+//! | disks | `--disk FILE` | [`DiskBackend`](kezhan_block::DiskBackend) on a chain of images |
+//! | entropy | | getrandom(2), or the generator of `--seed` |
 
-use crate::VmmError;
 use crate::events::{Event, EventQueue};
+use crate::{VmmError, disks};
+use kezhan_board::Ports;
 use kezhan_chardev::{FileDevice, SocketDevice, Terminal, TerminalEnds};
 use kezhan_machine_spec::{MachineSpec, SerialSpec};
 use kezhan_ports::CharDevice;
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -22,8 +24,8 @@ type Finisher = Box<dyn Fn(Duration) + Send>;
 /// The back-ends of a machine.
 #[derive(Default)]
 pub(crate) struct Backends {
-    /// For the board, by the device's name.
-    pub(crate) ports: BTreeMap<String, Box<dyn CharDevice>>,
+    /// For the board.
+    pub(crate) ports: Ports,
     /// The person's terminal, when a port ends there.
     pub(crate) terminal: Option<Terminal>,
     finishers: Vec<Finisher>,
@@ -33,9 +35,13 @@ impl Backends {
     /// Opens them.
     ///
     /// # Errors
-    /// [`VmmError::Chardev`] that names the option.
+    /// [`VmmError::Chardev`] or [`VmmError::Disk`] that names the option.
     pub(crate) fn open(spec: &MachineSpec, events: &Arc<EventQueue>) -> Result<Backends, VmmError> {
         let mut all = Backends::default();
+        for disk in &spec.disks {
+            all.ports.disks.push(disks::open(disk, events)?);
+        }
+        all.ports.entropy = Some(disks::entropy(spec.seed));
         let port: Box<dyn CharDevice> = match &spec.serial {
             SerialSpec::None => return Ok(all),
             SerialSpec::Stdio => all.open_terminal(&spec.name, events)?,
@@ -48,7 +54,7 @@ impl Backends {
                 Box::new(device)
             }
         };
-        all.ports.insert("com1".to_owned(), port);
+        all.ports.characters.insert("com1".to_owned(), port);
         Ok(all)
     }
 

@@ -1,5 +1,6 @@
 //! Why a machine cannot be started or go on, and the exit status that goes with it.
 
+use kezhan_block::BlockError;
 use kezhan_board::{BoardError, KernelError};
 use kezhan_chardev::ChardevError;
 use kezhan_hypervisor::EngineError;
@@ -37,6 +38,14 @@ pub enum VmmError {
     /// A back-end cannot be opened.
     #[error(transparent)]
     Chardev(#[from] ChardevError),
+    /// A disk cannot be opened.
+    #[error("--disk {disk}: {error}")]
+    Disk {
+        /// The disk as it was asked for.
+        disk: String,
+        /// What is wrong.
+        error: BlockError,
+    },
     /// The engine refuses.
     #[error(transparent)]
     Engine(#[from] EngineError),

@@ -43,6 +43,7 @@
 mod backends;
 mod clock;
 mod cpu_model;
+mod disks;
 pub mod doctor;
 mod driver;
 mod ending;

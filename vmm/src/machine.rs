@@ -9,12 +9,10 @@ use crate::files::BootFiles;
 use crate::snapshot::{MemoryImage, Snapshot};
 use crate::vcpus::Vcpus;
 use crate::{VmmError, cpu_model, memory};
-use kezhan_board::{Board, Host, IOAPIC_PINS, memory_ranges};
+use kezhan_board::{Board, Host, IOAPIC_PINS, Ports, memory_ranges};
 use kezhan_device::{Clock, GuestMemory};
 use kezhan_hypervisor::{Hypervisor, Partition, PartitionConfig};
 use kezhan_machine_spec::MachineSpec;
-use kezhan_ports::CharDevice;
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -33,7 +31,7 @@ pub enum MachineState {
 pub(crate) struct Parts {
     pub(crate) engine: Arc<dyn Hypervisor>,
     pub(crate) files: BootFiles,
-    pub(crate) ports: BTreeMap<String, Box<dyn CharDevice>>,
+    pub(crate) ports: Ports,
     pub(crate) events: Arc<EventQueue>,
 }
 

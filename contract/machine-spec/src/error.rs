@@ -37,6 +37,14 @@ pub enum SpecError {
     /// A serial destination not known.
     #[error("--serial '{0}': write stdio, file=PATH, socket=PATH or none")]
     Serial(String),
+    /// A disk with a setting that there is not.
+    #[error("--disk '{text}': {rule}")]
+    Disk {
+        /// What was given.
+        text: String,
+        /// What is possible.
+        rule: &'static str,
+    },
     /// A device setting without a value.
     #[error("--device '{0}': write NAME[,key=value]…")]
     Device(String),

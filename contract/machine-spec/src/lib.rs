@@ -7,11 +7,13 @@
 //! Errors start with the option's name, carry the value and end with what to do.
 
 mod cpu;
+mod disk;
 mod error;
 mod options;
 mod size;
 
 pub use cpu::{CpuModel, CpuSpec};
+pub use disk::{DiskCache, DiskSpec};
 pub use error::SpecError;
 pub use size::Size;
 
@@ -78,6 +80,8 @@ pub struct MachineSpec {
     pub append: String,
     /// First serial port.
     pub serial: SerialSpec,
+    /// Disks, in the order in which the guest finds them.
+    pub disks: Vec<DiskSpec>,
     /// Optional devices.
     pub devices: Vec<DeviceSpec>,
     /// End with status 1 instead of restarting when the guest resets.
@@ -100,6 +104,7 @@ impl Default for MachineSpec {
             initrd: None,
             append: String::new(),
             serial: SerialSpec::Stdio,
+            disks: Vec::new(),
             devices: Vec::new(),
             no_reboot: false,
             timeout: None,
@@ -132,6 +137,7 @@ impl MachineSpec {
         if self.kernel.is_none() && !self.append.is_empty() {
             return Err(SpecError::AppendWithoutKernel);
         }
+        self.disks.iter().try_for_each(DiskSpec::validate)?;
         if self.timeout == Some(0) {
             return Err(SpecError::Timeout);
         }

@@ -8,6 +8,7 @@
 //! | [`chardev`] | UART, virtio-console, debug port | terminal, file, socket, null, buffer (testkit) |
 //! | [`nic`] | virtio-net, e1000 | user-mode network, tap, null, buffer (testkit) |
 //! | [`disk`] | virtio-blk, AHCI, NVMe, floppy | image files and chains of them, block devices, NBD, memory (testkit) |
+//! | [`entropy`] | virtio-rng | the host's generator, a seeded one |
 //!
 //! Displays and audio come with the first device that asks for them.
 //!
@@ -20,9 +21,11 @@
 
 pub mod chardev;
 pub mod disk;
+pub mod entropy;
 pub mod nic;
 pub mod testkit;
 
 pub use chardev::CharDevice;
 pub use disk::{Disk, DiskCompletion, DiskError, DiskInfo, DiskOperation, DiskRequest};
+pub use entropy::Entropy;
 pub use nic::Nic;

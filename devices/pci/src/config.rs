@@ -187,7 +187,7 @@ impl ConfigSpace {
         set(&mut self.power_on, offset, value);
     }
 
-    fn word(&self, offset: usize) -> u16 {
+    pub(crate) fn word(&self, offset: usize) -> u16 {
         let at = |index: usize| self.bytes.get(index).copied().unwrap_or(0);
         u16::from_le_bytes([at(offset), at(offset + 1)])
     }

@@ -6,6 +6,7 @@
 //! | [`PciFunction`] | a [`kezhan_device::Device`] with a configuration space; its first regions are its BARs |
 //! | [`HostBridge`] | `HostBridge::new(name)`: the function 00:00.0 |
 //! | [`PciHost`] | `PciHost::new(name, buses, target: Arc<dyn BarTarget>)`: device with the regions `config` (8 ports) and `ecam` (`buses` MiB of memory) |
+//! | [`Msix`] | table, pending bits and masks of message-signalled interrupts |
 //! | [`BarTarget`] | told where the guest has put which BAR: the board moves the function's region |
 //!
 //! A function is shared as `Arc<Mutex<F>>`: once as `dyn Device` with the chassis, once as
@@ -18,6 +19,7 @@ mod bridge;
 mod config;
 mod function;
 mod host;
+mod msix;
 mod spec;
 #[cfg(test)]
 mod tests;
@@ -27,3 +29,4 @@ pub use bridge::HostBridge;
 pub use config::{Bar, BarKind, ConfigSpace, ConfigState, Identity};
 pub use function::PciFunction;
 pub use host::{BarTarget, PciHost, PlugError};
+pub use msix::{FunctionState, MSIX_REGION, Msix, MsixState};

@@ -123,3 +123,25 @@ pub mod host_bridge {
     /// Host bridge (PCI 3.0 appendix D, class 06h, subclass 00h).
     pub const CLASS: u32 = 0x06_0000;
 }
+
+/// MSI-X (PCI 3.0 §6.8.2, figures 6-10 to 6-12).
+pub mod msix {
+    /// Capability ID (PCI 3.0 appendix H).
+    pub const CAPABILITY: u8 = 0x11;
+    /// Message control (§6.8.2.3): messages are sent.
+    pub const ENABLE: u16 = 1 << 15;
+    /// Message control: every vector is masked.
+    pub const FUNCTION_MASK: u16 = 1 << 14;
+    /// Message control: the bits that a guest may write.
+    pub const CONTROL_BITS: u16 = ENABLE | FUNCTION_MASK;
+    /// Vector control (§6.8.2.9): this vector is masked.
+    pub const MASKED: u32 = 1;
+    /// Bytes of a row.
+    pub const ENTRY_BYTES: u64 = 16;
+    /// Where our pending bits are in the region.
+    pub const PENDING_OFFSET: u64 = 0x800;
+    /// Bytes of our region.
+    pub const REGION_BYTES: u64 = 0x1000;
+    /// Rows that fit before the pending bits.
+    pub const VECTOR_LIMIT: u16 = 128;
+}

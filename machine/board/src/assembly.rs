@@ -12,14 +12,14 @@ use kezhan_chipset::ioapic::SharedIoapic;
 use kezhan_chipset::pic::SharedPic;
 use kezhan_chipset::pm::Pm;
 use kezhan_device::{
-    Clock, Device, LineInterrupt, LineTarget, MachineControl, MsiInterrupt, Placement, Region,
-    Space,
+    Clock, Device, GuestMemory, LineInterrupt, LineTarget, MachineControl, MsiInterrupt, Placement,
+    Region, Space,
 };
 use kezhan_input::I8042;
 use kezhan_machine_spec::MachineSpec;
 use kezhan_pci::{PciAddress, PciFunction, PciHost};
-use kezhan_ports::CharDevice;
 use kezhan_ports::chardev::NullCharDevice;
+use kezhan_ports::{CharDevice, Disk, Entropy};
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -164,16 +164,42 @@ impl Assembly {
 
     /// The character port of the device under construction, its waker set.
     pub(crate) fn port(&mut self, device: &str) -> Box<dyn CharDevice> {
-        let Some(mut port) = self.host.ports.remove(device) else {
+        let Some(mut port) = self.host.ports.characters.remove(device) else {
             return Box::new(NullCharDevice);
         };
+        port.set_waker(self.waker());
+        port
+    }
+
+    /// Has the chassis poll the device under construction.
+    fn waker(&self) -> Arc<dyn Fn() + Send + Sync> {
         let (called, attention) = (self.port_called.clone(), self.wiring.attention.clone());
-        port.set_waker(Arc::new(move || {
+        Arc::new(move || {
             if !called.swap(true, Ordering::SeqCst) {
                 attention.call();
             }
-        }));
-        port
+        })
+    }
+
+    /// Begins a device outside the list, and gives the next disk for it, its waker set.
+    pub(crate) fn begin_disk(&mut self) -> Option<Box<dyn Disk>> {
+        self.port_called = Arc::default();
+        if self.host.ports.disks.is_empty() {
+            return None;
+        }
+        let mut disk = self.host.ports.disks.remove(0);
+        disk.set_waker(self.waker());
+        Some(disk)
+    }
+
+    /// The source of random bytes, for the one device that gets it.
+    pub(crate) fn entropy(&mut self) -> Option<Box<dyn Entropy>> {
+        self.host.ports.entropy.take()
+    }
+
+    /// Guest RAM, for devices that read and write it.
+    pub(crate) fn memory(&self) -> Arc<GuestMemory> {
+        self.host.memory.clone()
     }
 
     /// The line of a device that the address map puts at an ISA interrupt.

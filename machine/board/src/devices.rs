@@ -2,7 +2,7 @@
 //!
 //! Fixed devices are on every board, in the order of the list (interrupt controllers first). The others
 //! are asked for with `--device NAME[,key=value]…`. To add one: a constructor below, an entry here, rows in
-//! the address map.
+//! the address map. A disk of the description is built by [`disk`], one device each.
 
 use crate::BoardError;
 use crate::address_map;
@@ -16,8 +16,10 @@ use kezhan_chipset::pm::Pm;
 use kezhan_chipset::rtc::{CmosMemory, Rtc};
 use kezhan_chipset::testdev::{PcTestdev, PciTestdev};
 use kezhan_input::{I8042, I8042Wires};
+use kezhan_machine_spec::DiskSpec;
 use kezhan_pci::HostBridge;
 use kezhan_serial::Uart16550;
+use kezhan_virtio::{Block, BlockOptions, Rng, VirtioPci};
 use std::sync::{Arc, Mutex};
 
 /// A setting of a device.
@@ -77,6 +79,7 @@ pub const DEVICES: &[DeviceKind] = &[
     optional("isa-debugcon", "a port whose bytes go to a character port of the host", DEBUGCON, debugcon),
     optional("pvpanic", "tells the machine that the guest has panicked", &[], pvpanic),
     optional("pc-testdev", "interrupt lines and memory for kvm-unit-tests", &[], pc_testdev),
+    optional("virtio-rng", "random bytes for the guest", &[], virtio_rng),
     optional("pci-testdev", "a PCI function for kvm-unit-tests", &[], pci_testdev),
 ];
 
@@ -199,4 +202,20 @@ fn pc_testdev(board: &mut Assembly, _: &Settings<'_>) -> Result<(), BoardError> 
 
 fn pci_testdev(board: &mut Assembly, _: &Settings<'_>) -> Result<(), BoardError> {
     board.plug(PciTestdev::new("pci-testdev"))
+}
+
+/// Without a source of random bytes there is no device.
+fn virtio_rng(board: &mut Assembly, _: &Settings<'_>) -> Result<(), BoardError> {
+    let Some(source) = board.entropy() else { return Ok(()) };
+    let (memory, msi) = (board.memory(), board.wiring.msi());
+    board.plug(VirtioPci::new("virtio-rng", Box::new(Rng::new(source)), memory, msi))
+}
+
+/// Disk `index` of the description, a virtio-blk called `disk0`, `disk1` and so on, with a queue for each CPU.
+pub(crate) fn disk(board: &mut Assembly, index: usize, spec: &DiskSpec) -> Result<(), BoardError> {
+    let Some(port) = board.begin_disk() else { return Ok(()) };
+    let options = BlockOptions { serial: spec.serial.clone(), queues: board.cpus.min(16) };
+    let block = Box::new(Block::new(port, options));
+    let (memory, msi) = (board.memory(), board.wiring.msi());
+    board.plug(VirtioPci::new(&format!("disk{index}"), block, memory, msi))
 }

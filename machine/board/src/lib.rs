@@ -76,12 +76,29 @@ use kezhan_acpi::Tables;
 use kezhan_device::{Clock, GuestMemory, MachineControl, Nanoseconds};
 use kezhan_hypervisor::{CpuIo, Partition};
 use kezhan_machine_spec::MachineSpec;
-use kezhan_ports::CharDevice;
+use kezhan_ports::{CharDevice, Disk, Entropy};
 use life::Life;
 use slot::Slot;
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 use vm_memory::{Bytes, GuestAddress};
+
+/// The ports that stand behind a board's devices. A device without one has nothing behind it.
+#[derive(Default)]
+pub struct Ports {
+    /// Character ports by the name of the device that gets them (`com1`, `isa-debugcon`).
+    pub characters: BTreeMap<String, Box<dyn CharDevice>>,
+    /// Disks in the order of the description.
+    pub disks: Vec<Box<dyn Disk>>,
+    /// Random bytes.
+    pub entropy: Option<Box<dyn Entropy>>,
+}
+
+impl std::fmt::Debug for Ports {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Ports({:?}, {} disks)", self.characters.keys(), self.disks.len())
+    }
+}
 
 /// What the host gives a board.
 pub struct Host {
@@ -94,14 +111,13 @@ pub struct Host {
     /// Called from any thread when [`Board::service`] should be called soon. It must not block and
     /// must not call back.
     pub attention: Arc<dyn Fn() + Send + Sync>,
-    /// Character ports by the name of the device that gets them (`com1`, `isa-debugcon`). A device
-    /// without one gets a port with nothing behind it.
-    pub ports: BTreeMap<String, Box<dyn CharDevice>>,
+    /// Back-ends.
+    pub ports: Ports,
 }
 
 impl std::fmt::Debug for Host {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Host").field("ports", &self.ports.keys()).finish_non_exhaustive()
+        f.debug_struct("Host").field("ports", &self.ports).finish_non_exhaustive()
     }
 }
 
@@ -146,6 +162,9 @@ impl Board {
         let mut assembly = Assembly::new(host, spec);
         for kind in DEVICES.iter().filter(|kind| kind.fixed) {
             assembly.build(kind, &[])?;
+        }
+        for (index, disk) in spec.disks.iter().enumerate() {
+            devices::disk(&mut assembly, index, disk)?;
         }
         for device in &spec.devices {
             assembly.build(devices::find(&device.name)?, &device.settings)?;

@@ -83,7 +83,7 @@ fn try_bench(devices: &[&str]) -> Result<Bench, BoardError> {
         attention: Arc::new(move || {
             counter.fetch_add(1, Ordering::SeqCst);
         }),
-        ports: [("com1".to_owned(), port)].into(),
+        ports: Ports { characters: [("com1".to_owned(), port)].into(), ..Ports::default() },
     };
     let board = Board::new(&spec, host)?;
     let partition = Arc::new(FakePartition::default());

@@ -4,6 +4,7 @@ use crate::testkit::{Call, Scripted, Step, kernel_file};
 use kezhan_device::MachineEvent;
 use kezhan_hypervisor::Exit;
 use kezhan_machine_spec::Size;
+use kezhan_ports::CharDevice;
 use kezhan_ports::testkit::CharBuffer;
 use std::time::Instant;
 use vm_memory::{Bytes, GuestAddress};
@@ -33,7 +34,7 @@ impl Bench {
         let (engine, console) = (Scripted::new(scripts), CharBuffer::default());
         let events = Arc::new(EventQueue::new().unwrap());
         let port: Box<dyn CharDevice> = Box::new(console.clone());
-        let ports = BTreeMap::from([("com1".to_owned(), port)]);
+        let ports = Ports { characters: [("com1".to_owned(), port)].into(), ..Ports::default() };
         let parts =
             Parts { engine: Arc::new(engine.clone()), files, ports, events: events.clone() };
         let machine = Machine::new(&spec, parts).unwrap();

@@ -1,0 +1,167 @@
+//! Disks: `--disk FILE[,key=value]…`.
+
+use crate::SpecError;
+use serde::{Deserialize, Serialize};
+use std::fmt;
+use std::path::PathBuf;
+use std::str::FromStr;
+
+/// How the host's page cache is used.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum DiskCache {
+    /// The page cache, durable when the guest flushes.
+    #[default]
+    WriteBack,
+    /// The page cache, durable at every write.
+    WriteThrough,
+    /// No page cache, durable when the guest flushes.
+    None,
+    /// No page cache, durable at every write.
+    DirectSync,
+    /// The page cache, flushes ignored: for disks that are thrown away.
+    Unsafe,
+}
+
+const CACHES: [(&str, DiskCache); 5] = [
+    ("writeback", DiskCache::WriteBack),
+    ("writethrough", DiskCache::WriteThrough),
+    ("none", DiskCache::None),
+    ("directsync", DiskCache::DirectSync),
+    ("unsafe", DiskCache::Unsafe),
+];
+
+/// A disk of the machine, on virtio.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DiskSpec {
+    /// The image or block device.
+    pub file: PathBuf,
+    /// Its format. Never guessed: a guest could write the header of another format to a raw disk.
+    #[serde(default = "raw")]
+    pub format: String,
+    /// The guest cannot write.
+    #[serde(default)]
+    pub readonly: bool,
+    /// Serial number, at most 20 bytes.
+    #[serde(default)]
+    pub serial: String,
+    /// Use of the host's page cache.
+    #[serde(default)]
+    pub cache: DiskCache,
+    /// Files that the image names as its backing files may be opened.
+    #[serde(default)]
+    pub backing: bool,
+}
+
+fn raw() -> String {
+    "raw".to_owned()
+}
+
+impl DiskSpec {
+    /// A raw disk that a guest may write.
+    pub fn new(file: impl Into<PathBuf>) -> DiskSpec {
+        DiskSpec {
+            file: file.into(),
+            format: raw(),
+            readonly: false,
+            serial: String::new(),
+            cache: DiskCache::default(),
+            backing: false,
+        }
+    }
+
+    pub(crate) fn validate(&self) -> Result<(), SpecError> {
+        if self.serial.len() > 20 {
+            return Err(wrong(&self.to_string(), "a serial number has at most 20 bytes"));
+        }
+        Ok(())
+    }
+
+    fn set(&mut self, setting: &str) -> Result<(), &'static str> {
+        match setting.split_once('=').unwrap_or((setting, "")) {
+            ("readonly", "" | "on") => self.readonly = true,
+            ("readonly", "off") => self.readonly = false,
+            ("format", value) if !value.is_empty() => self.format = value.to_owned(),
+            ("serial", value) => self.serial = value.to_owned(),
+            ("backing", "follow") => self.backing = true,
+            ("backing", "deny") => self.backing = false,
+            ("cache", value) => {
+                let found = CACHES.iter().find(|(name, _)| *name == value);
+                self.cache = found
+                    .map(|(_, cache)| *cache)
+                    .ok_or("cache is writeback, writethrough, none, directsync or unsafe")?;
+            }
+            _ => {
+                return Err("write FILE and of format=NAME, readonly, serial=S, cache=MODE and \
+                            backing=follow what you need");
+            }
+        }
+        Ok(())
+    }
+}
+
+fn wrong(text: &str, rule: &'static str) -> SpecError {
+    SpecError::Disk { text: text.to_owned(), rule }
+}
+
+impl FromStr for DiskSpec {
+    type Err = SpecError;
+
+    fn from_str(text: &str) -> Result<DiskSpec, SpecError> {
+        let mut parts = text.split(',');
+        let file = parts.next().filter(|file| !file.is_empty());
+        let mut disk = DiskSpec::new(file.ok_or_else(|| wrong(text, "name a file first"))?);
+        parts.try_for_each(|part| disk.set(part)).map_err(|rule| wrong(text, rule))?;
+        disk.validate().map(|()| disk)
+    }
+}
+
+impl fmt::Display for DiskSpec {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{},format={}", self.file.display(), self.format)?;
+        if self.readonly {
+            f.write_str(",readonly")?;
+        }
+        if !self.serial.is_empty() {
+            write!(f, ",serial={}", self.serial)?;
+        }
+        if let Some((name, _)) = CACHES.iter().skip(1).find(|(_, cache)| *cache == self.cache) {
+            write!(f, ",cache={name}")?;
+        }
+        if self.backing { f.write_str(",backing=follow") } else { Ok(()) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_disk_reads_as_it_is_written() {
+        for text in
+            ["a.img,format=raw", "b,format=qcow2,readonly,serial=S,cache=none,backing=follow"]
+        {
+            assert_eq!(text.parse::<DiskSpec>().unwrap().to_string(), text);
+        }
+        assert_eq!("a.img".parse::<DiskSpec>().unwrap(), DiskSpec::new("a.img"));
+    }
+
+    #[test]
+    fn a_wrong_disk_is_named() {
+        for text in [
+            "",
+            ",readonly",
+            "f,format=",
+            "f,cache=maybe",
+            "f,bus=9",
+            "f,serial=123456789012345678901",
+        ] {
+            let error = text.parse::<DiskSpec>().unwrap_err().to_string();
+            assert!(
+                error.starts_with(&format!("--disk '{text}")) || text.contains("serial"),
+                "{error}"
+            );
+        }
+    }
+}

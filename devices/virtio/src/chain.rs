@@ -1,0 +1,117 @@
+//! A buffer that a driver has made available: what the device may read, then what it may write.
+
+use kezhan_device::GuestMemory;
+use vm_memory::{Bytes, GuestAddress};
+
+/// A part of guest memory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Segment {
+    pub address: u64,
+    pub length: u32,
+}
+
+/// Part of a buffer lies outside guest memory, or the buffer is too short.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct OutsideMemory;
+
+/// A buffer (virtio 1.2 §2.6), its descriptors read once and kept here; to be given back to the queue that it
+/// is from.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Chain {
+    pub(crate) id: u16,
+    /// Descriptors that it takes in a packed ring.
+    pub(crate) taken: u16,
+    readable: Vec<Segment>,
+    writable: Vec<Segment>,
+}
+
+impl Chain {
+    pub(crate) fn new(id: u16) -> Chain {
+        Chain { id, taken: 1, readable: Vec::new(), writable: Vec::new() }
+    }
+
+    /// Appends a segment; false when the driver breaks the order (virtio 1.2 §2.7.4.2: readable ones
+    /// first) or the whole is longer than 4 GiB (§2.7.5).
+    pub(crate) fn push(&mut self, segment: Segment, writable: bool) -> bool {
+        if !writable && !self.writable.is_empty() {
+            return false;
+        }
+        let list = if writable { &mut self.writable } else { &mut self.readable };
+        list.push(segment);
+        self.readable_length() + self.writable_length() <= u64::from(u32::MAX)
+    }
+
+    /// Descriptors in all.
+    pub(crate) fn segments(&self) -> usize {
+        self.readable.len() + self.writable.len()
+    }
+
+    /// Bytes that the device may read.
+    pub fn readable_length(&self) -> u64 {
+        length(&self.readable)
+    }
+
+    /// Bytes that the device may write.
+    pub fn writable_length(&self) -> u64 {
+        length(&self.writable)
+    }
+
+    /// Fills `data` from the readable part.
+    ///
+    /// # Errors
+    /// [`OutsideMemory`].
+    pub fn read_at(
+        &self,
+        memory: &GuestMemory,
+        offset: u64,
+        data: &mut [u8],
+    ) -> Result<(), OutsideMemory> {
+        let mut rest = data;
+        for (address, count) in pieces(&self.readable, offset, rest.len() as u64) {
+            let (now, later) = rest.split_at_mut_checked(count).ok_or(OutsideMemory)?;
+            memory.read_slice(now, GuestAddress(address)).map_err(|_outside| OutsideMemory)?;
+            rest = later;
+        }
+        if rest.is_empty() { Ok(()) } else { Err(OutsideMemory) }
+    }
+
+    /// Writes `data` into the writable part.
+    ///
+    /// # Errors
+    /// [`OutsideMemory`]; some of the data may be written.
+    pub fn write_at(
+        &self,
+        memory: &GuestMemory,
+        offset: u64,
+        data: &[u8],
+    ) -> Result<(), OutsideMemory> {
+        let mut rest = data;
+        for (address, count) in pieces(&self.writable, offset, rest.len() as u64) {
+            let (now, later) = rest.split_at_checked(count).ok_or(OutsideMemory)?;
+            memory.write_slice(now, GuestAddress(address)).map_err(|_outside| OutsideMemory)?;
+            rest = later;
+        }
+        if rest.is_empty() { Ok(()) } else { Err(OutsideMemory) }
+    }
+}
+
+fn length(segments: &[Segment]) -> u64 {
+    segments.iter().map(|segment| u64::from(segment.length)).sum()
+}
+
+/// The addresses and lengths that make up `offset .. offset + length`.
+fn pieces(
+    segments: &[Segment],
+    offset: u64,
+    length: u64,
+) -> impl Iterator<Item = (u64, usize)> + '_ {
+    let (mut skip, mut left) = (offset, length);
+    segments.iter().filter_map(move |segment| {
+        let inside = u64::from(segment.length).saturating_sub(skip);
+        let start = segment.address.wrapping_add(skip.min(segment.length.into()));
+        skip = skip.saturating_sub(segment.length.into());
+        let count = inside.min(left);
+        left -= count;
+        (count > 0).then_some((start, count as usize))
+    })
+}

@@ -1,0 +1,120 @@
+//! Packed rings (virtio 1.2 §2.8): one ring of descriptors that the driver makes available and the device
+//! marks as used, in place; which of the two is told by bits that turn with each lap.
+
+use super::{Broken, Descriptor, Queue, Result, address, load, passes, store, table_length};
+use crate::chain::Chain;
+use crate::spec::{descriptor, event, feature};
+use kezhan_device::GuestMemory;
+use vm_memory::Bytes;
+
+/// A queue seen as a packed ring.
+pub(super) struct Packed<'a> {
+    pub memory: &'a GuestMemory,
+    pub queue: &'a mut Queue,
+}
+
+/// `place` moved on by `count` in a ring, and whether it has lapped.
+fn advance(place: u16, count: u16, size: u16) -> (u16, bool) {
+    let next = u32::from(place) + u32::from(count);
+    let lapped = next >= u32::from(size);
+    ((if lapped { next - u32::from(size) } else { next }) as u16, lapped)
+}
+
+impl Packed<'_> {
+    pub(super) fn pop(&mut self) -> Result<Option<Chain>> {
+        let registers = &self.queue.registers;
+        let (place, wrap) = (registers.next_available, registers.wraps[0]);
+        let ring = registers.descriptors;
+        if place >= registers.size {
+            return Err(Broken);
+        }
+        let flags_at = u64::from(place) * descriptor::BYTES + 14;
+        let flags = load(self.memory, ring, flags_at)?;
+        // Available when the two bits differ, the first as the driver's counter (§2.8.1).
+        let bits = (flags & descriptor::AVAIL != 0, flags & descriptor::USED != 0);
+        if bits != (wrap, !wrap) {
+            return Ok(None);
+        }
+        let chain = self.chain(place)?;
+        let registers = &mut self.queue.registers;
+        let (next, lapped) = advance(place, chain.taken, registers.size);
+        registers.next_available = next;
+        registers.wraps[0] ^= lapped;
+        Ok(Some(chain))
+    }
+
+    fn chain(&self, first: u16) -> Result<Chain> {
+        let registers = &self.queue.registers;
+        let mut chain = Chain::new(0);
+        let mut place = first;
+        loop {
+            let entry @ Descriptor { first: id, second: flags, .. } =
+                super::descriptor(self.memory, registers.descriptors, place)?;
+            if flags & descriptor::INDIRECT != 0 {
+                // A table stands alone (§2.8.8).
+                let alone = flags & descriptor::NEXT == 0 && chain.segments() == 0;
+                if self.queue.features & feature::INDIRECT_DESC == 0 || !alone {
+                    return Err(Broken);
+                }
+                self.push_table(&mut chain, &entry)?;
+            } else if !chain.push(entry.segment(), flags & descriptor::WRITE != 0) {
+                return Err(Broken);
+            }
+            if flags & descriptor::NEXT == 0 {
+                // The ID is that of the last descriptor (§2.8.6).
+                chain.id = id;
+                return Ok(chain);
+            }
+            if chain.taken >= registers.size {
+                return Err(Broken);
+            }
+            chain.taken += 1;
+            (place, _) = advance(place, 1, registers.size);
+        }
+    }
+
+    /// Only the write flag counts inside a table (§2.8.8).
+    fn push_table(&self, chain: &mut Chain, table: &Descriptor) -> Result<()> {
+        for index in 0..table_length(table)? {
+            let entry = super::descriptor(self.memory, table.address, index)?;
+            if !chain.push(entry.segment(), entry.second & descriptor::WRITE != 0) {
+                return Err(Broken);
+            }
+        }
+        Ok(())
+    }
+
+    pub(super) fn complete(&mut self, chain: &Chain, written: u32) -> Result<()> {
+        let registers = &mut self.queue.registers;
+        let offset = u64::from(registers.next_used) * descriptor::BYTES;
+        let body = u64::from(written) | u64::from(chain.id) << 32;
+        let at = address(registers.descriptors, offset + 8)?;
+        self.memory.write_slice(&body.to_le_bytes()[..6], at).map_err(|_outside| Broken)?;
+        let lap = if registers.wraps[1] { descriptor::AVAIL | descriptor::USED } else { 0 };
+        let flags = lap | if written > 0 { descriptor::WRITE } else { 0 };
+        store(self.memory, registers.descriptors, offset + 14, flags)?;
+        let (next, lapped) = advance(registers.next_used, chain.taken, registers.size);
+        registers.next_used = next;
+        registers.wraps[1] ^= lapped;
+        self.queue.used_descriptors = self.queue.used_descriptors.saturating_add(chain.taken);
+        Ok(())
+    }
+
+    pub(super) fn wants_interrupt(&mut self) -> Result<bool> {
+        let used = std::mem::take(&mut self.queue.used_descriptors);
+        let registers = &self.queue.registers;
+        let flags = load(self.memory, registers.driver, event::FLAGS)?;
+        let by_index = self.queue.features & feature::EVENT_IDX != 0;
+        if flags & 3 != event::AT_DESCRIPTOR || !by_index {
+            return Ok(flags & 3 != event::DISABLE);
+        }
+        // Offset in 15 bits, the driver's wrap counter above (§2.8.10.1).
+        let wanted = load(self.memory, registers.driver, 0)?;
+        let mut place = wanted & 0x7fff;
+        if (wanted >> 15 != 0) != registers.wraps[1] {
+            place = place.wrapping_sub(registers.size);
+        }
+        let new = registers.next_used;
+        Ok(passes(place, new, new.wrapping_sub(used)))
+    }
+}

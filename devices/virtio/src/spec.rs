@@ -1,0 +1,205 @@
+//! Numbers of the Virtual I/O Device specification, version 1.2.
+
+/// Device status bits (virtio 1.2 §2.1).
+pub mod status {
+    /// The driver has found the device.
+    pub const ACKNOWLEDGE: u8 = 1;
+    /// The driver knows how to drive it.
+    pub const DRIVER: u8 = 2;
+    /// The driver is ready: the device is live.
+    pub const DRIVER_OK: u8 = 4;
+    /// Features are agreed upon.
+    pub const FEATURES_OK: u8 = 8;
+    /// The device has met an error that it cannot recover from.
+    pub const NEEDS_RESET: u8 = 64;
+    /// The driver has given up.
+    pub const FAILED: u8 = 128;
+    /// Bits that a driver may set.
+    pub const OF_DRIVER: u8 = ACKNOWLEDGE | DRIVER | DRIVER_OK | FEATURES_OK | FAILED;
+}
+
+/// Features of every device (virtio 1.2 §6).
+pub mod feature {
+    /// A descriptor may point to a table of descriptors (§2.7.5.3).
+    pub const INDIRECT_DESC: u64 = 1 << 28;
+    /// Notifications are wanted at an index (§2.7.7, §2.7.10).
+    pub const EVENT_IDX: u64 = 1 << 29;
+    /// The device follows this specification.
+    pub const VERSION_1: u64 = 1 << 32;
+    /// Packed queues (§2.8).
+    pub const RING_PACKED: u64 = 1 << 34;
+    /// What the queues here can do.
+    pub const OF_QUEUES: u64 = INDIRECT_DESC | EVENT_IDX | VERSION_1 | RING_PACKED;
+}
+
+/// Descriptors, split and packed (virtio 1.2 §2.7.5, §2.8.1).
+pub mod descriptor {
+    /// Bytes of a descriptor.
+    pub const BYTES: u64 = 16;
+    /// The buffer goes on in another descriptor.
+    pub const NEXT: u16 = 1;
+    /// The device writes it; else the device reads it.
+    pub const WRITE: u16 = 2;
+    /// It is a table of descriptors.
+    pub const INDIRECT: u16 = 4;
+    /// Packed: made available, in the driver's sense of the ring wrap counter.
+    pub const AVAIL: u16 = 1 << 7;
+    /// Packed: used, in the device's sense.
+    pub const USED: u16 = 1 << 15;
+    /// Longest chain accepted through a table of descriptors, where drivers in the field exceed the queue
+    /// size that §2.7.5.3.1 allows.
+    pub const TABLE_LIMIT: usize = 1024;
+}
+
+/// Split rings (virtio 1.2 §2.7.6, §2.7.8).
+pub mod split {
+    /// Flags of the available ring: the driver wants no interrupts.
+    pub const NO_INTERRUPT: u16 = 1;
+    /// Offset of the index in either ring.
+    pub const INDEX: u64 = 2;
+    /// Offset of the first element in either ring.
+    pub const RING: u64 = 4;
+    /// Bytes of an element of the available ring.
+    pub const AVAIL_BYTES: u64 = 2;
+    /// Bytes of an element of the used ring.
+    pub const USED_BYTES: u64 = 8;
+}
+
+/// Event suppression of packed rings (virtio 1.2 §2.8.10).
+pub mod event {
+    /// Flags: no notifications.
+    pub const DISABLE: u16 = 1;
+    /// Flags: a notification at a descriptor.
+    pub const AT_DESCRIPTOR: u16 = 2;
+    /// Offset of the flags.
+    pub const FLAGS: u64 = 2;
+}
+
+/// PCI transport (virtio 1.2 §4.1).
+pub mod pci {
+    /// Vendor (§4.1.2).
+    pub const VENDOR: u16 = 0x1af4;
+    /// First device ID: the virtio device ID is added to it (§4.1.2.1).
+    pub const DEVICE_BASE: u16 = 0x1040;
+    /// Lowest revision of a device that follows this specification (§4.1.2.1).
+    pub const REVISION: u8 = 1;
+    /// Capability ID: vendor-specific (PCI 3.0 appendix H).
+    pub const CAPABILITY: u8 = 0x09;
+    /// Common configuration (§4.1.4.3).
+    pub const COMMON: u8 = 1;
+    /// Notifications (§4.1.4.4).
+    pub const NOTIFY: u8 = 2;
+    /// ISR status (§4.1.4.5).
+    pub const ISR: u8 = 3;
+    /// Device-specific configuration (§4.1.4.6).
+    pub const DEVICE: u8 = 4;
+    /// The window in configuration space (§4.1.4.9).
+    pub const WINDOW: u8 = 5;
+    /// ISR status: a queue has used buffers.
+    pub const ISR_QUEUE: u8 = 1;
+    /// ISR status: the configuration has changed.
+    pub const ISR_CONFIG: u8 = 2;
+    /// No vector (§4.1.5.1.2).
+    pub const NO_VECTOR: u16 = 0xffff;
+}
+
+/// Common configuration structure: offsets (virtio 1.2 §4.1.4.3).
+pub mod common {
+    /// Which 32 bits of the device's features are shown.
+    pub const DEVICE_FEATURE_SELECT: u64 = 0x00;
+    /// Those bits.
+    pub const DEVICE_FEATURE: u64 = 0x04;
+    /// Which 32 bits of the driver's features are shown.
+    pub const DRIVER_FEATURE_SELECT: u64 = 0x08;
+    /// Those bits.
+    pub const DRIVER_FEATURE: u64 = 0x0c;
+    /// Vector of configuration changes.
+    pub const CONFIG_VECTOR: u64 = 0x10;
+    /// How many queues there are.
+    pub const NUM_QUEUES: u64 = 0x12;
+    /// Device status.
+    pub const STATUS: u64 = 0x14;
+    /// Counts changes of the configuration.
+    pub const GENERATION: u64 = 0x15;
+    /// Which queue the following are of.
+    pub const QUEUE_SELECT: u64 = 0x16;
+    /// Its size.
+    pub const QUEUE_SIZE: u64 = 0x18;
+    /// Its vector.
+    pub const QUEUE_VECTOR: u64 = 0x1a;
+    /// Whether it is enabled.
+    pub const QUEUE_ENABLE: u64 = 0x1c;
+    /// Where its notifications go, in units of the multiplier.
+    pub const QUEUE_NOTIFY_OFF: u64 = 0x1e;
+    /// Its descriptor area, 64 bits.
+    pub const QUEUE_DESC: u64 = 0x20;
+    /// Its driver area, 64 bits.
+    pub const QUEUE_DRIVER: u64 = 0x28;
+    /// Its device area, 64 bits.
+    pub const QUEUE_DEVICE: u64 = 0x30;
+    /// Bytes in all.
+    pub const LENGTH: u64 = 0x38;
+}
+
+/// Device IDs (virtio 1.2 §5).
+pub mod device_id {
+    /// Block device (§5.2).
+    pub const BLOCK: u16 = 2;
+    /// Entropy device (§5.4).
+    pub const ENTROPY: u16 = 4;
+}
+
+/// Block device (virtio 1.2 §5.2).
+pub mod block {
+    /// Feature: the longest segment is told (§5.2.3).
+    pub const SIZE_MAX: u64 = 1 << 1;
+    /// Feature: the most segments are told.
+    pub const SEG_MAX: u64 = 1 << 2;
+    /// Feature: read-only.
+    pub const READ_ONLY: u64 = 1 << 5;
+    /// Feature: the logical block is told.
+    pub const BLK_SIZE: u64 = 1 << 6;
+    /// Feature: flushes.
+    pub const FLUSH: u64 = 1 << 9;
+    /// Feature: the physical block is told.
+    pub const TOPOLOGY: u64 = 1 << 10;
+    /// Feature: several queues.
+    pub const MQ: u64 = 1 << 12;
+    /// Feature: discards.
+    pub const DISCARD: u64 = 1 << 13;
+    /// Feature: zero-writes.
+    pub const WRITE_ZEROES: u64 = 1 << 14;
+
+    /// Request: read (§5.2.6).
+    pub const IN: u32 = 0;
+    /// Request: write.
+    pub const OUT: u32 = 1;
+    /// Request: flush.
+    pub const FLUSH_REQUEST: u32 = 4;
+    /// Request: the serial number.
+    pub const GET_ID: u32 = 8;
+    /// Request: discard.
+    pub const DISCARD_REQUEST: u32 = 11;
+    /// Request: write zeroes.
+    pub const WRITE_ZEROES_REQUEST: u32 = 13;
+
+    /// Status: done (§5.2.6).
+    pub const OK: u8 = 0;
+    /// Status: an error.
+    pub const IO_ERROR: u8 = 1;
+    /// Status: no such request.
+    pub const UNSUPPORTED: u8 = 2;
+
+    /// Bytes of a request's header.
+    pub const HEADER: u64 = 16;
+    /// Bytes of a serial number.
+    pub const ID_BYTES: usize = 20;
+    /// Bytes of a range of a discard or zero-write.
+    pub const RANGE_BYTES: u64 = 16;
+    /// Flag of a range: space may be given back.
+    pub const UNMAP: u32 = 1;
+    /// The unit of offsets and lengths, whatever the logical block.
+    pub const SECTOR: u64 = 512;
+    /// Bytes of the configuration (§5.2.4).
+    pub const CONFIG_BYTES: usize = 60;
+}

@@ -1,0 +1,301 @@
+//! Transport and queues, seen from the driver; hostile drivers.
+
+use crate::rng::Rng;
+use crate::spec::{common, descriptor, feature, status};
+use crate::testkit::{Bench, Ring};
+use crate::{Block, BlockOptions};
+use kezhan_device::testkit::{check_contract, check_storm};
+use kezhan_device::{Device, ManualClock};
+use kezhan_pci::PciFunction;
+use kezhan_ports::Entropy;
+use kezhan_ports::testkit::MemoryDisk;
+
+/// Counts: 1, 2, 3 …
+struct Counter(u8);
+
+impl Entropy for Counter {
+    fn fill(&mut self, data: &mut [u8]) {
+        for byte in data {
+            self.0 = self.0.wrapping_add(1);
+            *byte = self.0;
+        }
+    }
+}
+
+fn rng() -> Bench {
+    let mut bench = Bench::new(Rng::new(Box::new(Counter(0))));
+    bench.use_msix();
+    bench
+}
+
+/// Each layout, with and without what may be added to it.
+const LAYOUTS: [u64; 4] = [
+    0,
+    feature::EVENT_IDX | feature::INDIRECT_DESC,
+    feature::RING_PACKED,
+    feature::RING_PACKED | feature::EVENT_IDX | feature::INDIRECT_DESC,
+];
+
+#[test]
+fn buffers_are_filled_and_the_driver_is_interrupted_in_every_layout() {
+    for features in LAYOUTS {
+        let mut bench = rng();
+        let mut ring = bench.live(features);
+        // Three laps of the ring.
+        for round in 0..12 {
+            let id = ring.add(&[(0x5000, 3, true), (0x6000, 2, true)]);
+            bench.notify(0);
+            assert_eq!(ring.take(2), Some((id, 5)), "round {round}, features {features:#x}");
+            assert_eq!(ring.take(2), None);
+            let first = round as u8 * 5 + 1;
+            assert_eq!(bench.bytes(0x5000, 3), [first, first + 1, first + 2]);
+            assert_eq!(bench.bytes(0x6000, 2), [first + 3, first + 4]);
+        }
+        let interrupts = bench.interrupts();
+        assert!(!interrupts.is_empty() && interrupts.iter().all(|vector| *vector == 1));
+    }
+}
+
+#[test]
+fn a_table_of_descriptors_is_one_buffer() {
+    for features in [LAYOUTS[1], LAYOUTS[3]] {
+        let mut bench = rng();
+        let mut ring = bench.live(features);
+        ring.add_indirect(0x7000, &[(0x5000, 1, true), (0x6000, 1, true), (0x6100, 1, true)]);
+        bench.notify(0);
+        assert_eq!(ring.take(1).map(|used| used.1), Some(3));
+        assert_eq!((bench.bytes(0x5000, 1), bench.bytes(0x6100, 1)), (vec![1], vec![3]));
+    }
+}
+
+#[test]
+fn a_driver_that_wants_no_interrupts_gets_none() {
+    let mut bench = rng();
+    let mut ring = bench.live(0);
+    bench.put(ring.base + 0x1000, &[1, 0]);
+    ring.add(&[(0x5000, 1, true)]);
+    bench.notify(0);
+    assert!(ring.take(1).is_some());
+    assert_eq!(bench.interrupts(), []);
+    let mut bench = rng();
+    let mut ring = bench.live(feature::RING_PACKED);
+    bench.put(ring.base + 0x1002, &[1, 0]);
+    ring.add(&[(0x5000, 1, true)]);
+    bench.notify(0);
+    assert!(ring.take(1).is_some());
+    assert_eq!(bench.interrupts(), []);
+}
+
+#[test]
+fn an_event_index_asks_for_one_interrupt_in_its_place() {
+    let mut bench = rng();
+    let mut ring = bench.live(feature::EVENT_IDX);
+    bench.put(ring.base + 0x1004 + 16, &2_u16.to_le_bytes());
+    let mut seen = Vec::new();
+    for _ in 0..5 {
+        ring.add(&[(0x5000, 1, true)]);
+        bench.notify(0);
+        seen.push(bench.interrupts().len());
+    }
+    assert_eq!(seen, [0, 0, 1, 0, 0]);
+    assert_eq!(ring.word(ring.base + 0x2004 + 64), 5, "the device asks to be told of the sixth");
+}
+
+#[test]
+fn features_that_were_not_offered_are_not_agreed_upon() {
+    let mut bench = rng();
+    assert!(!bench.negotiate(1 << 5));
+    bench.set_status(0xf);
+    assert_eq!(bench.status() & status::DRIVER_OK, 0, "not live without features");
+    bench.set_status(0);
+    assert_eq!(bench.status(), 0);
+    assert!(bench.negotiate(0));
+    bench.set(common::DRIVER_FEATURE, 4, 0);
+    assert_eq!(bench.get(common::DRIVER_FEATURE, 4), 1, "frozen at FEATURES_OK");
+}
+
+#[test]
+fn a_queue_does_not_move_once_the_device_is_live() {
+    let mut bench = rng();
+    let mut ring = bench.live(0);
+    for (field, size) in [(common::QUEUE_SIZE, 2), (common::QUEUE_ENABLE, 2)] {
+        let before = bench.get(field, size);
+        bench.set(field, size, 4);
+        assert_eq!(bench.get(field, size), before);
+    }
+    for field in [common::QUEUE_DESC, common::QUEUE_DRIVER, common::QUEUE_DEVICE] {
+        let before = bench.get(field, 8);
+        bench.set(field, 4, 0xdead_0000);
+        assert_eq!(bench.get(field, 8), before);
+    }
+    ring.add(&[(0x5000, 1, true)]);
+    bench.notify(0);
+    assert!(ring.take(1).is_some());
+}
+
+#[test]
+fn a_queue_or_vector_that_does_not_exist_reads_as_none() {
+    let mut bench = rng();
+    bench.set(common::QUEUE_SELECT, 2, 1);
+    assert_eq!(bench.get(common::QUEUE_SIZE, 2), 0);
+    bench.set(common::CONFIG_VECTOR, 2, 2);
+    assert_eq!(bench.get(common::CONFIG_VECTOR, 2), 0xffff);
+    bench.set(common::CONFIG_VECTOR, 2, 1);
+    assert_eq!(bench.get(common::CONFIG_VECTOR, 2), 1);
+}
+
+/// A driver breaks the ring; the device must want a reset, use nothing more, and work again after one.
+fn breaks(features: u64, how: impl Fn(&mut Bench, &mut Ring)) {
+    let mut bench = rng();
+    bench.set(common::CONFIG_VECTOR, 2, 0);
+    let mut ring = bench.live(features);
+    how(&mut bench, &mut ring);
+    bench.notify(0);
+    assert_ne!(bench.status() & status::NEEDS_RESET, 0);
+    assert_eq!(bench.interrupts(), [0], "a configuration interrupt");
+    bench.notify(0);
+    bench.set_status(0);
+    assert_eq!(bench.status(), 0);
+    bench.put(ring.base, &[0; 0x3000]);
+    let mut ring = bench.live(features);
+    ring.add(&[(0x5000, 1, true)]);
+    bench.notify(0);
+    assert!(ring.take(1).is_some());
+}
+
+#[test]
+fn a_head_outside_the_table_breaks_the_ring() {
+    breaks(0, |_, ring| ring.offer(Ring::SIZE));
+}
+
+#[test]
+fn more_buffers_than_the_ring_has_break_it() {
+    breaks(0, |bench, ring| bench.put(ring.base + 0x1002, &[9, 0]));
+}
+
+#[test]
+fn a_loop_of_descriptors_ends() {
+    breaks(0, |_, ring| {
+        ring.describe(ring.base, (0x5000, 1, true), descriptor::NEXT, 0);
+        ring.offer(0);
+    });
+    breaks(feature::RING_PACKED, |_, ring| {
+        for slot in 0..8 {
+            let flags = descriptor::NEXT | descriptor::AVAIL;
+            ring.describe(ring.base + slot * 16, (0x5000, 1, true), flags, 0);
+        }
+    });
+}
+
+#[test]
+fn readable_after_writable_breaks_the_ring() {
+    for features in [0, feature::RING_PACKED] {
+        breaks(features, |_, ring| {
+            ring.add(&[(0x5000, 1, true), (0x5000, 1, false)]);
+        });
+    }
+}
+
+#[test]
+fn a_buffer_of_more_than_four_gigabytes_breaks_the_ring() {
+    breaks(0, |_, ring| {
+        ring.add(&[(0, u32::MAX, true), (0, 1, true)]);
+    });
+}
+
+#[test]
+fn tables_that_were_not_agreed_upon_or_make_no_sense_break_the_ring() {
+    let parts = [(0x5000, 1, true)];
+    breaks(0, |_, ring| ring.add_indirect(0x7000, &parts));
+    breaks(feature::RING_PACKED, |_, ring| ring.add_indirect(0x7000, &parts));
+    for length in [0, 8, 17, 16 * 1025, u32::MAX] {
+        breaks(feature::INDIRECT_DESC, |_, ring| {
+            ring.describe(ring.base, (0x7000, length, false), descriptor::INDIRECT, 0);
+            ring.offer(0);
+        });
+    }
+    breaks(feature::INDIRECT_DESC, |_, ring| {
+        ring.describe(0x7000, (0x7000, 16, false), descriptor::INDIRECT, 0);
+        ring.describe(ring.base, (0x7000, 16, false), descriptor::INDIRECT, 0);
+        ring.offer(0);
+    });
+}
+
+#[test]
+fn rings_outside_memory_or_unaligned_break_the_device_not_us() {
+    for base in [0x1, 0xffff_ffff_ffff_fff0, 0x10_0000, 0xffff_f000] {
+        let mut bench = rng();
+        assert!(bench.negotiate(0));
+        for field in [common::QUEUE_DESC, common::QUEUE_DRIVER, common::QUEUE_DEVICE] {
+            bench.set(field, 4, base & 0xffff_ffff);
+            bench.set(field + 4, 4, base >> 32);
+        }
+        bench.set(common::QUEUE_ENABLE, 2, 1);
+        bench.go_live();
+        bench.notify(0);
+        assert_ne!(bench.status() & status::NEEDS_RESET, 0, "{base:#x}");
+    }
+}
+
+#[test]
+fn a_buffer_outside_memory_comes_back_empty() {
+    let mut bench = rng();
+    let mut ring = bench.live(0);
+    ring.add(&[(0xffff_ffff_ffff_fff0, 32, true)]);
+    ring.add(&[(0x5000, 0, true)]);
+    bench.notify(0);
+    assert_eq!(ring.take(1).map(|used| used.1), Some(0));
+    assert_eq!(ring.take(1).map(|used| used.1), Some(0));
+}
+
+#[test]
+fn the_window_in_configuration_space_reaches_the_registers() {
+    let mut bench = rng();
+    let window = 0x40 + 12 + 16 + 20 + 16 + 16;
+    bench.device.write_config(window + 4, &[1]);
+    bench.device.write_config(window + 8, &(common::STATUS as u32).to_le_bytes());
+    bench.device.write_config(window + 12, &1_u32.to_le_bytes());
+    bench.device.write_config(window + 16, &[3]);
+    assert_eq!(bench.status(), 3);
+    let mut data = [0];
+    bench.device.read_config(window + 16, &mut data);
+    assert_eq!(data, [3]);
+    bench.device.write_config(window + 12, &3_u32.to_le_bytes());
+    bench.device.write_config(window + 16, &[0]);
+    assert_eq!(bench.status(), 3, "a length of 3 reaches nothing");
+}
+
+#[test]
+fn a_live_device_goes_on_from_a_saved_state() {
+    for features in LAYOUTS {
+        let mut bench = rng();
+        let mut ring = bench.live(features);
+        ring.add(&[(0x5000, 1, true)]);
+        bench.notify(0);
+        bench.device.pause();
+        let saved = bench.device.save();
+        bench.device.reset();
+        bench.device.restore(&saved).unwrap();
+        assert_eq!(bench.device.save(), saved);
+        ring.add(&[(0x5000, 1, true)]);
+        bench.device.resume();
+        assert!(ring.take(1).is_some());
+        assert!(ring.take(1).is_some(), "what was added during the pause is served at its end");
+    }
+}
+
+#[test]
+fn the_devices_keep_the_contract_and_survive_storms() {
+    let disk = || {
+        Block::new(
+            Box::new(MemoryDisk::new(1 << 16)),
+            BlockOptions { serial: "S".to_owned(), queues: 2 },
+        )
+    };
+    for mut bench in [rng(), Bench::new(disk())] {
+        check_contract(&mut bench.device);
+        check_storm(&mut bench.device, &ManualClock::default());
+        let _ring = bench.live(0);
+        check_storm(&mut bench.device, &ManualClock::default());
+    }
+}

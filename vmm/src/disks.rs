@@ -1,0 +1,113 @@
+//! Disks and entropy: the back-ends behind `--disk` and virtio-rng.
+
+use crate::VmmError;
+use crate::events::{Event, EventQueue};
+use kezhan_block::storage::{CacheMode, FileOptions};
+use kezhan_block::{
+    DenyAll, DiskBackend, DiskOptions, FileStorage, FollowFiles, Gate, OpenOptions, open_chain,
+};
+use kezhan_disk_formats::DRIVERS;
+use kezhan_machine_spec::{DiskCache, DiskSpec};
+use kezhan_ports::{Disk, Entropy};
+use rustix::rand::{GetRandomFlags, getrandom};
+use std::sync::Arc;
+
+/// Opens the image of a disk and starts its workers. Trouble that a guest cannot be told of is told to the
+/// person.
+pub(crate) fn open(spec: &DiskSpec, events: &Arc<EventQueue>) -> Result<Box<dyn Disk>, VmmError> {
+    let failed = |error| VmmError::Disk { disk: spec.to_string(), error };
+    let file =
+        FileOptions { writable: !spec.readonly, cache: cache(spec.cache), ..FileOptions::READ };
+    let file = FileStorage::open(&spec.file, file).map_err(failed)?;
+    let gate: &dyn Gate = if spec.backing { &FollowFiles { lock: true } } else { &DenyAll };
+    let options = OpenOptions {
+        drivers: DRIVERS,
+        format: Some(&spec.format),
+        writable: !spec.readonly,
+        backing: true,
+        gate,
+        probe_backing: false,
+        passphrase: None,
+        for_check: false,
+    };
+    let image = open_chain(Arc::new(file), &options).map_err(failed)?;
+    let (events, name) = (events.clone(), spec.file.display().to_string());
+    let trouble = Box::new(move |text: &str| {
+        events.push(Event::Notice(format!("--disk {name}: {text}")));
+    });
+    let disk = DiskBackend::new(Arc::new(image), DiskOptions::default(), trouble);
+    Ok(Box::new(disk.map_err(failed)?))
+}
+
+fn cache(cache: DiskCache) -> CacheMode {
+    match cache {
+        DiskCache::WriteBack => CacheMode::WriteBack,
+        DiskCache::WriteThrough => CacheMode::WriteThrough,
+        DiskCache::None => CacheMode::None,
+        DiskCache::DirectSync => CacheMode::DirectSync,
+        DiskCache::Unsafe => CacheMode::Unsafe,
+    }
+}
+
+/// The random bytes of a machine.
+pub(crate) fn entropy(seed: Option<u64>) -> Box<dyn Entropy> {
+    match seed {
+        Some(seed) => Box::new(Seeded(seed)),
+        None => Box::new(HostEntropy),
+    }
+}
+
+/// The host's generator (getrandom(2)).
+struct HostEntropy;
+
+impl Entropy for HostEntropy {
+    fn fill(&mut self, data: &mut [u8]) {
+        let mut rest = data;
+        while !rest.is_empty() {
+            // Fails only with EINTR, or on a host that has just started and knows no randomness yet.
+            let count = getrandom(&mut *rest, GetRandomFlags::empty()).unwrap_or(0);
+            rest = rest.get_mut(count..).unwrap_or_default();
+        }
+    }
+}
+
+/// The same bytes for the same `--seed`: Steele, Lea and Flood's SplitMix64 (OOPSLA 2014, figure 17).
+struct Seeded(u64);
+
+impl Entropy for Seeded {
+    fn fill(&mut self, data: &mut [u8]) {
+        for part in data.chunks_mut(8) {
+            self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+            let mut z = self.0;
+            z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+            z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+            z ^= z >> 31;
+            for (byte, value) in part.iter_mut().zip(z.to_le_bytes()) {
+                *byte = value;
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_seed_gives_the_same_bytes_and_another_seed_others() {
+        let bytes = |seed| {
+            let mut data = [0; 19];
+            entropy(Some(seed)).fill(&mut data);
+            data
+        };
+        assert_eq!(bytes(7), bytes(7));
+        assert_ne!(bytes(7), bytes(8));
+    }
+
+    #[test]
+    fn a_disk_that_is_not_there_is_named_with_its_option() {
+        let events = Arc::new(EventQueue::new().unwrap());
+        let error = open(&DiskSpec::new("/no/disk.img"), &events).err().unwrap().to_string();
+        assert!(error.starts_with("--disk /no/disk.img"), "{error}");
+    }
+}
