@@ -18,9 +18,10 @@ pub struct Piece {
     pub length: u64,
 }
 
-/// Threads to use when nothing else is asked for.
+/// Threads to use when nothing else is asked for: two a processor, so that one works while another waits
+/// for the host or for its turn.
 pub fn threads() -> usize {
-    std::thread::available_parallelism().map_or(1, usize::from).min(16)
+    std::thread::available_parallelism().map_or(2, |processors| 2 * processors.get()).min(16)
 }
 
 /// Hands out pieces, leaving out what needs no work.
