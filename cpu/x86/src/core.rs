@@ -131,12 +131,8 @@ impl<M: Memory> Core<'_, M> {
     /// Records the trap that RFLAGS.TF asks for (Intel SDM vol. 3B §17.3.1.4).
     #[cold]
     pub fn raise_single_step(&mut self) -> Stop {
-        self.cpu.exception = Exception {
-            vector: vector::DB,
-            debug: 1 << 14,
-            trap: true,
-            ..Exception::default()
-        };
+        self.cpu.exception =
+            Exception { vector: vector::DB, debug: 1 << 14, trap: true, ..Exception::default() };
         Stop::Exception
     }
 

@@ -182,8 +182,7 @@ impl Board {
             written.map_err(|_absent| KernelError::GuestMemory(*address))?;
         }
         pci::assign(&self.functions);
-        bios::leave_behind(&self.memory, self)
-            .map_err(|_absent| KernelError::GuestMemory(0))?;
+        bios::leave_behind(&self.memory, self).map_err(|_absent| KernelError::GuestMemory(0))?;
         let guest = kezhan_firmware::Guest {
             kernel: files.kernel,
             initrd: files.initrd,
