@@ -571,3 +571,15 @@ fn no_storm_of_accesses_makes_the_board_panic() {
     bench.board.restore(&saved).unwrap();
     assert_eq!(bench.board.save(), saved);
 }
+
+#[test]
+fn a_loaded_machine_looks_as_a_bios_leaves_it() {
+    let bench = bench(&[]);
+    bios::leave_behind(&bench.board.memory, &bench.board).unwrap();
+    let dword = |address| bench.board.memory.read_obj::<u32>(GuestAddress(address)).unwrap();
+    assert_eq!(dword(4 * 8), 0xf000_fea5, "the timer's handler");
+    assert_eq!(dword(4 * 0x73), 0xf000_ff53);
+    assert_eq!(bench.board.memory.read_obj::<u8>(GuestAddress(0xf_ff53)).unwrap(), 0xcf);
+    assert_eq!((bench.inb(0x21), bench.inb(0xa1)), (0xfa, 0xff), "timer and cascade are open");
+    assert_eq!((bench.inb(0x4d0), bench.inb(0x4d1)), (0, 0x0e));
+}

@@ -110,6 +110,8 @@ fn an_entry_changes_the_reset_state_only_where_the_protocol_says() {
     assert_eq!(state.system.segments[1].selector, 0x10);
     assert_eq!(state.system.segments[2].selector, 0x18);
     assert_eq!((state.system.apic_base, state.xcr0, state.xsave.len()), (0xfee0_0900, 7, 576));
+    let apic = |offset: usize| Fields(&state.apic.registers).u32(offset);
+    assert_eq!((apic(0xf0), apic(0x350), apic(0x360)), (0x1ff, 0x700, 0x400), "virtual wire mode");
 }
 
 #[test]

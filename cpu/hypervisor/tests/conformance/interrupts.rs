@@ -19,7 +19,11 @@ pub fn cases() -> Vec<Case> {
         Case::new("the_pic_wakes_a_halted_guest", pic_halted),
         Case::new("the_pic_waits_until_interrupts_are_on", pic_masked),
         Case::new("the_pic_is_not_asked_when_its_line_fell_in_time", pic_fell),
+        Case::new("an_interrupt_comes_between_two_instructions_behind_sti", window)
+            .on_hardware("it holds interrupts off until the guest's next exit"),
         Case::new("an_nmi_comes_with_interrupts_off", nmi),
+        Case::new("two_nmis_that_come_together_are_both_taken", two_nmis)
+            .on_hardware("it makes one of them"),
     ]
 }
 
@@ -194,4 +198,37 @@ fn nmi(engine: &dyn Hypervisor) {
         a.iretq()
     });
     later(&guest, |partition| partition.signal_nmi(0));
+}
+
+/// STI holds interrupts off for one instruction, no more: the CLI behind it comes too late.
+fn window(engine: &dyn Hypervisor) {
+    let guest = Guest::new(engine, |a| {
+        enable_apic(a)?;
+        a.out(0x70, al)?;
+        a.sti()?;
+        a.nop()?;
+        a.cli()?;
+        a.mov(rax, qword_ptr(DATA))?;
+        a.mov(qword_ptr(DATA + 8), rax)
+    });
+    guest.count_vector(0x40, 0);
+    guest.on_port(0x70, |partition| assert!(partition.signal(message(0x40))));
+    guest.run();
+    assert_eq!(guest.result(1), 1);
+}
+
+fn two_nmis(engine: &dyn Hypervisor) {
+    let guest = Guest::new(engine, |a| {
+        a.out(0x70, al)?;
+        wait_for(a, 0, 2)
+    });
+    guest.on_vector(2, |a| {
+        a.inc(qword_ptr(DATA))?;
+        a.iretq()
+    });
+    guest.on_port(0x70, |partition| {
+        partition.signal_nmi(0);
+        partition.signal_nmi(0);
+    });
+    guest.run();
 }

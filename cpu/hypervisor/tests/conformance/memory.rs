@@ -52,7 +52,7 @@ fn reset_vector(engine: &dyn Hypervisor) {
     let guest = Guest::new(engine, |_| Ok(()));
     // At 0xfff0 of 16-bit code: mov al, 0x42; out 0x80, al; out 0xf4, al; hlt
     let code = [0xb0, 0x42, 0xe6, 0x80, 0xe6, DONE as u8, 0xf4];
-    guest.partition.map_rom(0xffff_0000, rom_at(0xffff_0000, 0xfff0, &code)).unwrap();
+    guest.partition.map_rom(0xffff_0000, rom_at(0x3_0000, 0xfff0, &code)).unwrap();
     let mut vcpu = guest.partition.vcpu(0).unwrap();
     guest.go(vcpu.as_mut());
     assert_eq!(guest.accesses(), [kezhan_hypervisor::testkit::Access::WritePort(0x80, 0x42, 1)]);

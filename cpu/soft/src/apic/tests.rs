@@ -137,3 +137,22 @@ fn a_saved_page_restores_to_the_same_page() {
     other.restore(&saved, apic.base(), 9000);
     assert_eq!(other.save(9000), saved);
 }
+
+#[test]
+fn a_count_that_has_ended_stays_ended_when_the_timer_becomes_periodic() {
+    let mut apic = enabled(0);
+    apic.write(r::LVT_TIMER, 0x40, 0);
+    apic.write(r::DIVIDE, 0xb, 0);
+    apic.write(r::INITIAL_COUNT, 25, 0);
+    assert!(apic.tick(1000));
+    apic.write(r::LVT_TIMER, 1 << 17 | 0x40, 2000);
+    assert_eq!((apic.deadline(), apic.read(r::CURRENT_COUNT, 2000)), (None, 0));
+}
+
+#[test]
+fn x2apic_mode_has_the_registers_of_its_table_and_no_others() {
+    let numbers: Vec<u32> = (0..0x40).filter(|number| r::is_in_x2apic(number * 16)).collect();
+    let expected = [0x02, 0x03, 0x08, 0x0a, 0x0b, 0x0d, 0x0f].into_iter().chain(0x10..=0x28);
+    let expected = expected.chain([0x30]).chain(0x32..=0x39).chain([0x3e, 0x3f]);
+    assert_eq!(numbers, expected.collect::<Vec<_>>());
+}

@@ -81,3 +81,34 @@ fn check(state: &VcpuState) -> Result<(), EngineError> {
 fn owned_by_engine(index: u32) -> bool {
     matches!(index, spec::MSR_TSC | spec::MSR_TSC_ADJUST | spec::MSR_TSC_DEADLINE | spec::MSR_BASE)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn control_registers_that_contradict_each_other_are_refused_by_name() {
+        let paging = cr0::PE | cr0::PG;
+        let long = efer::LME | efer::LMA;
+        let cases = [
+            (cr0::PE, 0, 0, None),
+            (paging, cr4::PAE, long, None),
+            (cr0::PE, 0, efer::LME, None),
+            (cr0::PG, 0, 0, Some("CR0")),
+            (paging, cr4::PAE, efer::LME, Some("EFER")),
+            (cr0::PE, cr4::PAE, long, Some("EFER")),
+            (paging, 0, long, Some("CR4")),
+        ];
+        for (cr0, cr4, efer, refused) in cases {
+            let mut state = VcpuState::default();
+            (state.system.cr0, state.system.cr4, state.system.efer) = (cr0, cr4, efer);
+            let answer = check(&state).err().map(|error| error.to_string());
+            match refused {
+                None => assert_eq!(answer, None),
+                Some(name) => {
+                    assert!(answer.unwrap().contains(name), "{cr0:#x} {cr4:#x} {efer:#x}")
+                }
+            }
+        }
+    }
+}

@@ -5,6 +5,7 @@ mod mov;
 mod shift;
 mod stack;
 mod string;
+mod system;
 
 use crate::lower;
 use crate::state::CodeBits;
