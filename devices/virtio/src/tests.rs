@@ -76,14 +76,14 @@ fn a_driver_that_wants_no_interrupts_gets_none() {
     ring.add(&[(0x5000, 1, true)]);
     bench.notify(0);
     assert!(ring.take(1).is_some());
-    assert_eq!(bench.interrupts(), []);
+    assert!(bench.interrupts().is_empty());
     let mut bench = rng();
     let mut ring = bench.live(feature::RING_PACKED);
     bench.put(ring.base + 0x1002, &[1, 0]);
     ring.add(&[(0x5000, 1, true)]);
     bench.notify(0);
     assert!(ring.take(1).is_some());
-    assert_eq!(bench.interrupts(), []);
+    assert!(bench.interrupts().is_empty());
 }
 
 #[test]
