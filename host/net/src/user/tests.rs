@@ -1,0 +1,480 @@
+use super::flows::{FLOWS, IDLE};
+use super::*;
+use crate::policy::{Rule, Verdict};
+use smoltcp::wire::{DhcpMessageType, DhcpPacket, DhcpRepr, Icmpv4Repr};
+
+const GUEST_MAC: [u8; 6] = [2, 0, 0, 0, 0, 1];
+const MAC: [u8; 6] = [2, 0, 0, 0, 0, 2];
+const GUEST: Ipv4Addr = Ipv4Addr::new(10, 0, 2, 15);
+const GATEWAY: Ipv4Addr = Ipv4Addr::new(10, 0, 2, 2);
+const NOW: Duration = Duration::from_secs(500);
+
+fn config() -> GatewayConfig {
+    GatewayConfig {
+        guest_mac: GUEST_MAC,
+        mac: MAC,
+        guest: GUEST,
+        gateway: GATEWAY,
+        prefix: 24,
+        mtu: 1500,
+        lease: Duration::from_secs(86_400),
+    }
+}
+
+fn open() -> Gateway {
+    Gateway::new(config(), Policy::open())
+}
+
+fn allowing(rule: &str) -> Gateway {
+    let rules = vec![Rule::parse(Verdict::Allow, rule).unwrap()];
+    Gateway::new(config(), Policy::new(rules, Verdict::Deny))
+}
+
+fn to(text: &str) -> SocketAddrV4 {
+    text.parse().unwrap()
+}
+
+/// A guest's frame: the gateway's own, with the two stations exchanged.
+fn packet(protocol: IpProtocol, from: Ipv4Addr, to: Ipv4Addr, payload: &[u8]) -> Vec<u8> {
+    let mirrored = GatewayConfig { guest_mac: MAC, mac: GUEST_MAC, mtu: 65_535, ..config() };
+    let header = frame::Header { protocol, from, to, ident: 1 };
+    frame::ipv4(&mirrored, &header, payload).remove(0)
+}
+
+fn datagram(port: u16, to: SocketAddrV4, payload: &[u8]) -> Vec<u8> {
+    let udp = frame::udp(SocketAddrV4::new(GUEST, port), to, payload).unwrap();
+    packet(IpProtocol::Udp, GUEST, *to.ip(), &udp)
+}
+
+/// What the guest gets as UDP: sender, port, payload; checksums are checked.
+fn udp_of(frame: &[u8]) -> (SocketAddrV4, u16, Vec<u8>) {
+    let frame = EthernetFrame::new_checked(frame).unwrap();
+    let packet = Ipv4Packet::new_checked(frame.payload()).unwrap();
+    let ip = Ipv4Repr::parse(&packet, &ChecksumCapabilities::default()).unwrap();
+    let udp = UdpPacket::new_checked(packet.payload()).unwrap();
+    assert!(udp.verify_checksum(&ip.src_addr.into(), &ip.dst_addr.into()));
+    (SocketAddrV4::new(ip.src_addr, udp.src_port()), udp.dst_port(), udp.payload().to_vec())
+}
+
+/// Why the guest is told that its packet went nowhere.
+fn refusal_of(frame: &[u8]) -> Icmpv4DstUnreachable {
+    let frame = EthernetFrame::new_checked(frame).unwrap();
+    let packet = Ipv4Packet::new_checked(frame.payload()).unwrap();
+    let icmp = Icmpv4Packet::new_checked(packet.payload()).unwrap();
+    match Icmpv4Repr::parse(&icmp, &ChecksumCapabilities::default()).unwrap() {
+        Icmpv4Repr::DstUnreachable { reason, .. } => reason,
+        other => panic!("{other:?}"),
+    }
+}
+
+// Ethernet, ARP, echo
+
+#[test]
+fn the_gateway_answers_for_its_own_address_and_no_other() {
+    let mirrored = GatewayConfig { guest_mac: [0xff; 6], mac: GUEST_MAC, ..config() };
+    let mut gateway = open();
+    for (asked, answers) in [(GATEWAY, true), (GUEST, false), (Ipv4Addr::new(10, 0, 2, 3), false)] {
+        let request = ArpRepr::EthernetIpv4 {
+            operation: ArpOperation::Request,
+            source_hardware_addr: EthernetAddress(GUEST_MAC),
+            source_protocol_addr: GUEST,
+            target_hardware_addr: EthernetAddress([0; 6]),
+            target_protocol_addr: asked,
+        };
+        gateway.receive(NOW, &frame::arp(&mirrored, &request));
+        let reply = gateway.take_frame();
+        assert_eq!(reply.is_some(), answers, "{asked}");
+        if let Some(reply) = reply {
+            let frame = EthernetFrame::new_checked(&reply[..]).unwrap();
+            let packet = ArpPacket::new_checked(frame.payload()).unwrap();
+            assert_eq!(packet.source_hardware_addr(), MAC);
+            assert_eq!(packet.target_protocol_addr(), GUEST.octets());
+        }
+    }
+}
+
+#[test]
+fn an_echo_request_to_the_gateway_comes_back() {
+    let mut gateway = open();
+    let request = frame::icmp(&Icmpv4Repr::EchoRequest { ident: 7, seq_no: 3, data: b"abc" });
+    gateway.receive(NOW, &packet(IpProtocol::Icmp, GUEST, GATEWAY, &request));
+    let reply = gateway.take_frame().unwrap();
+    let frame = EthernetFrame::new_checked(&reply[..]).unwrap();
+    let ip = Ipv4Packet::new_checked(frame.payload()).unwrap();
+    let icmp = Icmpv4Packet::new_checked(ip.payload()).unwrap();
+    let parsed = Icmpv4Repr::parse(&icmp, &ChecksumCapabilities::default()).unwrap();
+    assert_eq!(parsed, Icmpv4Repr::EchoReply { ident: 7, seq_no: 3, data: b"abc" });
+    gateway.receive(NOW, &packet(IpProtocol::Icmp, GUEST, "192.0.2.1".parse().unwrap(), &request));
+    assert_eq!(refusal_of(&gateway.take_frame().unwrap()), Icmpv4DstUnreachable::HostProhibited);
+}
+
+#[test]
+fn a_frame_with_another_source_is_dropped() {
+    let mut gateway = open();
+    let mut frame = datagram(1000, to("192.0.2.1:7"), b"x");
+    frame[11] ^= 1;
+    gateway.receive(NOW, &frame);
+    let other = Ipv4Addr::new(10, 0, 2, 16);
+    let udp = frame::udp(SocketAddrV4::new(other, 1), to("192.0.2.1:7"), b"x").unwrap();
+    gateway.receive(NOW, &packet(IpProtocol::Udp, other, "192.0.2.1".parse().unwrap(), &udp));
+    let none = Ipv4Addr::UNSPECIFIED;
+    let udp = frame::udp(SocketAddrV4::new(none, 1), to("192.0.2.1:7"), b"x").unwrap();
+    gateway.receive(NOW, &packet(IpProtocol::Udp, none, "192.0.2.1".parse().unwrap(), &udp));
+    assert_eq!(gateway.counts().spoofed, 3);
+    assert_eq!((gateway.take_frame(), gateway.take_outward()), (None, None));
+}
+
+#[test]
+fn fragments_and_wrong_checksums_are_dropped_and_tcp_is_refused() {
+    let mut gateway = open();
+    let good = datagram(1000, to("192.0.2.1:7"), b"x");
+    for (at, bits) in [(20, 0x20), (21, 1), (24, 1), (42, 1)] {
+        let mut bad = good.clone();
+        bad[at] ^= bits;
+        if at < 24 {
+            Ipv4Packet::new_unchecked(&mut bad[14..]).fill_checksum();
+        }
+        gateway.receive(NOW, &bad);
+    }
+    assert_eq!(gateway.counts().dropped, 4);
+    assert_eq!(gateway.take_outward(), None);
+    gateway.receive(NOW, &packet(IpProtocol::Tcp, GUEST, "192.0.2.1".parse().unwrap(), &[0; 20]));
+    assert_eq!(refusal_of(&gateway.take_frame().unwrap()), Icmpv4DstUnreachable::ProtoUnreachable);
+}
+
+#[test]
+fn noise_never_panics_and_memory_stays_bounded() {
+    let mut gateway = open();
+    let mut seed = 1_u64;
+    let mut random = || {
+        seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (seed >> 33) as usize
+    };
+    let models = [
+        datagram(1000, to("192.0.2.1:7"), &[0; 40]),
+        datagram(1000, SocketAddrV4::new(GATEWAY, 53), &query(1, "a.example")),
+        dhcp(DhcpMessageType::Request, Some(GUEST)),
+    ];
+    for _ in 0..30_000 {
+        let mut frame = models[random() % models.len()].clone();
+        for _ in 0..random() % 6 {
+            let at = random() % frame.len();
+            frame[at] = random() as u8;
+        }
+        frame.truncate(random() % (frame.len() + 1));
+        gateway.receive(NOW, &frame);
+    }
+    assert!(gateway.frames.len() <= QUEUE && gateway.outward.len() <= QUEUE + FLOWS);
+}
+
+// DHCP
+
+fn dhcp(kind: DhcpMessageType, wanted: Option<Ipv4Addr>) -> Vec<u8> {
+    let request = DhcpRepr {
+        message_type: kind,
+        transaction_id: 0x1234_5678,
+        secs: 0,
+        client_hardware_address: EthernetAddress(GUEST_MAC),
+        client_ip: Ipv4Addr::UNSPECIFIED,
+        your_ip: Ipv4Addr::UNSPECIFIED,
+        server_ip: Ipv4Addr::UNSPECIFIED,
+        router: None,
+        subnet_mask: None,
+        relay_agent_ip: Ipv4Addr::UNSPECIFIED,
+        broadcast: false,
+        requested_ip: wanted,
+        client_identifier: None,
+        server_identifier: None,
+        parameter_request_list: None,
+        dns_servers: None,
+        max_size: None,
+        lease_duration: None,
+        renew_duration: None,
+        rebind_duration: None,
+        additional_options: &[],
+    };
+    let mut bytes = vec![0; request.buffer_len()];
+    request.emit(&mut DhcpPacket::new_unchecked(&mut bytes[..])).unwrap();
+    let from = SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, 68);
+    let udp = frame::udp(from, SocketAddrV4::new(Ipv4Addr::BROADCAST, 67), &bytes).unwrap();
+    packet(IpProtocol::Udp, Ipv4Addr::UNSPECIFIED, Ipv4Addr::BROADCAST, &udp)
+}
+
+#[test]
+fn the_guest_gets_its_address_and_everything_else_by_dhcp() {
+    let mut gateway = open();
+    for (kind, wanted, answer) in [
+        (DhcpMessageType::Discover, None, DhcpMessageType::Offer),
+        (DhcpMessageType::Request, Some(GUEST), DhcpMessageType::Ack),
+    ] {
+        gateway.receive(NOW, &dhcp(kind, wanted));
+        let (from, port, message) = udp_of(&gateway.take_frame().unwrap());
+        assert_eq!((from, port), (SocketAddrV4::new(GATEWAY, 67), 68));
+        let packet = DhcpPacket::new_checked(&message[..]).unwrap();
+        let reply = DhcpRepr::parse(&packet).unwrap();
+        assert_eq!(reply.message_type, answer);
+        assert_eq!((reply.transaction_id, reply.your_ip), (0x1234_5678, GUEST));
+        assert_eq!((reply.router, reply.server_identifier), (Some(GATEWAY), Some(GATEWAY)));
+        assert_eq!(reply.subnet_mask, Some(Ipv4Addr::new(255, 255, 255, 0)));
+        assert_eq!(reply.dns_servers.unwrap().as_slice(), [GATEWAY]);
+        assert_eq!(reply.lease_duration, Some(86_400));
+        let mtu = packet.options().find(|option| option.kind == 26).map(|option| option.data);
+        assert_eq!(mtu, Some([0x05, 0xdc].as_slice()));
+    }
+}
+
+#[test]
+fn another_address_is_not_given() {
+    let mut gateway = open();
+    gateway.receive(NOW, &dhcp(DhcpMessageType::Request, Some(Ipv4Addr::new(192, 168, 1, 5))));
+    let (_, _, message) = udp_of(&gateway.take_frame().unwrap());
+    let packet = DhcpPacket::new_checked(&message[..]).unwrap();
+    let reply = DhcpRepr::parse(&packet).unwrap();
+    assert_eq!((reply.message_type, reply.your_ip), (DhcpMessageType::Nak, Ipv4Addr::UNSPECIFIED));
+    gateway.receive(NOW, &dhcp(DhcpMessageType::Release, None));
+    assert_eq!(gateway.take_frame(), None);
+}
+
+// Datagrams
+
+fn sent(gateway: &mut Gateway) -> (FlowId, SocketAddrV4, Vec<u8>) {
+    match gateway.take_outward() {
+        Some(Outward::Datagram { flow, to, payload }) => (flow, to, payload),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn a_datagram_goes_out_and_its_answer_comes_back() {
+    let mut gateway = open();
+    let target = to("192.0.2.1:7");
+    gateway.receive(NOW, &datagram(1000, target, b"ping"));
+    let (flow, receiver, payload) = sent(&mut gateway);
+    assert_eq!((receiver, payload), (target, b"ping".to_vec()));
+    gateway.datagram(NOW, flow, target, b"pong");
+    assert_eq!(udp_of(&gateway.take_frame().unwrap()), (target, 1000, b"pong".to_vec()));
+    gateway.receive(NOW, &datagram(1000, to("192.0.2.2:9"), b"x"));
+    assert_eq!(sent(&mut gateway).0, flow, "one port is one flow");
+    gateway.receive(NOW, &datagram(1001, target, b"x"));
+    assert_ne!(sent(&mut gateway).0, flow);
+}
+
+#[test]
+fn a_stranger_does_not_reach_the_guest() {
+    let mut gateway = open();
+    gateway.receive(NOW, &datagram(1000, to("192.0.2.1:7"), b"ping"));
+    let (flow, ..) = sent(&mut gateway);
+    gateway.datagram(NOW, flow, to("192.0.2.9:7"), b"stranger");
+    assert_eq!(gateway.take_frame(), None);
+    gateway.datagram(NOW, flow, to("192.0.2.1:8"), b"other port");
+    assert!(gateway.take_frame().is_some());
+}
+
+#[test]
+fn an_idle_flow_ends() {
+    let mut gateway = open();
+    assert_eq!(gateway.expire(NOW), None);
+    gateway.receive(NOW, &datagram(1000, to("192.0.2.1:7"), b"ping"));
+    let (flow, ..) = sent(&mut gateway);
+    assert_eq!(gateway.expire(NOW), Some(NOW + IDLE));
+    assert_eq!(gateway.take_outward(), None);
+    gateway.datagram(NOW + IDLE, flow, to("192.0.2.1:7"), b"late");
+    assert_eq!(gateway.expire(NOW + IDLE), None);
+    assert_eq!(gateway.take_outward(), Some(Outward::Close { flow }));
+    assert_eq!(gateway.take_frame(), None);
+}
+
+#[test]
+fn the_longest_idle_flow_makes_room_for_a_new_one() {
+    let mut gateway = open();
+    let target = to("192.0.2.1:7");
+    for index in 0..u16::try_from(FLOWS).unwrap() {
+        let now = NOW + Duration::from_millis(u64::from(index));
+        gateway.receive(now, &datagram(1000 + index, target, b"x"));
+    }
+    let (first, ..) = sent(&mut gateway);
+    while gateway.take_outward().is_some() {}
+    gateway.receive(NOW + Duration::from_secs(1), &datagram(9000, target, b"x"));
+    assert_eq!(gateway.take_outward(), Some(Outward::Close { flow: first }));
+    assert_ne!(sent(&mut gateway).0, first);
+}
+
+#[test]
+fn a_denied_datagram_is_answered_and_counted() {
+    let mut gateway = open();
+    gateway.receive(NOW, &datagram(1000, to("127.0.0.1:53"), b"x"));
+    gateway.receive(NOW, &datagram(1000, to("169.254.169.254:80"), b"x"));
+    assert_eq!(gateway.take_outward(), None);
+    assert_eq!(refusal_of(&gateway.take_frame().unwrap()), Icmpv4DstUnreachable::HostProhibited);
+    assert_eq!(gateway.counts().denied, 2);
+    assert_eq!(gateway.policy().counts().host, 2);
+    gateway.receive(NOW, &datagram(1000, SocketAddrV4::new(GATEWAY, 69), b"x"));
+    gateway.take_frame();
+    assert_eq!(refusal_of(&gateway.take_frame().unwrap()), Icmpv4DstUnreachable::PortUnreachable);
+}
+
+#[test]
+fn broadcast_and_multicast_stay_inside() {
+    let mut gateway = open();
+    for target in ["255.255.255.255:9", "10.0.2.255:9", "224.0.0.251:5353"] {
+        gateway.receive(NOW, &datagram(1000, to(target), b"x"));
+    }
+    assert_eq!((gateway.take_outward(), gateway.take_frame()), (None, None));
+    assert_eq!(gateway.counts().dropped, 3);
+}
+
+#[test]
+fn a_long_answer_comes_in_fragments() {
+    let mut gateway = open();
+    let target = to("192.0.2.1:7");
+    gateway.receive(NOW, &datagram(1000, target, b"more"));
+    let (flow, ..) = sent(&mut gateway);
+    let payload: Vec<u8> = (0..4000_u32).map(|index| index as u8).collect();
+    gateway.datagram(NOW, flow, target, &payload);
+    let mut whole = Vec::new();
+    let mut more = Vec::new();
+    while let Some(bytes) = gateway.take_frame() {
+        let frame = EthernetFrame::new_checked(&bytes[..]).unwrap();
+        let packet = Ipv4Packet::new_checked(frame.payload()).unwrap();
+        assert!(packet.verify_checksum() && packet.total_len() <= 1500 && packet.ident() == 1);
+        assert_eq!(usize::from(packet.frag_offset()), whole.len());
+        more.push(packet.more_frags());
+        whole.extend(packet.payload());
+    }
+    assert_eq!(more, [true, true, false]);
+    assert_eq!(whole[8..], payload);
+    let udp = UdpPacket::new_checked(&whole[..]).unwrap();
+    assert!(udp.verify_checksum(&(*target.ip()).into(), &GUEST.into()));
+}
+
+// Names
+
+fn name(text: &str) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    for label in text.split('.') {
+        bytes.push(label.len() as u8);
+        bytes.extend(label.as_bytes());
+    }
+    bytes.push(0);
+    bytes
+}
+
+fn query(id: u16, of: &str) -> Vec<u8> {
+    let mut message = id.to_be_bytes().to_vec();
+    message.extend([1, 0, 0, 1, 0, 0, 0, 0, 0, 0]);
+    message.extend(name(of));
+    message.extend([0, 1, 0, 1]);
+    message
+}
+
+fn response(of: &str, ip: [u8; 4]) -> Vec<u8> {
+    let mut message = query(0, of);
+    message[2] |= 0x80;
+    message[7] = 1;
+    message.extend([0xc0, 12, 0, 1, 0, 1, 0, 0, 1, 0, 0, 4]);
+    message.extend(ip);
+    message
+}
+
+fn ask(gateway: &mut Gateway, id: u16, of: &str) -> Option<(QueryId, Vec<u8>)> {
+    let server = SocketAddrV4::new(GATEWAY, 53);
+    gateway.receive(NOW, &datagram(4000, server, &query(id, of)));
+    match gateway.take_outward() {
+        Some(Outward::Query { query, message }) => Some((query, message)),
+        other => {
+            assert_eq!(other, None);
+            None
+        }
+    }
+}
+
+#[test]
+fn a_name_that_is_resolved_opens_its_address() {
+    let mut gateway = allowing("deb.example:80/udp");
+    let target = to("198.51.100.1:80");
+    gateway.receive(NOW, &datagram(1000, target, b"x"));
+    assert_eq!(refusal_of(&gateway.take_frame().unwrap()), Icmpv4DstUnreachable::HostProhibited);
+    let (id, message) = ask(&mut gateway, 77, "DEB.example").unwrap();
+    assert_eq!(message, query(0, "DEB.example"), "the driver chooses the ID");
+    gateway.answer(NOW, id, &response("deb.example", [198, 51, 100, 1]));
+    let (from, port, reply) = udp_of(&gateway.take_frame().unwrap());
+    assert_eq!((from, port), (SocketAddrV4::new(GATEWAY, 53), 4000));
+    assert_eq!(reply[..2], 77_u16.to_be_bytes());
+    gateway.receive(NOW, &datagram(1000, target, b"x"));
+    assert_eq!(sent(&mut gateway).1, target);
+}
+
+#[test]
+fn a_denied_name_is_refused_and_not_asked_outside() {
+    let mut gateway = allowing("deb.example");
+    assert_eq!(ask(&mut gateway, 9, "evil.example"), None);
+    let (_, _, reply) = udp_of(&gateway.take_frame().unwrap());
+    let mut expected = query(9, "evil.example");
+    (expected[2], expected[3]) = (0x81, 0x85);
+    assert_eq!(reply, expected);
+    assert_eq!(gateway.counts().denied, 1);
+}
+
+#[test]
+fn an_answer_to_another_question_teaches_nothing() {
+    let mut gateway = allowing("deb.example");
+    let (id, _) = ask(&mut gateway, 1, "deb.example").unwrap();
+    gateway.answer(NOW, id, &response("evil.example", [198, 51, 100, 9]));
+    gateway.answer(NOW, id, &query(0, "deb.example"));
+    gateway.answer(NOW, id, b"short");
+    assert_eq!(gateway.take_frame(), None);
+    gateway.receive(NOW, &datagram(1000, to("198.51.100.9:80"), b"x"));
+    assert_eq!(gateway.take_outward(), None);
+    gateway.take_frame();
+    gateway.answer(NOW, id, &response("deb.example", [198, 51, 100, 1]));
+    assert!(gateway.take_frame().is_some(), "the question was still open");
+    gateway.answer(NOW, id, &response("deb.example", [198, 51, 100, 2]));
+    assert_eq!(gateway.take_frame(), None, "and is closed by its answer");
+}
+
+#[test]
+fn an_answer_that_points_inside_opens_nothing() {
+    let mut gateway = allowing("evil.example");
+    for inside in [[127, 0, 0, 1], [192, 168, 0, 1], [169, 254, 169, 254]] {
+        let (id, _) = ask(&mut gateway, 1, "evil.example").unwrap();
+        gateway.answer(NOW, id, &response("evil.example", inside));
+        gateway.receive(NOW, &datagram(1000, SocketAddrV4::new(inside.into(), 80), b"x"));
+        assert_eq!(gateway.take_outward(), None, "{inside:?}");
+    }
+}
+
+#[test]
+fn another_resolver_is_a_target_like_any_other() {
+    let mut gateway = allowing("deb.example");
+    gateway.receive(NOW, &datagram(4000, to("192.0.2.53:53"), &query(1, "deb.example")));
+    assert_eq!(gateway.take_outward(), None);
+    assert_eq!(refusal_of(&gateway.take_frame().unwrap()), Icmpv4DstUnreachable::HostProhibited);
+}
+
+#[test]
+fn open_questions_are_bounded_and_end() {
+    let mut gateway = open();
+    let mut asked = 0;
+    for id in 0..1000 {
+        asked += usize::from(ask(&mut gateway, id, "a.example").is_some());
+    }
+    assert_eq!(asked, dns::QUESTIONS);
+    assert_eq!(gateway.expire(NOW), Some(NOW + dns::PATIENCE));
+    assert_eq!(gateway.expire(NOW + dns::PATIENCE), None);
+    assert!(ask(&mut gateway, 1, "a.example").is_some());
+}
+
+#[test]
+fn a_question_with_an_odd_name_or_an_endless_pointer_is_dropped() {
+    let mut gateway = open();
+    let mut dotted = query(1, "a.example");
+    dotted[13] = b'.';
+    let mut pointer = query(1, "ab");
+    (pointer[12], pointer[13]) = (0xc0, 12);
+    let mut two = query(1, "a.example");
+    two[5] = 2;
+    for message in [dotted, pointer, two, response("a.example", [1, 1, 1, 1]), vec![0; 11]] {
+        gateway.receive(NOW, &datagram(4000, SocketAddrV4::new(GATEWAY, 53), &message));
+        assert_eq!((gateway.take_outward(), gateway.take_frame()), (None, None), "{message:02x?}");
+    }
+}
