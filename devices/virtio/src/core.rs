@@ -14,6 +14,10 @@ use kezhan_device::{GuestMemory, RestoreError};
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 
+/// Buffers taken in one call into a device. A driver that adds as fast as they are taken, from another vCPU,
+/// would else keep this one, and with it a pause, waiting for ever; what is left is served at the next wake.
+const WORK_LIMIT: u32 = 1024;
+
 /// Interrupts that are to be sent.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Raised {
@@ -53,6 +57,7 @@ pub(crate) struct Core {
     pub config_vector: u16,
     generation: u8,
     raised: Raised,
+    unfinished: bool,
 }
 
 impl Core {
@@ -71,6 +76,7 @@ impl Core {
             config_vector: pci::NO_VECTOR,
             generation: 0,
             raised: Raised::default(),
+            unfinished: false,
         }
     }
 
@@ -102,9 +108,11 @@ impl Core {
             return;
         }
         let (memory, queues) = (&*self.memory, self.queues.as_mut_slice());
-        let mut rings = Rings { memory, queues, broken: false, config_changed: false };
+        let mut rings =
+            Rings { memory, queues, broken: false, config_changed: false, budget: WORK_LIMIT };
         work(&mut *self.device, &mut rings);
-        let Rings { mut broken, config_changed, .. } = rings;
+        let Rings { mut broken, config_changed, budget, .. } = rings;
+        self.unfinished |= budget == 0;
         for (index, queue) in self.queues.iter_mut().enumerate() {
             match queue.wants_interrupt(&self.memory) {
                 Ok(wanted) => self.raised.queues |= u64::from(wanted) << index,
@@ -149,6 +157,17 @@ impl Core {
     /// The machine goes on: what was made available meanwhile, or before the state was saved, is served.
     pub(crate) fn resume(&mut self) {
         self.poll();
+        self.go_on();
+    }
+
+    /// Whether buffers were left for another call.
+    pub(crate) fn is_unfinished(&self) -> bool {
+        self.unfinished && self.is_live()
+    }
+
+    /// Serves every queue.
+    pub(crate) fn go_on(&mut self) {
+        self.unfinished = false;
         for queue in 0..self.queues.len() {
             self.notify(queue);
         }
@@ -178,6 +197,7 @@ impl Core {
         (self.driver_features, self.queue_select) = (0, 0);
         self.config_vector = pci::NO_VECTOR;
         self.raised = Raised::default();
+        self.unfinished = false;
     }
 
     fn set_status(&mut self, value: u8) {

@@ -88,6 +88,8 @@ pub struct Rings<'a> {
     pub(crate) queues: &'a mut [Queue],
     pub(crate) broken: bool,
     pub(crate) config_changed: bool,
+    /// Buffers that may still be taken in this call.
+    pub(crate) budget: u32,
 }
 
 impl Rings<'_> {
@@ -101,11 +103,12 @@ impl Rings<'_> {
         self.queues.len()
     }
 
-    /// The next buffer of a queue, if there is one.
+    /// The next buffer of a queue, if there is one and the call has not taken its share.
     pub fn pop(&mut self, queue: usize) -> Option<Chain> {
-        if self.broken {
+        if self.broken || self.budget == 0 {
             return None;
         }
+        self.budget -= 1;
         let popped = self.queues.get_mut(queue)?.pop(self.memory);
         self.note(popped).flatten()
     }

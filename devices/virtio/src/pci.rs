@@ -11,7 +11,8 @@ use crate::core::{Core, CoreState};
 use crate::device::VirtioDevice;
 use crate::spec::{common, pci as numbers};
 use kezhan_device::{
-    Access, Device, GuestMemory, MsiInterrupt, Region, RegionIndex, RestoreError, SavedState,
+    Access, Device, GuestMemory, MsiInterrupt, Nanoseconds, Region, RegionIndex, RestoreError,
+    SavedState,
 };
 use kezhan_pci::{
     Bar, BarKind, ConfigSpace, FunctionState, Identity, MSIX_REGION, Msix, PciFunction,
@@ -249,6 +250,16 @@ impl Device for VirtioPci {
             VIRTIO if offset < LENGTH => self.write_virtio(offset, data),
             _ => Access::BadRegister,
         }
+    }
+
+    /// At once, while buffers are left over.
+    fn deadline(&self) -> Option<Nanoseconds> {
+        self.core.is_unfinished().then_some(0)
+    }
+
+    fn wake(&mut self, _now: Nanoseconds) {
+        self.core.go_on();
+        self.deliver();
     }
 
     fn poll(&mut self) {

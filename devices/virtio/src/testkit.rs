@@ -85,7 +85,7 @@ impl Bench {
         }
         self.set(common::QUEUE_ENABLE, 2, 1);
         let (memory, packed) = (self.memory.clone(), self.packed);
-        Ring { memory, base, index, packed, free: 0, added: 0, taken: 0, wraps: [true; 2] }
+        Ring { memory, base, packed, free: 0, added: 0, taken: 0, wraps: [true; 2] }
     }
 
     pub(crate) fn go_live(&mut self) {
@@ -131,7 +131,6 @@ pub(crate) type Part = (u64, u32, bool);
 pub(crate) struct Ring {
     memory: Arc<GuestMemory>,
     pub base: u64,
-    pub index: u16,
     packed: bool,
     free: u16,
     added: u16,

@@ -5,10 +5,12 @@ use crate::spec::{common, descriptor, feature, status};
 use crate::testkit::{Bench, Ring};
 use crate::{Block, BlockOptions};
 use kezhan_device::testkit::{check_contract, check_storm};
-use kezhan_device::{Device, ManualClock};
+use kezhan_device::{Device, GuestMemory, ManualClock};
 use kezhan_pci::PciFunction;
 use kezhan_ports::Entropy;
 use kezhan_ports::testkit::MemoryDisk;
+use std::sync::{Arc, OnceLock};
+use vm_memory::{Bytes, GuestAddress};
 
 /// Counts: 1, 2, 3 …
 struct Counter(u8);
@@ -99,6 +101,33 @@ fn an_event_index_asks_for_one_interrupt_in_its_place() {
     }
     assert_eq!(seen, [0, 0, 1, 0, 0]);
     assert_eq!(ring.word(ring.base + 0x2004 + 64), 5, "the device asks to be told of the sixth");
+}
+
+/// Another vCPU, which makes the same buffer available again whenever one is being filled.
+struct Feeder(Arc<OnceLock<Arc<GuestMemory>>>);
+
+impl Entropy for Feeder {
+    fn fill(&mut self, _data: &mut [u8]) {
+        let memory = self.0.get().unwrap();
+        let index: u16 = memory.read_obj(GuestAddress(0x1_1002)).unwrap();
+        memory.write_obj(index.wrapping_add(1), GuestAddress(0x1_1002)).unwrap();
+    }
+}
+
+#[test]
+fn a_driver_that_never_stops_adding_does_not_keep_the_vcpu() {
+    let memory = Arc::new(OnceLock::new());
+    let mut bench = Bench::new(Rng::new(Box::new(Feeder(memory.clone()))));
+    memory.set(bench.memory.clone()).unwrap();
+    let mut ring = bench.live(0);
+    ring.add(&[(0x5000, 1, true)]);
+    bench.notify(0);
+    assert_eq!(bench.device.deadline(), Some(0), "the rest is for another call");
+    let used = ring.word(0x1_2002);
+    bench.device.wake(0);
+    assert_eq!(ring.word(0x1_2002), used + 1024);
+    bench.set_status(0);
+    assert_eq!(bench.device.deadline(), None);
 }
 
 #[test]
