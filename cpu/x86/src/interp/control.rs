@@ -36,14 +36,8 @@ const CR0_BITS: u64 = cr0::PE
     | cr0::PG;
 /// Bits of CR0 and CR4 whose change makes cached translations wrong.
 const CR0_PAGING: u64 = cr0::PG | cr0::WP | cr0::PE;
-const CR4_PAGING: u64 = cr4::PSE
-    | cr4::PAE
-    | cr4::PGE
-    | cr4::PCIDE
-    | cr4::SMEP
-    | cr4::SMAP
-    | cr4::PKE
-    | cr4::PKS;
+const CR4_PAGING: u64 =
+    cr4::PSE | cr4::PAE | cr4::PGE | cr4::PCIDE | cr4::SMEP | cr4::SMAP | cr4::PKE | cr4::PKS;
 const EFER_BITS: u64 = efer::SCE | efer::LME | efer::LMA | efer::NXE;
 
 /// Indices of model-specific registers (Intel SDM vol. 4 chapter 2).
