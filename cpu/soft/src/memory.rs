@@ -23,6 +23,7 @@ use kezhan_x86::fault::vector;
 use kezhan_x86::flags;
 use kezhan_x86::memory::{Intent, Memory, Platform};
 use kezhan_x86::paging::{Paging, PhysicalMemory, Privilege, Translation};
+use kezhan_x86::state::convert::{PKRU, PKRU_AT, PKRU_BYTES};
 use kezhan_x86::state::cr4;
 use kezhan_x86::word::Word;
 use kezhan_x86::{Core, Stop};
@@ -637,6 +638,7 @@ impl Platform for SoftMemory {
                 // Software that turns the local APIC off takes it for absent (Intel SDM vol. 3A §11.4.3).
                 answer[3] &= !(u32::from(!core.mem.apic.enabled()) << 9);
             }
+            (7, 0) => answer[2] |= u32::from(core.cpu.cr4 & cr4::PKE != 0) << 4,
             (0xd, 0) => answer[1] = xsave_size(core.cpu.xcr0),
             _ => {}
         }
@@ -651,7 +653,11 @@ fn has_x2apic(core: &SoftCore<'_>) -> bool {
 
 /// Bytes that XSAVE writes for the components of XCR0 (Intel SDM vol. 1 §13.4).
 fn xsave_size(xcr0: u64) -> u32 {
-    if xcr0 & 4 != 0 { 832 } else { 576 }
+    match xcr0 {
+        _ if xcr0 & PKRU != 0 => (PKRU_AT + PKRU_BYTES) as u32,
+        _ if xcr0 & 4 != 0 => 832,
+        _ => 576,
+    }
 }
 
 fn read_x2apic(core: &mut SoftCore<'_>, index: u32) -> Result<u64, ()> {

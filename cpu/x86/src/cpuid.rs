@@ -4,6 +4,7 @@
 //! to measure them; its model number is one that is known not to speculate, so that guests leave out
 //! what would guard real silicon.
 
+use crate::state::convert::{PKRU, PKRU_AT, PKRU_BYTES};
 use kezhan_hypervisor::{CpuidEntry, CpuidTable};
 
 /// TSC frequencies that the crystal of leaf 15H can be multiplied to, in kHz.
@@ -31,8 +32,8 @@ const FEATURES_ECX: u32 = 1
 const FEATURES_EDX: u32 = 0x078b_fbfd;
 /// Leaf 7 EBX: FSGSBASE, TSC_ADJUST, SMEP, ERMS, INVPCID, SMAP.
 const STRUCTURED_EBX: u32 = 1 | 1 << 1 | 1 << 7 | 1 << 9 | 1 << 10 | 1 << 20;
-/// Leaf 7 ECX: UMIP.
-const STRUCTURED_ECX: u32 = 1 << 2;
+/// Leaf 7 ECX: UMIP, PKU, PKS.
+const STRUCTURED_ECX: u32 = 1 << 2 | 1 << 3 | 1 << 31;
 /// Leaf 7 EDX: ARCH_CAPABILITIES.
 const STRUCTURED_EDX: u32 = 1 << 29;
 /// Leaf 80000001H ECX: LAHF.
@@ -58,8 +59,9 @@ pub fn supported(tsc_khz: u32, crystal_khz: u32) -> CpuidTable {
     put(7, Some(0), [0, STRUCTURED_EBX, STRUCTURED_ECX, STRUCTURED_EDX]);
     put(0xb, Some(0), [0, 1, 1 << 8, 0]);
     put(0xb, Some(1), [8, 1, 2 << 8 | 1, 0]);
-    put(0xd, Some(0), [3, 576, 576, 0]);
+    put(0xd, Some(0), [3 | PKRU as u32, 576, (PKRU_AT + PKRU_BYTES) as u32, 0]);
     put(0xd, Some(1), [1, 576, 0, 0]);
+    put(0xd, Some(9), [PKRU_BYTES as u32, PKRU_AT as u32, 0, 0]);
     let hundreds = crystal_khz / TSC_STEP_KHZ;
     put(0x15, None, [hundreds, tsc_khz / TSC_STEP_KHZ, crystal_khz * 1000, 0]);
     put(0x16, None, [tsc_khz / 1000, tsc_khz / 1000, 100, 0]);

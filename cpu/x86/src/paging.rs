@@ -30,6 +30,8 @@ pub mod error {
     pub const RESERVED: u32 = 1 << 3;
     /// The access was an instruction fetch.
     pub const FETCH: u32 = 1 << 4;
+    /// The page's protection key forbids it.
+    pub const KEY: u32 = 1 << 5;
 }
 
 const PRESENT: u64 = 1 << 0;
@@ -75,6 +77,8 @@ pub struct Paging {
     cr4: u64,
     efer: u64,
     pdptr: [u64; 4],
+    pkru: u32,
+    pkrs: u32,
     access_allowed: bool,
 }
 
@@ -103,6 +107,8 @@ struct Rights {
     writable: bool,
     user: bool,
     no_execute: bool,
+    /// Protection key of the page (bits 62:59 of its entry).
+    key: u8,
 }
 
 enum Fail {
@@ -119,6 +125,8 @@ impl Paging {
             cr4: cpu.cr4,
             efer: cpu.efer,
             pdptr: cpu.pdptr,
+            pkru: cpu.pkru,
+            pkrs: cpu.msr.pkrs as u32,
             access_allowed: cpu.rflags & flags::AC != 0,
         }
     }
@@ -185,7 +193,7 @@ impl Paging {
         intent: Intent,
         privilege: Privilege,
     ) -> Result<Translation, Fail> {
-        let mut rights = Rights { writable: true, user: true, no_execute: false };
+        let mut rights = Rights { writable: true, user: true, no_execute: false, key: 0 };
         let mut visited = [Visited::default(); 4];
         let (mut table, top) = self.root(linear)?;
         let mut level = top;
@@ -198,6 +206,7 @@ impl Paging {
             rights.user &= value & USER != 0;
             rights.no_execute |= value & NO_EXECUTE != 0;
             if level == 1 || value & LARGE != 0 {
+                rights.key = (value >> 59 & 15) as u8;
                 break;
             }
             table = value & FRAME;
@@ -300,7 +309,23 @@ impl Paging {
         })
     }
 
+    /// What the page's key takes away: all data accesses, writes (Intel SDM vol. 3A §4.6.2). A supervisor
+    /// writes in spite of it when CR0.WP is clear.
+    fn key_denies(&self, rights: &Rights, privilege: Privilege) -> (bool, bool) {
+        let (enable, register) =
+            if rights.user { (cr4::PKE, self.pkru) } else { (cr4::PKS, self.pkrs) };
+        if self.efer & efer::LMA == 0 || self.cr4 & enable == 0 {
+            return (false, false);
+        }
+        let bits = register >> (2 * rights.key);
+        let guarded = privilege == Privilege::User || self.cr0 & cr0::WP != 0;
+        (bits & 1 != 0, bits & 1 != 0 || bits & 2 != 0 && guarded)
+    }
+
     fn may_write(&self, rights: &Rights, privilege: Privilege) -> bool {
+        if self.key_denies(rights, privilege).1 {
+            return false;
+        }
         match privilege {
             Privilege::User => rights.user && rights.writable,
             _ => rights.writable || self.cr0 & cr0::WP == 0,
@@ -327,12 +352,21 @@ impl Paging {
             Intent::Read => supervisor || rights.user,
             Intent::Write => self.may_write(rights, privilege),
         };
-        if allowed { Ok(()) } else { Err(Fail::Fault(error::PRESENT)) }
+        let key_denies = match (intent, self.key_denies(rights, privilege)) {
+            (Intent::Execute, _) => false,
+            (Intent::Read, (all, _)) => all,
+            (Intent::Write, (_, writes)) => writes,
+        };
+        match (allowed, key_denies) {
+            (true, false) => Ok(()),
+            (_, true) => Err(Fail::Fault(error::PRESENT | error::KEY)),
+            (false, false) => Err(Fail::Fault(error::PRESENT)),
+        }
     }
 }
 
 fn rights_of(entry: u64) -> Rights {
-    Rights { writable: entry & WRITABLE != 0, user: entry & USER != 0, no_execute: false }
+    Rights { writable: entry & WRITABLE != 0, user: entry & USER != 0, no_execute: false, key: 0 }
 }
 
 fn short_entry(memory: &impl PhysicalMemory, address: u64) -> Result<u32, Fail> {

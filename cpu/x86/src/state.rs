@@ -5,7 +5,7 @@
 //! Derived fields (`cpl`, `code_bits`, `rip_mask`, `seg_base`) are kept in step by
 //! [`CpuState::derive`], which every change of a segment or control register calls.
 
-mod convert;
+pub mod convert;
 pub use convert::MXCSR_BITS;
 mod reset;
 
@@ -113,6 +113,10 @@ pub mod cr4 {
     pub const SMEP: u64 = 1 << 20;
     /// Supervisor-mode access prevention.
     pub const SMAP: u64 = 1 << 21;
+    /// Protection keys for user pages.
+    pub const PKE: u64 = 1 << 22;
+    /// Protection keys for supervisor pages.
+    pub const PKS: u64 = 1 << 24;
 }
 
 /// Bits of IA32_EFER (Intel SDM vol. 3A §2.2.1).
@@ -186,6 +190,8 @@ pub struct CpuState {
     pub efer: u64,
     /// XCR0.
     pub xcr0: u64,
+    /// PKRU: what user pages of each key allow (Intel SDM vol. 3A §4.6.2).
+    pub pkru: u32,
     /// DR0 to DR3.
     pub dr: [u64; 4],
     /// DR6.
@@ -250,6 +256,8 @@ pub struct Msrs {
     pub sysenter_eip: u64,
     /// IA32_TSC_AUX.
     pub tsc_aux: u64,
+    /// IA32_PKRS: what supervisor pages of each key allow.
+    pub pkrs: u64,
     /// All that are only kept, as (index, value).
     pub kept: Vec<(u32, u64)>,
 }

@@ -35,7 +35,7 @@ pub enum Operation {
     // Segments
     LoadFar,
     Lar, Lsl, Verr, Verw, Arpl, Lldt, Sldt, Ltr, Str, Lgdt, Lidt, Sgdt, Sidt, Lmsw, Smsw,
-    Rdfsbase, Rdgsbase, Wrfsbase, Wrgsbase, Swapgs,
+    Rdfsbase, Rdgsbase, Wrfsbase, Wrgsbase, Swapgs, Rdpkru, Wrpkru,
     // System
     Clts, Hlt, Cpuid, Rdtsc, Rdtscp, Rdpmc, Rdmsr, Wrmsr, Rdpid,
     Invlpg, Invpcid, Invd, Wbinvd, Nop, Pause, Fence, Prefetch, Clflush, Monitor, Mwait, Rdrand, Rdseed,

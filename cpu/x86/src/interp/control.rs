@@ -20,7 +20,9 @@ const CR4_BITS: u64 = cr4::TSD
     | cr4::PCIDE
     | cr4::OSXSAVE
     | cr4::SMEP
-    | cr4::SMAP;
+    | cr4::SMAP
+    | cr4::PKE
+    | cr4::PKS;
 const CR0_BITS: u64 = cr0::PE
     | cr0::MP
     | cr0::EM
@@ -34,7 +36,8 @@ const CR0_BITS: u64 = cr0::PE
     | cr0::PG;
 /// Bits of CR0 and CR4 whose change makes cached translations wrong.
 const CR0_PAGING: u64 = cr0::PG | cr0::WP | cr0::PE;
-const CR4_PAGING: u64 = cr4::PSE | cr4::PAE | cr4::PGE | cr4::PCIDE | cr4::SMEP | cr4::SMAP;
+const CR4_PAGING: u64 =
+    cr4::PSE | cr4::PAE | cr4::PGE | cr4::PCIDE | cr4::SMEP | cr4::SMAP | cr4::PKE | cr4::PKS;
 const EFER_BITS: u64 = efer::SCE | efer::LME | efer::LMA | efer::NXE;
 
 /// Indices of model-specific registers (Intel SDM vol. 4 chapter 2).
@@ -91,6 +94,8 @@ pub mod msr {
     pub const SYSENTER_ESP: u32 = 0x175;
     /// IA32_SYSENTER_EIP.
     pub const SYSENTER_EIP: u32 = 0x176;
+    /// IA32_PKRS.
+    pub const PKRS: u32 = 0x6e1;
     /// IA32_DEBUGCTL.
     pub const DEBUG_CONTROL: u32 = 0x1d9;
     /// MSR_PLATFORM_INFO.
@@ -273,6 +278,9 @@ impl<M: Memory> Core<'_, M> {
             return Err(self.raise_code(vector::GP, 0));
         }
         self.cpu.msr.put(number, value);
+        if number == msr::PKRS {
+            M::flush(self, false);
+        }
         Ok(())
     }
 
@@ -319,6 +327,7 @@ fn writable(number: u32, value: u64) -> bool {
             canonical(value)
         }
         msr::FS_BASE | msr::GS_BASE => false,
+        msr::PKRS => value >> 32 == 0,
         msr::PAT => value.to_le_bytes().iter().all(|kind| matches!(kind, 0 | 1 | 4..=7)),
         _ => true,
     }

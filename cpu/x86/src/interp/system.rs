@@ -33,6 +33,8 @@ pub fn select<M: Memory>(row: &Row, instruction: &Instruction) -> Option<Handler
         O::Invlpg => invlpg,
         O::Invpcid => invpcid,
         O::Invd | O::Wbinvd => invd,
+        O::Rdpkru => rdpkru,
+        O::Wrpkru => wrpkru,
         _ => return None,
     })
 }
@@ -272,4 +274,40 @@ fn invd<M: Memory>(core: &mut Core<'_, M>, op: &Op<M>) -> Outcome {
     core.require_ring_0()?;
     core.advance(op);
     Ok(())
+}
+
+fn require_protection_keys<M: Memory>(core: &mut Core<'_, M>) -> Outcome {
+    if core.cpu.cr4 & cr4::PKE == 0 {
+        return Err(core.raise(vector::UD));
+    }
+    if core.cpu.gpr[RCX] as u32 != 0 {
+        return Err(core.raise_code(vector::GP, 0));
+    }
+    Ok(())
+}
+
+fn rdpkru<M: Memory>(core: &mut Core<'_, M>, _op: &Op<M>) -> Outcome {
+    require_protection_keys(core)?;
+    core.cpu.gpr[RAX] = u64::from(core.cpu.pkru);
+    core.cpu.gpr[RDX] = 0;
+    Ok(())
+}
+
+fn wrpkru<M: Memory>(core: &mut Core<'_, M>, _op: &Op<M>) -> Outcome {
+    require_protection_keys(core)?;
+    if core.cpu.gpr[RDX] as u32 != 0 {
+        return Err(core.raise_code(vector::GP, 0));
+    }
+    core.set_pkru(core.cpu.gpr[RAX] as u32);
+    Ok(())
+}
+
+impl<M: Memory> Core<'_, M> {
+    /// Sets PKRU; cached translations do not know of it.
+    pub(super) fn set_pkru(&mut self, value: u32) {
+        if self.cpu.pkru != value {
+            self.cpu.pkru = value;
+            M::flush(self, false);
+        }
+    }
 }

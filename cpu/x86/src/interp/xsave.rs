@@ -1,18 +1,19 @@
-//! The XSAVE family (Intel SDM vol. 1 chapter 13): components x87, SSE and AVX.
+//! The XSAVE family (Intel SDM vol. 1 chapter 13): components x87, SSE, AVX and PKRU.
 //!
 //! ```text
 //!   area   0  legacy region, as FXSAVE: x87 (0..24, 32..160), MXCSR (24..32), XMM (160..416)
 //!        512  header: XSTATE_BV, XCOMP_BV, 48 bytes of zero
 //!        576  AVX: upper halves of the YMM registers
+//!       2688  PKRU; in the compacted format right behind what comes before it
 //! ```
-//! With these three components the compacted format has the same offsets, since AVX is the only one
-//! beyond the header. IA32_XSS is always zero, so XSAVES and XRSTORS are XSAVEC and XRSTOR of the
+//! The compacted format has the same offsets for all but PKRU. IA32_XSS is always zero, so XSAVES and XRSTORS are XSAVEC and XRSTOR of the
 //! compacted format, for CPL 0.
 
 use crate::core::{Core, Outcome};
 use crate::fault::{Stop, vector};
 use crate::memory::{Intent, Memory};
 use crate::op::{Handler, Op};
+use crate::state::convert::{PKRU, PKRU_AT, PKRU_BYTES};
 use crate::state::{Fpu, RAX, RCX, RDX, cr0, cr4};
 use crate::table::{Operation, Row};
 use crate::word::Word;
@@ -101,12 +102,23 @@ impl Fpu {
     }
 }
 
+/// As [`Fpu::in_use`], of all components.
+fn in_use<M: Memory>(core: &Core<'_, M>) -> u64 {
+    core.cpu.fpu.in_use() | if core.cpu.pkru == 0 { 0 } else { PKRU }
+}
+
+/// Where PKRU is in an area: at its place in the standard format, behind what else there is in the compacted
+/// one, whose components are given.
+fn pkru_at(compacted: Option<u64>) -> u64 {
+    compacted.map_or(PKRU_AT, length) as u64
+}
+
 /// XGETBV: XCR0, or with ECX = 1 what of it is in use.
 fn xgetbv<M: Memory>(core: &mut Core<'_, M>, _op: &Op<M>) -> Outcome {
     require_enabled(core)?;
     let value = match core.cpu.gpr[RCX] as u32 {
         0 => core.cpu.xcr0,
-        1 => core.cpu.xcr0 & core.cpu.fpu.in_use(),
+        1 => core.cpu.xcr0 & in_use(core),
         _ => return Err(core.raise_code(vector::GP, 0)),
     };
     core.cpu.gpr[RAX] = value & 0xffff_ffff;
@@ -121,7 +133,7 @@ fn xsetbv<M: Memory>(core: &mut Core<'_, M>, op: &Op<M>) -> Outcome {
     let value = edx_eax(core);
     let [low, _, _, high] = M::cpuid(core, 0xd, 0);
     let offered = u64::from(high) << 32 | u64::from(low);
-    let supported = offered & (component::X87 | component::SSE | component::AVX);
+    let supported = offered & (component::X87 | component::SSE | component::AVX | PKRU);
     let invalid = core.cpu.gpr[RCX] as u32 != 0
         || value & component::X87 == 0
         || value & !supported != 0
@@ -165,7 +177,11 @@ fn save<M: Memory, V: Variant>(core: &mut Core<'_, M>, op: &Op<M>) -> Outcome {
     M::probe(core, linear, length as u64, Intent::Write)?;
     let mut area = [0; AREA];
     M::load_bytes(core, linear, &mut area[..length])?;
-    let used = core.cpu.fpu.in_use();
+    let used = in_use(core);
+    let keys = linear.wrapping_add(pkru_at(V::COMPACTED.then_some(requested)));
+    if requested & PKRU != 0 {
+        M::probe(core, keys, PKRU_BYTES as u64, Intent::Write)?;
+    }
     let written = if V::OPTIMISED { requested & used } else { requested };
     write_components(core, op, &mut area, written);
     let mxcsr = if V::COMPACTED { component::SSE } else { component::SSE | component::AVX };
@@ -180,7 +196,12 @@ fn save<M: Memory, V: Variant>(core: &mut Core<'_, M>, op: &Op<M>) -> Outcome {
     if V::COMPACTED {
         header[8..].copy_from_slice(&(COMPACTED | requested).to_le_bytes());
     }
-    M::store_bytes(core, linear, &area[..length])
+    M::store_bytes(core, linear, &area[..length])?;
+    if written & PKRU == 0 {
+        return Ok(());
+    }
+    let value = u64::from(core.cpu.pkru);
+    M::store(core, keys, value)
 }
 
 fn write_components<M: Memory>(core: &Core<'_, M>, op: &Op<M>, area: &mut [u8; AREA], set: u64) {
@@ -223,6 +244,12 @@ fn xrstor<M: Memory, V: Variant>(core: &mut Core<'_, M>, op: &Op<M>) -> Outcome 
     if requested & header.present & component::AVX != 0 {
         M::load_bytes(core, linear.wrapping_add(AVX_AT as u64), &mut area[AVX_AT..])?;
     }
+    let pkru = if requested & header.present & PKRU != 0 {
+        let compacted = header.is_compacted().then_some(header.compaction);
+        M::load::<u64>(core, linear.wrapping_add(pkru_at(compacted)))? as u32
+    } else {
+        0
+    };
     let mxcsr = match header.mxcsr(requested) {
         MxcsrFrom::Area => Some(mxcsr),
         MxcsrFrom::Reset => Some(MXCSR_RESET),
@@ -231,6 +258,9 @@ fn xrstor<M: Memory, V: Variant>(core: &mut Core<'_, M>, op: &Op<M>) -> Outcome 
     if let Some(value) = mxcsr {
         core.require_valid_mxcsr(value)?;
         core.cpu.fpu.frame.x87.mxcsr = value;
+    }
+    if requested & PKRU != 0 {
+        core.set_pkru(pkru);
     }
     read_components(core, op, &area, (requested, header.present));
     core.advance(op);

@@ -156,3 +156,43 @@ fn without_paging_linear_is_physical() {
     let found = walk(&cpu, &Tables::default(), Intent::Write, Privilege::User).unwrap();
     assert_eq!(found.physical, 0x40_1234);
 }
+
+#[test]
+fn a_protection_key_takes_rights_away_from_the_pages_of_its_kind() {
+    use Intent::{Execute, Read, Write};
+    use Privilege::{Supervisor, User};
+    let key_2 = PRESENT | WRITABLE | 2 << 59;
+    let (no_access, no_write) = (0x10, 0x20);
+    for (leaf, keys, wp, intent, who, code) in [
+        (key_2 | USER, no_access, true, Read, User, Some(0x25)),
+        (key_2 | USER, no_access, true, Read, Supervisor, Some(0x21)),
+        (key_2 | USER, no_access, true, Execute, User, None),
+        (key_2 | USER, no_write, true, Read, User, None),
+        (key_2 | USER, no_write, false, Write, User, Some(0x27)),
+        (key_2 | USER, no_write, true, Write, Supervisor, Some(0x23)),
+        (key_2 | USER, no_write, false, Write, Supervisor, None),
+        (key_2, no_access, true, Read, Supervisor, Some(0x21)),
+        (key_2, no_write, false, Write, Supervisor, None),
+        (PRESENT | WRITABLE | 3 << 59, no_access, true, Write, Supervisor, None),
+    ] {
+        let mut cpu = long_mode();
+        cpu.cr4 |= cr4::PKE | cr4::PKS;
+        (cpu.pkru, cpu.msr.pkrs) = (keys, keys.into());
+        if !wp {
+            cpu.cr0 &= !cr0::WP;
+        }
+        let found = walk(&cpu, &tables(leaf), intent, who).err();
+        assert_eq!(found, code, "{leaf:#x} {keys:#x} {intent:?} {who:?}");
+        cpu.cr4 &= !(cr4::PKE | cr4::PKS);
+        assert_eq!(walk(&cpu, &tables(leaf), intent, who).err(), None, "keys are off");
+    }
+}
+
+#[test]
+fn a_read_of_a_page_whose_key_forbids_writes_does_not_admit_them() {
+    let mut cpu = long_mode();
+    cpu.cr4 |= cr4::PKE;
+    cpu.pkru = 0x20;
+    let tables = tables(PRESENT | WRITABLE | USER | DIRTY | 2 << 59);
+    assert!(!walk(&cpu, &tables, Intent::Read, Privilege::User).unwrap().writable);
+}

@@ -11,6 +11,12 @@ pub const MXCSR_BITS: u32 = 0xffff;
 const XMM_AT: usize = 160;
 const HEADER_AT: usize = 512;
 const YMM_AT: usize = 576;
+/// The state component of PKRU (vol. 1 §13.1), and its place, which CPUID leaf 0DH tells.
+pub const PKRU: u64 = 1 << 9;
+/// Behind all components that Intel's processors have ahead of it.
+pub const PKRU_AT: usize = 2688;
+/// Bytes of PKRU's component.
+pub const PKRU_BYTES: usize = 8;
 
 /// Indices of the model-specific registers that have fields of their own (Intel SDM vol. 4).
 pub mod index {
@@ -32,6 +38,8 @@ pub mod index {
     pub const SYSENTER_ESP: u32 = 0x175;
     /// IA32_SYSENTER_EIP.
     pub const SYSENTER_EIP: u32 = 0x176;
+    /// IA32_PKRS.
+    pub const PKRS: u32 = 0x6e1;
 }
 
 impl super::Msrs {
@@ -47,6 +55,7 @@ impl super::Msrs {
             index::SYSENTER_ESP => &mut self.sysenter_esp,
             index::SYSENTER_EIP => &mut self.sysenter_eip,
             index::TSC_AUX => &mut self.tsc_aux,
+            index::PKRS => &mut self.pkrs,
             _ => return None,
         })
     }
@@ -55,6 +64,7 @@ impl super::Msrs {
     pub fn list(&self) -> Vec<(u32, u64)> {
         let mut list = vec![
             (index::STAR, self.star),
+            (index::PKRS, self.pkrs),
             (index::LSTAR, self.lstar),
             (index::CSTAR, self.cstar),
             (index::FMASK, self.fmask),
@@ -101,6 +111,7 @@ impl CpuState {
         cpu.xcr0 = state.xcr0 | 1;
         (cpu.dr, cpu.dr6, cpu.dr7) = (state.debug.address, state.debug.dr6, state.debug.dr7);
         cpu.fpu = Fpu::from_xsave(&state.xsave);
+        cpu.pkru = pkru_of(&state.xsave);
         for (number, value) in &state.msrs {
             cpu.msr.put(*number, *value);
         }
@@ -133,12 +144,24 @@ impl CpuState {
         state.xcr0 = self.xcr0;
         (state.debug.address, state.debug.dr6, state.debug.dr7) = (self.dr, self.dr6, self.dr7);
         state.xsave = self.fpu.to_xsave();
+        if self.xcr0 & PKRU != 0 {
+            state.xsave.resize(PKRU_AT, 0);
+            state.xsave.extend(u64::from(self.pkru).to_le_bytes());
+            state.xsave[HEADER_AT + 1] |= (PKRU >> 8) as u8;
+        }
         state.msrs = self.msr.list();
         state.events.interrupt_shadow = self.interrupt_shadow;
         state.events.nmi_masked = self.nmi_masked;
         state.mp = if self.halted { MpState::Halted } else { MpState::Running };
         state
     }
+}
+
+/// PKRU in a standard-format XSAVE area; initial where it is absent.
+fn pkru_of(area: &[u8]) -> u32 {
+    let present = area.get(HEADER_AT + 1).is_some_and(|bits| u64::from(*bits) << 8 & PKRU != 0);
+    let bytes = area.get(PKRU_AT..PKRU_AT + 4).and_then(|bytes| bytes.try_into().ok());
+    bytes.filter(|_| present).map_or(0, u32::from_le_bytes)
 }
 
 fn lane(area: &[u8], at: usize) -> u128 {
@@ -196,6 +219,7 @@ mod tests {
         let mut cpu = CpuState::default();
         cpu.gpr[3] = 0x1234;
         cpu.fpu.xmm[15] = u128::MAX - 5;
+        (cpu.xcr0, cpu.pkru, cpu.msr.pkrs) = (0x203, 0x5555_5554, 0x30);
         cpu.fpu.ymm_high[2] = 77;
         cpu.fpu.frame.x87.st[0] = 9 << 64;
         cpu.fpu.frame.x87.mxcsr = 0x3f80;

@@ -36,6 +36,7 @@ impl Default for CpuState {
             cr4: 0,
             efer: 0,
             xcr0: 1,
+            pkru: 0,
             dr: [0; 4],
             dr6: 0xffff_0ff0,
             dr7: 0x400,

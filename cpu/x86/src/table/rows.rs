@@ -223,6 +223,8 @@ pub static ROWS: &[Row] = &[
     row(M::Wrfsbase, O::Wrfsbase, 0),
     row(M::Wrgsbase, O::Wrgsbase, 0),
     row(M::Swapgs, O::Swapgs, 0),
+    row(M::Rdpkru, O::Rdpkru, 0),
+    row(M::Wrpkru, O::Wrpkru, 0),
     row(M::Clts, O::Clts, 0),
     row(M::Hlt, O::Hlt, 0),
     row(M::Cpuid, O::Cpuid, 0),

@@ -4,7 +4,7 @@ use crate::core::{Core, Machine};
 use crate::fault::{Exception, vector};
 use crate::flags::{IF, RF, TF};
 use crate::interp::control::is_possible_cr0;
-use crate::state::{GS, RAX, RSP, cr4};
+use crate::state::{GS, RAX, RBX, RCX, RDX, RSP, cr4};
 use crate::testkit::Bench;
 
 /// Delivers a debug exception in 64-bit mode to a handler at 0x5000.
@@ -64,7 +64,7 @@ fn the_resume_flag_is_pushed_for_faults_but_not_for_instruction_breakpoints() {
 
 #[test]
 fn sysret_traps_when_it_sets_the_trap_flag_itself() {
-    let mut bench = Bench::bits64().with(crate::state::RCX, 0x1234);
+    let mut bench = Bench::bits64().with(RCX, 0x1234);
     bench.cpu.efer |= crate::state::efer::SCE;
     bench.cpu.gpr[11] = TF | IF;
     assert_eq!(bench.fault(/* sysretq */ &[0x48, 0x0f, 0x07]), (vector::DB, None));
@@ -128,4 +128,44 @@ fn a_return_outwards_empties_inner_segments_and_keeps_their_bases() {
     let gs = bench.cpu.segments[GS];
     assert_eq!((gs.selector, gs.base, gs.unusable), (0, 0x1234_5000, true));
     assert_eq!(bench.cpu.seg_base[GS], 0x1234_5000);
+}
+
+#[test]
+fn pkru_is_read_and_written_when_keys_are_on() {
+    let (read, write) = ([0x0f, 0x01, 0xee], [0x0f, 0x01, 0xef]);
+    assert_eq!(Bench::bits64().fault(&write), (vector::UD, None));
+    let mut bench = Bench::bits64().with(RAX, 0x5555_5554).with(RDX, 0);
+    bench.cpu.cr4 |= cr4::PKE;
+    bench.run(&write).unwrap();
+    let mut bench = bench.with(RAX, 0).with(RDX, 7);
+    bench.run(&read).unwrap();
+    assert_eq!((bench.cpu.gpr[RAX], bench.cpu.gpr[RDX]), (0x5555_5554, 0));
+    let mut bench = bench.with(RDX, 1);
+    assert_eq!(bench.fault(&write), (vector::GP, Some(0)));
+    let mut bench = bench.with(RCX, 1);
+    assert_eq!(bench.fault(&read), (vector::GP, Some(0)));
+}
+
+#[test]
+fn pkru_travels_in_either_format_of_the_xsave_area() {
+    let area = 0x6000;
+    let ops: [(&[u8], u64); 2] = [
+        (/* xsave [rbx] */ &[0x0f, 0xae, 0x23], 2688),
+        (/* xsavec [rbx] */ &[0x0f, 0xc7, 0x23], 576),
+    ];
+    for (save, at) in ops {
+        let mut bench = Bench::bits64().with(RAX, 0x203).with(RDX, 0).with(RBX, area);
+        bench.cpu.cr4 |= cr4::OSXSAVE | cr4::PKE;
+        (bench.cpu.xcr0, bench.cpu.pkru) = (0x203, 0x0bad_cafe);
+        bench.run(save).unwrap();
+        assert_eq!(bench.mem.get::<u64>(area + at), 0x0bad_cafe);
+        assert_eq!(bench.mem.get::<u64>(area + 512) & 0x200, 0x200);
+        bench.cpu.pkru = 5;
+        let restore = /* xrstor [rbx] */ [0x0f, 0xae, 0x2b];
+        bench.run(&restore).unwrap();
+        assert_eq!(bench.cpu.pkru, 0x0bad_cafe);
+        bench.mem.set::<u64>(area + 512, 0);
+        bench.run(&restore).unwrap();
+        assert_eq!(bench.cpu.pkru, 0, "initial when the area has none");
+    }
 }
