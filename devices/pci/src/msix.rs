@@ -281,7 +281,7 @@ mod tests {
         program(&mut msix, 0);
         let saved = msix.save();
         msix.reset();
-        assert!(msix.restore(&saved, &config).is_ok());
+        msix.restore(&saved, &config).unwrap();
         assert_eq!(msix.save(), saved);
         assert!(msix.restore(&MsixState { entries: vec![POWER_ON] }, &config).is_err());
     }

@@ -4,8 +4,8 @@ use super::*;
 use kezhan_device::testkit::Recorder;
 use kezhan_device::{MachineEvent, ManualClock, MsiMessage, MsiTarget, Space};
 use kezhan_hypervisor::{EngineError, Route, Vcpu};
-use kezhan_machine_spec::{DeviceSpec, Size};
-use kezhan_ports::testkit::CharBuffer;
+use kezhan_machine_spec::{DeviceSpec, DiskSpec, Size};
+use kezhan_ports::testkit::{CharBuffer, MemoryDisk};
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// An engine that records what it is told.
@@ -45,6 +45,15 @@ impl Partition for FakePartition {
     }
 }
 
+/// Random, as far as a test can tell.
+struct Sevens;
+
+impl Entropy for Sevens {
+    fn fill(&mut self, data: &mut [u8]) {
+        data.fill(7);
+    }
+}
+
 /// A board and everything around it.
 struct Bench {
     board: Board,
@@ -70,7 +79,10 @@ fn spec(devices: &[&str]) -> MachineSpec {
 }
 
 fn try_bench(devices: &[&str]) -> Result<Bench, BoardError> {
-    let spec = spec(devices);
+    bench_of(&spec(devices))
+}
+
+fn bench_of(spec: &MachineSpec) -> Result<Bench, BoardError> {
     let memory = GuestMemory::from_ranges(&memory_ranges(spec.memory.bytes())).unwrap();
     let (clock, control) = (Arc::new(ManualClock::default()), Arc::new(Recorder::default()));
     let (com1, calls) = (CharBuffer::default(), Arc::new(AtomicUsize::new(0)));
@@ -83,9 +95,13 @@ fn try_bench(devices: &[&str]) -> Result<Bench, BoardError> {
         attention: Arc::new(move || {
             counter.fetch_add(1, Ordering::SeqCst);
         }),
-        ports: Ports { characters: [("com1".to_owned(), port)].into(), ..Ports::default() },
+        ports: Ports {
+            characters: [("com1".to_owned(), port)].into(),
+            disks: vec![Box::new(MemoryDisk::new(4096))],
+            entropy: Some(Box::new(Sevens)),
+        },
     };
-    let board = Board::new(&spec, host)?;
+    let board = Board::new(spec, host)?;
     let partition = Arc::new(FakePartition::default());
     board.connect(partition.clone());
     Ok(Bench { board, partition, clock, control, com1, calls })
@@ -424,7 +440,7 @@ fn wrong_devices_settings_and_conflicts_are_named() {
     let error = |devices: &[&str]| try_bench(devices).map(|_| ()).unwrap_err().to_string();
     assert_eq!(
         error(&["sound"]),
-        "--device 'sound': devices are isa-debug-exit, isa-debugcon, pvpanic, pc-testdev, pci-testdev"
+        "--device 'sound': devices are isa-debug-exit, isa-debugcon, pvpanic, pc-testdev, virtio-rng, pci-testdev"
     );
     assert!(error(&["com1"]).starts_with("--device 'com1': devices are"));
     assert_eq!(
@@ -458,6 +474,19 @@ fn every_device_of_the_list_is_named_once_and_has_its_rows() {
         let same = |other: &Row| (other.device, other.part) == (row.device, row.part);
         assert!(!ADDRESS_MAP[..index].iter().any(same), "{}.{}", row.device, row.part);
     }
+}
+
+#[test]
+fn a_disk_of_the_description_is_a_virtio_function_with_its_registers() {
+    let disks = vec![DiskSpec::new("disk.img")];
+    let bench = bench_of(&MachineSpec { disks, ..spec(&[]) }).unwrap();
+    bench.load();
+    bench.board.resume();
+    let id = bench.peek(bench.config(1, 0));
+    let bar = bench.peek(bench.config(1, 0x14)) & !0xf;
+    assert_eq!(id, 0x1042_1af4);
+    // Capacity in sectors, the first field of the device's configuration.
+    assert_eq!(bench.peek(u64::from(bar) + 0x2000), 8);
 }
 
 #[test]
