@@ -8,9 +8,10 @@
 //!      otherwise:          the I/O APIC input that the guest chose among those wired
 //! ```
 //! The counter is computed from virtual time; each timer knows when its comparator matches next, and the
-//! earliest is the chip's deadline. A periodic timer that is late interrupts once and goes on at its old
-//! phase, so the counter a guest reads and its interrupts never drift apart; periods shorter than
-//! `SPACING` are served at that pace.
+//! earliest is the chip's deadline. A periodic timer that is late makes up for up to `BACKLOG` periods, one by
+//! one at eight times its rate, and goes on at its old phase, so the counter a guest reads and its interrupts
+//! never drift apart: on a busy host Linux still counts the ticks by which it judges its timer. Periods shorter
+//! than `SPACING` are served at that pace.
 //!
 //! In periodic mode a write of the comparator sets the period, and the comparator itself too if `SET_VALUE`
 //! is set, which the write clears (HPET 1.0a §2.3.9.2.2). That holds while the counter stands as well:
@@ -35,6 +36,9 @@ use std::sync::Arc;
 
 /// The least time between two interrupts of a periodic timer, in nanoseconds.
 const SPACING: Nanoseconds = 10_000;
+
+/// How many overdue periods are made up for.
+const BACKLOG: u64 = 16;
 
 /// Ticks until a 32-bit comparator matches again.
 const TURN_32: u64 = 1 << 32;
@@ -67,24 +71,39 @@ impl TimerState {
         ((self.configuration & timer::ROUTE) >> timer::ROUTE_SHIFT) as u32
     }
 
+    /// Ticks by which `counter` is past the comparator.
+    fn late(&self, counter: u64) -> u64 {
+        let late = counter.wrapping_sub(self.comparator);
+        if self.has(timer::MODE_32) { late & (TURN_32 - 1) } else { late }
+    }
+
+    /// Ticks from `counter` to the next interrupt: a period that is overdue follows soon.
+    fn wait(&self, counter: u64) -> u64 {
+        let late = self.late(counter);
+        let backlog = self.period.saturating_mul(BACKLOG + 1);
+        if self.has(timer::PERIODIC) && late != 0 && late <= backlog {
+            return self.period / 8;
+        }
+        self.distance(counter)
+    }
+
     /// Ticks from `counter` to the comparator's match.
     fn distance(&self, counter: u64) -> u64 {
         let distance = self.comparator.wrapping_sub(counter);
         if self.has(timer::MODE_32) { distance & (TURN_32 - 1) } else { distance }
     }
 
-    /// After a match at `counter`: moves a periodic comparator past the counter; gives the ticks to the
+    /// After a match at `counter`: moves a periodic comparator on; gives the ticks to the
     /// next match.
     fn advance(&mut self, counter: u64) -> Option<u64> {
         if self.has(timer::PERIODIC) && self.period != 0 {
-            let late = counter.wrapping_sub(self.comparator);
-            let late = if self.has(timer::MODE_32) { late & (TURN_32 - 1) } else { late };
-            let periods = (late / self.period).wrapping_add(1);
+            let missed = self.late(counter) / self.period;
+            let periods = missed.saturating_sub(BACKLOG) + 1;
             self.comparator = self.comparator.wrapping_add(periods.wrapping_mul(self.period));
             if self.has(timer::MODE_32) {
                 self.comparator &= TURN_32 - 1;
             }
-            return Some(self.distance(counter));
+            return Some(self.wait(counter));
         }
         // A one-shot comparator matches again when the counter comes round.
         self.has(timer::MODE_32).then(|| match self.distance(counter) {
@@ -114,7 +133,7 @@ impl Hpet {
     /// Computes anew when timer `index` matches.
     fn arm(&mut self, index: usize) {
         let counter = self.counter();
-        let distance = self.state.timers.get(index).map(|timer| timer.distance(counter));
+        let distance = self.state.timers.get(index).map(|timer| timer.wait(counter));
         let due = distance.and_then(|distance| self.time_after(counter, distance));
         if let Some(timer) = self.state.timers.get_mut(index) {
             timer.due = due;
