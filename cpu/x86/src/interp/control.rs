@@ -38,6 +38,18 @@ const CR0_BITS: u64 = cr0::PE
 const CR0_PAGING: u64 = cr0::PG | cr0::WP | cr0::PE;
 const CR4_PAGING: u64 =
     cr4::PSE | cr4::PAE | cr4::PGE | cr4::PCIDE | cr4::SMEP | cr4::SMAP | cr4::PKE | cr4::PKS;
+/// Bits of CR4 that are reserved where CPUID does not tell of their feature: the bit; leaf, register and bit
+/// there (Intel SDM vol. 3A §2.5; vol. 2A, CPUID).
+const CR4_FEATURES: [(u64, u32, usize, u32); 8] = [
+    (cr4::UMIP, 7, 2, 2),
+    (cr4::FSGSBASE, 7, 1, 0),
+    (cr4::PCIDE, 1, 2, 17),
+    (cr4::OSXSAVE, 1, 2, 26),
+    (cr4::SMEP, 7, 1, 7),
+    (cr4::SMAP, 7, 1, 20),
+    (cr4::PKE, 7, 2, 3),
+    (cr4::PKS, 7, 2, 31),
+];
 const EFER_BITS: u64 = efer::SCE | efer::LME | efer::LMA | efer::NXE;
 
 /// Indices of model-specific registers (Intel SDM vol. 4 chapter 2).
@@ -208,7 +220,8 @@ impl<M: Memory> Core<'_, M> {
         let changed = value ^ self.cpu.cr4;
         let bad_pcid = changed & value & cr4::PCIDE != 0
             && (!self.cpu.long_mode() || self.cpu.cr3 & 0xfff != 0);
-        if value & !CR4_BITS != 0 || leaves_pae || bad_pcid {
+        let absent = value & !CR4_BITS != 0 || !self.offers_cr4(changed & value);
+        if absent || leaves_pae || bad_pcid {
             return Err(self.raise_code(vector::GP, 0));
         }
         let pdptrs = self.cpu.cr0 & cr0::PG != 0 && !self.cpu.long_mode();
@@ -221,6 +234,13 @@ impl<M: Memory> Core<'_, M> {
             M::permissions_changed(self);
         }
         Ok(())
+    }
+
+    /// Whether CPUID tells of the features behind bits of CR4.
+    fn offers_cr4(&mut self, bits: u64) -> bool {
+        CR4_FEATURES.iter().filter(|(bit, ..)| bits & bit != 0).all(|&(_, leaf, register, n)| {
+            M::cpuid(self, leaf, 0).get(register).is_some_and(|word| word >> n & 1 == 1)
+        })
     }
 
     fn set_efer(&mut self, value: u64) -> Outcome {

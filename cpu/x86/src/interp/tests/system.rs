@@ -81,6 +81,8 @@ fn pcid_asks_for_long_mode_an_untagged_cr3_and_paging() {
     assert_eq!(bench.with(RAX, value).fault(&set), (vector::GP, Some(0)));
     assert_eq!(Bench::bits32().with(RAX, value).fault(&set), (vector::GP, Some(0)));
     let mut bench = Bench::bits64().with(RAX, value);
+    assert_eq!(bench.fault(&set), (vector::GP, Some(0)), "CPUID does not tell of it");
+    bench.mem.cpuid.insert((1, 0), [0, 0, 1 << 17, 0]);
     bench.run(&set).unwrap();
     let mut bench = bench.with(RAX, 1 << 63 | 0x1005);
     bench.run(/* mov cr3, rax */ &[0x0f, 0x22, 0xd8]).unwrap();
