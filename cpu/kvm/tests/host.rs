@@ -46,7 +46,7 @@ fn the_reason_names_the_speed_and_the_instructions() {
         can_run_stock_kernel: false,
     };
     let reason = verdict.reason().unwrap();
-    assert!(reason.contains("3 million"), "{reason}");
+    assert!(reason.contains("3.9 million"), "{reason}");
     assert!(reason.ends_with("int3, xrstor"), "{reason}");
 }
 

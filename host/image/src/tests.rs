@@ -192,8 +192,15 @@ fn sizes_snapshots_and_bitmaps_change_as_asked() {
     assert_eq!(image.size(), 10 << 20);
 }
 
+/// The oldest qemu-img whose JSON has the keys of ours.
+const CURRENT: u32 = 10;
+
 /// Our JSON of a command, beside qemu-img's.
 fn same_json(folder: &Folder, command: &str, ours: &Value) {
+    if let Some(version) = testkit::qemu_img_version().filter(|version| *version < CURRENT) {
+        eprintln!("skipped: the JSON of qemu-img {version} is an older one; {CURRENT} is wanted");
+        return;
+    }
     let Some((_, text)) = qemu_img(&folder.line(command)) else { return };
     let theirs: Value = serde_json::from_str(&text).unwrap();
     assert_eq!(*ours, theirs, "{command}");

@@ -7,5 +7,5 @@ mod random;
 
 pub use crash::CrashStorage;
 pub use fault::FaultStorage;
-pub use peer::{PeerOutput, qemu_img, qemu_img_ok};
+pub use peer::{PeerOutput, qemu_img, qemu_img_ok, qemu_img_version};
 pub use random::Random;
