@@ -30,8 +30,11 @@ fn a_session(guest: Guest) -> Result<(), Failed> {
     // The answer is not in the line as typed, which the terminal echoes.
     desk.enter("echo $((6 * 7))-$(uname -s)-$(cat /proc/sys/kernel/hostname)")?;
     desk.wait_for("42-Linux-kezhan")?;
-    desk.enter("sleep 1000")?;
-    desk.enter("\x03")?;
+    // Typed before the command runs, Ctrl-C would be a key of the shell's line editor.
+    desk.enter("echo sleep''ing; sleep 1000")?;
+    desk.wait_for("sleeping")?;
+    desk.press("\x03")?;
+    desk.wait_for("# ")?;
     desk.enter("echo inter''rupted: $?")?;
     desk.wait_for("interrupted: 130")?;
     desk.enter("exit")?;
@@ -62,7 +65,11 @@ impl Desk {
     }
 
     fn enter(&mut self, line: &str) -> Result<(), Failed> {
-        Ok(self.person.write_all(format!("{line}\r").as_bytes())?)
+        self.press(&format!("{line}\r"))
+    }
+
+    fn press(&mut self, keys: &str) -> Result<(), Failed> {
+        Ok(self.person.write_all(keys.as_bytes())?)
     }
 
     /// Reads on until the words come; what was read before them is done with.

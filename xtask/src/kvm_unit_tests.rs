@@ -59,8 +59,32 @@ fn a_minute() -> u64 {
 
 /// `isa-debug-exit` with code 0.
 const PASS: i32 = 1;
-/// With code 77 / 2, the program skipped itself: status 77.
+/// A skip: the suite gives code 77 / 2, rounded down, for it to come out so.
 const SKIP: i32 = 77;
+
+/// How a test went, against what the list says of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Verdict {
+    Pass,
+    Fail,
+    /// It told that it could not test here. That is not a pass.
+    Skip,
+}
+
+/// The verdict and why, of a test that ended with `status`.
+fn judge(test: &Test, status: Option<i32>) -> (Verdict, String) {
+    match (status, &test.fails) {
+        (Some(PASS), None) => (Verdict::Pass, "pass".to_owned()),
+        (Some(PASS), Some(_)) => {
+            (Verdict::Fail, "FAIL: passes now; remove `fails` from the list".to_owned())
+        }
+        (_, Some(reason)) => (Verdict::Skip, format!("known to fail: {reason}")),
+        (Some(SKIP), None) => (Verdict::Skip, "skipped by the program itself".to_owned()),
+        (Some(124), None) => (Verdict::Fail, format!("FAIL: not done after {} s", test.timeout)),
+        (Some(code), None) => (Verdict::Fail, format!("FAIL: exit status {code}")),
+        (None, None) => (Verdict::Fail, "FAIL: killed by a signal".to_owned()),
+    }
+}
 
 impl KvmUnitTests {
     pub(crate) fn execute(self) -> Outcome {
@@ -69,19 +93,21 @@ impl KvmUnitTests {
             return Ok(());
         };
         let list: List = toml::from_str(&fs::read_to_string(list_file())?)?;
-        let (mut passed, mut failed) = (0, 0);
+        let (mut passed, mut failed, mut skipped) = (0, 0, 0);
         for test in list.test.iter().filter(|test| self.wants(test)) {
             let program = dir.join("x86").join(&test.program);
             if !program.exists() {
                 println!("{}: skipped: no {}; build the suite", test.name, program.display());
+                skipped += 1;
                 continue;
             }
             match self.verdict(test, &program)? {
-                true => passed += 1,
-                false => failed += 1,
+                Verdict::Pass => passed += 1,
+                Verdict::Fail => failed += 1,
+                Verdict::Skip => skipped += 1,
             }
         }
-        println!("{passed} passed, {failed} failed");
+        println!("{passed} passed, {failed} failed, {skipped} skipped");
         if failed > 0 {
             Err("some programs failed; their logs are in .cache/kvm-unit-tests".into())
         } else {
@@ -93,21 +119,12 @@ impl KvmUnitTests {
         self.names.is_empty() || self.names.iter().any(|name| test.name.contains(name))
     }
 
-    /// Runs one and tells how it went; whether it is as the list says.
-    fn verdict(&self, test: &Test, program: &Path) -> Outcome<bool> {
+    /// Runs one and tells how it went.
+    fn verdict(&self, test: &Test, program: &Path) -> Outcome<Verdict> {
         let start = Instant::now();
-        let status = self.run(test, program)?;
-        let what = match (status, &test.fails) {
-            (Some(PASS), None) => "pass".to_owned(),
-            (Some(PASS), Some(_)) => "FAIL: passes now; remove `fails` from the list".to_owned(),
-            (_, Some(reason)) => format!("known to fail: {reason}"),
-            (Some(SKIP), None) => "skipped by the program itself".to_owned(),
-            (Some(124), None) => format!("FAIL: not done after {} s", test.timeout),
-            (Some(code), None) => format!("FAIL: exit status {code}"),
-            (None, None) => "FAIL: killed by a signal".to_owned(),
-        };
+        let (verdict, what) = judge(test, self.run(test, program)?);
         println!("{}: {what} ({:.1} s)", test.name, start.elapsed().as_secs_f64());
-        Ok(!what.starts_with("FAIL"))
+        Ok(verdict)
     }
 
     fn run(&self, test: &Test, program: &Path) -> Outcome<Option<i32>> {
@@ -121,9 +138,8 @@ impl KvmUnitTests {
             command.args(["--device", device]);
         }
         command.arg("--kernel").arg(program);
-        if !test.arguments.is_empty() {
-            command.args(["--append", &test.arguments]);
-        }
+        // A multiboot command line starts with the program's name, as main's arguments do.
+        command.args(["--append", format!("{} {}", test.program, test.arguments).trim()]);
         command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
         Ok(command.status()?.code())
     }
@@ -136,6 +152,26 @@ fn list_file() -> PathBuf {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn test(fails: &str) -> Test {
+        toml::from_str(&format!("name = 'a'\nprogram = 'a.flat'\n{fails}")).unwrap()
+    }
+
+    #[test]
+    fn only_code_0_is_a_pass_and_a_skip_is_none() {
+        let verdict = |status| judge(&test(""), status).0;
+        assert_eq!(verdict(Some(1)), Verdict::Pass);
+        assert_eq!(verdict(Some(0)), Verdict::Fail);
+        assert_eq!(verdict(Some(77)), Verdict::Skip);
+        assert_eq!(verdict(None), Verdict::Fail);
+    }
+
+    #[test]
+    fn a_test_known_to_fail_that_passes_is_told_of() {
+        let known = test("fails = 'no such device'");
+        assert_eq!(judge(&known, Some(3)).0, Verdict::Skip);
+        assert_eq!(judge(&known, Some(1)).0, Verdict::Fail);
+    }
 
     #[test]
     fn the_list_in_the_tree_is_well_formed_and_names_each_test_once() {
