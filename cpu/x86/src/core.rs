@@ -144,10 +144,16 @@ impl<M: Memory> Core<'_, M> {
         if self.cpu.cpl != 0 { Err(self.raise_code(vector::GP, 0)) } else { Ok(()) }
     }
 
+    /// RIP behind `op`.
+    #[inline(always)]
+    pub fn behind(&self, op: &Op<M>) -> u64 {
+        let end = u64::from(op.offset) + u64::from(op.len);
+        self.cpu.gpr[crate::state::BLOCK].wrapping_add(end) & self.cpu.rip_mask
+    }
+
     /// Sets RIP behind `op`: for handlers that end a block without a jump.
     #[inline(always)]
     pub fn advance(&mut self, op: &Op<M>) {
-        let end = u64::from(op.offset) + u64::from(op.len);
-        self.cpu.rip = self.cpu.gpr[crate::state::BLOCK].wrapping_add(end) & self.cpu.rip_mask;
+        self.cpu.rip = self.behind(op);
     }
 }

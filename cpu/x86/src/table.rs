@@ -38,7 +38,7 @@ pub enum Operation {
     Rdfsbase, Rdgsbase, Wrfsbase, Wrgsbase, Swapgs, Rdpkru, Wrpkru,
     // System
     Clts, Hlt, Cpuid, Rdtsc, Rdtscp, Rdpmc, Rdmsr, Wrmsr, Rdpid,
-    Invlpg, Invpcid, Invd, Wbinvd, Nop, Pause, Fence, Prefetch, Clflush, Monitor, Mwait, Rdrand, Rdseed,
+    Invlpg, Invpcid, Invd, Wbinvd, Nop, Pause, Fence, Clflush, Monitor, Mwait, Rdrand, Rdseed,
     Xgetbv, Xsetbv,
     // x87 and SSE state
     Fninit, Fnclex, Fldcw, Fnstcw, Fnstsw, Fnstenv, Fldenv, Fnsave, Frstor, Wait, Emms,

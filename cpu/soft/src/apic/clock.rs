@@ -1,5 +1,6 @@
 //! Guest time: nanoseconds that stand still while the partition is paused, and the TSC made of them.
 
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::Instant;
 
@@ -8,21 +9,15 @@ use std::time::Instant;
 pub struct Clock {
     start: Instant,
     khz: u32,
-    state: std::sync::atomic::AtomicU64,
+    /// Time lost in pauses; the top bit says that the clock stands at `frozen`.
+    state: AtomicU64,
     frozen: Mutex<Option<u64>>,
 }
-
-use std::sync::atomic::Ordering;
 
 impl Clock {
     /// A clock whose TSC runs at `khz`.
     pub fn new(khz: u32) -> Clock {
-        Clock {
-            start: Instant::now(),
-            khz,
-            state: std::sync::atomic::AtomicU64::new(0),
-            frozen: Mutex::new(None),
-        }
+        Clock { start: Instant::now(), khz, state: AtomicU64::new(0), frozen: Mutex::new(None) }
     }
 
     fn host(&self) -> u64 {
@@ -31,7 +26,6 @@ impl Clock {
 
     /// Nanoseconds of guest time.
     pub fn now(&self) -> u64 {
-        // The state is the time lost in pauses; its top bit says that the clock stands at `frozen`.
         let lost = self.state.load(Ordering::Acquire);
         if lost >> 63 != 0
             && let Some(at) = *self.frozen.lock().unwrap_or_else(PoisonError::into_inner)

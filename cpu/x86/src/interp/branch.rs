@@ -184,11 +184,6 @@ fn target<M: Memory>(core: &Core<'_, M>, op: &Op<M>) -> u64 {
     core.cpu.gpr[BLOCK].wrapping_add(op.imm)
 }
 
-fn next<M: Memory>(core: &Core<'_, M>, op: &Op<M>) -> u64 {
-    let end = u64::from(op.offset) + u64::from(op.len);
-    core.cpu.gpr[BLOCK].wrapping_add(end) & core.cpu.rip_mask
-}
-
 impl<M: Memory> Core<'_, M> {
     /// Jumps near: #GP(0) when the target is not canonical (64-bit mode) or beyond the code segment.
     ///
@@ -269,7 +264,7 @@ fn jcc<M: Memory, const CC: u8>(core: &mut Core<'_, M>, op: &Op<M>) -> Outcome {
         let rip = target(core, op) & core.cpu.rip_mask;
         return core.jump(rip);
     }
-    core.cpu.rip = next(core, op);
+    core.advance(op);
     Ok(())
 }
 
@@ -278,7 +273,7 @@ fn jcc_short<M: Memory, const CC: u8>(core: &mut Core<'_, M>, op: &Op<M>) -> Out
         let rip = target(core, op) & 0xffff;
         return core.jump(rip);
     }
-    core.cpu.rip = next(core, op);
+    core.advance(op);
     Ok(())
 }
 
@@ -308,7 +303,7 @@ fn jmp_mem<M: Memory, T: Word>(core: &mut Core<'_, M>, op: &Op<M>) -> Outcome {
 
 #[inline(always)]
 fn call_to<M: Memory, T: Word>(core: &mut Core<'_, M>, op: &Op<M>, rip: u64) -> Outcome {
-    let back = T::low(next(core, op));
+    let back = T::low(core.behind(op));
     let before = core.cpu.rip;
     core.jump(rip)?;
     let pushed = core.push(back);
@@ -354,7 +349,7 @@ fn looping<M: Memory, T: Word, const ZERO: u8>(core: &mut Core<'_, M>, op: &Op<M
         let rip = target(core, op) & core.cpu.rip_mask;
         core.jump(rip)?;
     } else {
-        core.cpu.rip = next(core, op);
+        core.advance(op);
     }
     core.set_reg(RCX as u8, count);
     Ok(())
@@ -365,6 +360,6 @@ fn jcxz<M: Memory, T: Word>(core: &mut Core<'_, M>, op: &Op<M>) -> Outcome {
         let rip = target(core, op) & core.cpu.rip_mask;
         return core.jump(rip);
     }
-    core.cpu.rip = next(core, op);
+    core.advance(op);
     Ok(())
 }

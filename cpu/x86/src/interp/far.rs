@@ -52,11 +52,6 @@ fn ud<M: Memory>(core: &mut Core<'_, M>, _op: &Op<M>) -> Outcome {
     Err(core.raise(vector::UD))
 }
 
-fn next<M: Memory>(core: &Core<'_, M>, op: &Op<M>) -> u64 {
-    let end = u64::from(op.offset) + u64::from(op.len);
-    core.cpu.gpr[crate::state::BLOCK].wrapping_add(end) & core.cpu.rip_mask
-}
-
 /// INT n and its kin: RIP moves behind the instruction before delivery, and back if that faults.
 fn software_interrupt<M: Memory>(
     core: &mut Core<'_, M>,
@@ -65,7 +60,7 @@ fn software_interrupt<M: Memory>(
     source: Source,
 ) -> Outcome {
     let before = core.cpu.rip;
-    core.cpu.rip = next(core, op);
+    core.advance(op);
     let delivered = core.deliver(Event { vector, error: None, source });
     if delivered.is_err() {
         core.cpu.rip = before;
@@ -127,12 +122,12 @@ fn jmp_far_mem<M: Memory>(core: &mut Core<'_, M>, op: &Op<M>) -> Outcome {
 }
 
 fn call_far<M: Memory>(core: &mut Core<'_, M>, op: &Op<M>) -> Outcome {
-    let back = next(core, op);
+    let back = core.behind(op);
     core.call_far(op.disp as u16, op.imm, back, operand_size(op))
 }
 
 fn call_far_mem<M: Memory>(core: &mut Core<'_, M>, op: &Op<M>) -> Outcome {
-    let back = next(core, op);
+    let back = core.behind(op);
     let (selector, offset) = far_pointer(core, op)?;
     core.call_far(selector, offset, back, operand_size(op))
 }
@@ -561,7 +556,7 @@ fn syscall<M: Memory>(core: &mut Core<'_, M>, op: &Op<M>) -> Outcome {
     if core.cpu.efer & efer::SCE == 0 || !in_long {
         return Err(core.raise(vector::UD));
     }
-    core.cpu.gpr[RCX] = next(core, op);
+    core.cpu.gpr[RCX] = core.behind(op);
     core.cpu.gpr[R11] = core.cpu.rflags() & !flags::RF;
     let masked = core.cpu.rflags() & !core.cpu.msr.fmask & !flags::RF;
     core.cpu.set_rflags(masked);

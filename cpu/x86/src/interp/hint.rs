@@ -1,7 +1,8 @@
-//! Instructions that change nothing: NOP, PAUSE, fences, prefetches, CLFLUSH.
+//! Instructions that change nothing: NOP (prefetches and the rest of the hint space among them), PAUSE, fences,
+//! CLFLUSH.
 //!
 //! Guest accesses are host accesses in the same order, and the host's memory model is the guest's: all
-//! three fences are the host's own. Prefetches never touch memory, since they never fault; CLFLUSH
+//! three fences are the host's own. Prefetches never fault, so they touch no memory; CLFLUSH
 //! checks its operand like a byte load (Intel SDM vol. 2A, CLFLUSH).
 
 use crate::core::{Core, Outcome};
@@ -13,7 +14,7 @@ use iced_x86::Instruction;
 /// Handlers of this family.
 pub fn select<M: Memory>(row: &Row, _instruction: &Instruction) -> Option<Handler<M>> {
     match row.operation {
-        Operation::Nop | Operation::Prefetch => Some(nothing),
+        Operation::Nop => Some(nothing),
         Operation::Fence => Some(fence),
         Operation::Clflush => Some(clflush),
         Operation::Pause => Some(pause),
