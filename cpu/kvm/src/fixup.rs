@@ -35,7 +35,7 @@ use kezhan_hypervisor::{CpuIo, EngineError, SystemRegisters, VcpuState};
 use kezhan_x86::core::Machine;
 use kezhan_x86::state::{BLOCK, CodeBits, cr0, cr4};
 use kezhan_x86::table::Operation;
-use kezhan_x86::{Core, CpuState, Stop, block, flags, interp, table};
+use kezhan_x86::{Core, CpuState, Stop, block, flags, interp, lower, table};
 use kvm_bindings::kvm_vcpu_events;
 use kvm_ioctls::VcpuFd;
 use linear::Linear;
@@ -256,7 +256,7 @@ fn fetch(core: &mut Core<'_, Linear>) -> Result<Option<block::Block<Linear>>, Tr
 
 /// One instruction out of `bytes`; `None` when it is longer.
 fn decode(bytes: &[u8], bits: CodeBits) -> Result<Option<block::Block<Linear>>, Trouble> {
-    let instruction = iced_x86::Decoder::new(bits.number(), bytes, 0).decode();
+    let instruction = lower::decoder::<Linear>(bits, bytes, 0).decode();
     let row = table::row(instruction.code());
     let kept_by_kvm = matches!(row.map(|row| row.operation), Some(Operation::Hlt));
     let block = block::decode::<Linear>(bytes, bits, 1);
@@ -274,4 +274,27 @@ fn decode(bytes: &[u8], bits: CodeBits) -> Result<Option<block::Block<Linear>>, 
 /// Whether PAE paging's pointers are in use (Intel SDM vol. 3A §4.4.1).
 fn uses_pdptrs(cpu: &CpuState) -> bool {
     cpu.cr0 & cr0::PG != 0 && cpu.cr4 & cr4::PAE != 0 && !cpu.long_mode()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn decoded(bytes: &[u8]) -> iced_x86::Code {
+        let block = decode(bytes, CodeBits::Bits64).ok().flatten().unwrap();
+        iced_x86::Code::try_from(usize::from(block.ops[0].code)).unwrap()
+    }
+
+    #[test]
+    fn bytes_are_read_as_hardware_reads_them() {
+        assert_eq!(decoded(&[0xf3, 0x0f, 0xbc, 0xc1]), iced_x86::Code::Tzcnt_r32_rm32);
+        assert_eq!(decoded(&[0xf3, 0x0f, 0xbd, 0xc1]), iced_x86::Code::Lzcnt_r32_rm32);
+        assert_eq!(decoded(&[0x0f, 0xbc, 0xc1]), iced_x86::Code::Bsf_r32_rm32);
+    }
+
+    #[test]
+    fn a_prefetch_is_a_hint_and_no_stop() {
+        let block = decode(&[0x0f, 0x18, 0x08], CodeBits::Bits64).ok().flatten();
+        assert_eq!(block.map(|block| block.length), Some(3));
+    }
 }

@@ -188,6 +188,10 @@ fn write_word<T: Word>(
 }
 
 impl Platform for Linear {
+    /// Hardware takes TZCNT and LZCNT for what they are whatever CPUID says; on a host that lacks them the
+    /// native thunk ignores their prefix as the guest would.
+    const COUNTS_ZEROS: bool = true;
+
     fn read_msr(core: &mut C<'_>, _: u32) -> Option<Result<u64, ()>> {
         core.mem.refused.set(Some("MSRs are KVM's"));
         Some(Ok(0))
