@@ -22,8 +22,9 @@ pub(crate) struct MachineOptions {
     #[arg(long, value_name = "N", default_value = "1")]
     cpus: u32,
 
-    /// CPU model host, x86-64-v1 … x86-64-v4, and features by their names in /proc/cpuinfo
-    #[arg(long, value_name = "MODEL[,±feature…]", default_value = "host")]
+    /// CPU model host, x86-64-v1 … x86-64-v4, and features by their names in /proc/cpuinfo; vendor=AuthenticAMD
+    /// or GenuineIntel where a guest must see one of them
+    #[arg(long, value_name = "MODEL[,vendor=NAME][,±feature…]", default_value = "host")]
     cpu: CpuSpec,
 
     /// Memory, for example 128M or 2G

@@ -12,7 +12,7 @@ mod error;
 mod options;
 mod size;
 
-pub use cpu::{CpuModel, CpuSpec};
+pub use cpu::{CpuModel, CpuSpec, CpuVendor};
 pub use disk::{DiskCache, DiskSpec};
 pub use error::SpecError;
 pub use size::Size;
