@@ -178,7 +178,7 @@ impl<M: Memory> Core<'_, M> {
     }
 
     /// Loads the page-directory pointers of PAE paging.
-    fn load_pdptrs(&mut self, cr3: u64) -> Outcome {
+    pub(super) fn load_pdptrs(&mut self, cr3: u64) -> Outcome {
         let mut entries = [0; 4];
         for (number, entry) in (0..).zip(&mut entries) {
             let value = M::load_physical(self, (cr3 & 0xffff_ffe0) + 8 * number);

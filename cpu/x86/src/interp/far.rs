@@ -2,6 +2,7 @@
 
 use super::deliver::{Event, Frame, Source};
 use super::descriptor::{Descriptor, null_segment, real_segment, system};
+use super::task::Cause;
 use crate::core::{Core, Outcome};
 use crate::fault::{Stop, vector};
 use crate::flags;
@@ -58,7 +59,7 @@ fn software_interrupt<M: Memory>(
     let before = core.cpu.rip;
     core.advance(op);
     let delivered = core.deliver(Event { vector, error: None, source });
-    if delivered.is_err() {
+    if delivered.is_err() && !core.cpu.exception.trap {
         core.cpu.rip = before;
     }
     delivered
@@ -109,12 +110,14 @@ fn far_pointer<M: Memory>(core: &mut Core<'_, M>, op: &Op<M>) -> Result<(u16, u6
 }
 
 fn jmp_far<M: Memory>(core: &mut Core<'_, M>, op: &Op<M>) -> Outcome {
-    core.jump_far(op.disp as u16, op.imm)
+    let next = core.behind(op);
+    core.jump_far(op.disp as u16, op.imm, next)
 }
 
 fn jmp_far_mem<M: Memory>(core: &mut Core<'_, M>, op: &Op<M>) -> Outcome {
     let (selector, offset) = far_pointer(core, op)?;
-    core.jump_far(selector, offset)
+    let next = core.behind(op);
+    core.jump_far(selector, offset, next)
 }
 
 fn call_far<M: Memory>(core: &mut Core<'_, M>, op: &Op<M>) -> Outcome {
@@ -179,11 +182,11 @@ impl<M: Memory> Core<'_, M> {
         Ok(())
     }
 
-    /// JMP far (Intel SDM vol. 2A, JMP).
+    /// JMP far (Intel SDM vol. 2A, JMP); `next` is where this task goes on, should it be left for another.
     ///
     /// # Errors
     /// [`Stop::Exception`]
-    pub fn jump_far(&mut self, selector: u16, rip: u64) -> Outcome {
+    pub fn jump_far(&mut self, selector: u16, rip: u64, next: u64) -> Outcome {
         if !self.cpu.protected() {
             return self.set_real_code(selector, rip);
         }
@@ -194,6 +197,9 @@ impl<M: Memory> Core<'_, M> {
             self.set_code_segment(&code, cpl);
             self.cpu.rip = rip;
             return Ok(());
+        }
+        if let Some(task) = self.task_behind(&descriptor)? {
+            return self.switch_task(task, Cause::Jump, next);
         }
         let (code, rip) = self.call_gate(&descriptor)?;
         if !code.is_conforming() && code.dpl() != self.cpu.cpl {
@@ -261,6 +267,9 @@ impl<M: Memory> Core<'_, M> {
             self.set_code_segment(&code, cpl);
             self.cpu.rip = rip;
             return Ok(());
+        }
+        if let Some(task) = self.task_behind(&descriptor)? {
+            return self.switch_task(task, Cause::Call, back);
         }
         self.call_through_gate(&descriptor, back)
     }
@@ -444,13 +453,16 @@ fn set_masked_flags<M: Memory>(core: &mut Core<'_, M>, mask: u64, value: u64) {
     }
 }
 
-fn iret<M: Memory, T: Word>(core: &mut Core<'_, M>, _op: &Op<M>) -> Outcome {
+fn iret<M: Memory, T: Word>(core: &mut Core<'_, M>, op: &Op<M>) -> Outcome {
     if !core.cpu.protected() {
         return iret_real::<M, T>(core);
     }
     if core.cpu.rflags & flags::NT != 0 {
-        // A nested task: no task switches on this CPU in long mode, nor return links elsewhere.
-        return Err(core.raise_code(vector::GP, 0));
+        if core.cpu.long_mode() {
+            return Err(core.raise_code(vector::GP, 0));
+        }
+        let next = core.behind(op);
+        return core.return_from_task(next);
     }
     let rip = core.peek::<T>(0)?.u64();
     let selector = core.peek::<T>(T::BYTES)?.u64() as u16;

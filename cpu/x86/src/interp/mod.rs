@@ -29,6 +29,7 @@ mod sse;
 mod stack;
 mod string;
 mod system;
+mod task;
 mod unit;
 mod xsave;
 
