@@ -39,7 +39,8 @@ pub fn select<M: Memory>(row: &Row, _instruction: &Instruction) -> Option<Handle
     })
 }
 
-fn is_amd<M: Memory>(core: &mut Core<'_, M>) -> bool {
+/// Whether CPUID names AMD.
+pub(super) fn is_amd<M: Memory>(core: &mut Core<'_, M>) -> bool {
     M::cpuid(core, 0, 0)[2] == AMD
 }
 
