@@ -2,6 +2,7 @@
 //!
 //! | figure | how |
 //! |---|---|
+//! | table | programs in a guest of Kezhan, in a guest of QEMU and on the host, ratios and their means |
 //! | boot | cloud kernel from start of the process to its end, Kezhan and QEMU in turns, medians and ratio |
 //! | instructions | a loop of known length in a guest without a system, time of two lengths subtracted |
 //! | start | process start to the guest's first instruction under KVM, against QEMU's microvm |
@@ -14,6 +15,7 @@ mod memory;
 mod payload;
 mod speed;
 mod start;
+mod table;
 
 use crate::{Outcome, place, program};
 use clap::{Args, ValueEnum};
@@ -29,10 +31,13 @@ pub(crate) struct Bench {
     /// How often
     #[arg(long, default_value_t = 3)]
     rounds: usize,
+    #[command(flatten)]
+    table: table::Table,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 enum Figure {
+    Table,
     Boot,
     Instructions,
     Start,
@@ -46,6 +51,9 @@ impl Bench {
             return Err(format!("{}: is missing; `make build` builds it", kezhan.display()).into());
         }
         let wants = |figure| self.figures.is_empty() || self.figures.contains(&figure);
+        if wants(Figure::Table) {
+            self.table.measure(self.rounds)?;
+        }
         if wants(Figure::Boot) {
             boot::measure(self.rounds)?;
         }
@@ -72,8 +80,13 @@ fn kezhan(options: &str) -> Command {
 /// QEMU without any device but the machine's own, its serial port on standard output. Ended when it hangs,
 /// as it does under a KVM without the hardware.
 fn qemu(options: &str) -> Command {
+    qemu_for(60, options)
+}
+
+/// The same with another limit, in seconds.
+fn qemu_for(limit: u32, options: &str) -> Command {
     let mut command = Command::new("timeout");
-    command.args(["60", "qemu-system-x86_64"]);
+    command.arg(limit.to_string()).arg("qemu-system-x86_64");
     command.args("-nodefaults -display none -monitor none -serial stdio".split(' '));
     command.args(options.split(' '));
     command

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!   guests/NAME.toml ──► packages' versions ──► key ──► .cache/guests/NAME-KEY/{vmlinuz | initrd, root/}
-//!   guests/init, scripts/, exercise.c ──────────┘                ▲
+//!   guests/init, scripts/, the recipe's programs┘                ▲
 //!                                              .cache/guests/NAME (link to the newest)
 //! ```
 //!
@@ -28,7 +28,7 @@ use std::process::Command;
 const FORMAT: u32 = 1;
 
 /// Files that go into every userland, below `guests/`.
-const SHARED: &[&str] = &["init", "exercise.c", "scripts"];
+const SHARED: &[&str] = &["init", "scripts"];
 
 /// `cargo xtask guests`
 #[derive(Debug, Args)]
@@ -84,8 +84,12 @@ fn link(name: &str, folder: &Path) -> Outcome<PathBuf> {
 fn key(recipe: &Recipe, all: &[Package]) -> Outcome<u64> {
     let mut hasher = DefaultHasher::new();
     (FORMAT, &recipe.text, all).hash(&mut hasher);
-    if matches!(recipe.kind, Kind::Userland(_)) {
-        for file in shared_files()? {
+    if let Kind::Userland(userland) = &recipe.kind {
+        let mut files = shared_files()?;
+        for program in &userland.programs {
+            files.extend(files_of(&place::root().join("guests").join(program))?);
+        }
+        for file in files {
             (file.as_os_str(), fs::read(&file)?).hash(&mut hasher);
         }
     }
@@ -95,16 +99,21 @@ fn key(recipe: &Recipe, all: &[Package]) -> Outcome<u64> {
 fn shared_files() -> Outcome<Vec<PathBuf>> {
     let mut files = Vec::new();
     for name in SHARED {
-        let path = place::root().join("guests").join(name);
-        if path.is_dir() {
-            let entries: Result<Vec<_>, _> = fs::read_dir(path)?.collect();
-            files.extend(entries?.into_iter().map(|entry| entry.path()));
-        } else {
-            files.push(path);
-        }
+        files.extend(files_of(&place::root().join("guests").join(name))?);
     }
-    files.sort();
     Ok(files)
+}
+
+/// The files in a folder, sorted; else the file itself, or the C file of that name.
+fn files_of(path: &Path) -> Outcome<Vec<PathBuf>> {
+    if path.is_dir() {
+        let entries: Result<Vec<_>, _> = fs::read_dir(path)?.collect();
+        let mut files: Vec<PathBuf> = entries?.into_iter().map(|entry| entry.path()).collect();
+        files.sort();
+        return Ok(files);
+    }
+    let source = path.with_extension("c");
+    Ok(vec![if source.exists() { source } else { path.to_path_buf() }])
 }
 
 fn build(recipe: &Recipe, all: &[Package], folder: &Path) -> Outcome {
@@ -144,6 +153,9 @@ fn build_userland(userland: &Userland, all: &[Package], folder: &Path, root: &Pa
         link_applets(root)?;
     }
     add_shared(root)?;
+    for program in &userland.programs {
+        compile(program, root)?;
+    }
     let archive = cpio::archive(root)?;
     let path = folder.join("initrd");
     fs::write(&path, archive)?;
@@ -168,7 +180,7 @@ fn link_applets(root: &Path) -> Outcome {
     Ok(())
 }
 
-/// `/init`, `/scripts`, `/bin/exercise` and the folders that init mounts on.
+/// `/init`, `/scripts` and the folders that init mounts on.
 fn add_shared(root: &Path) -> Outcome {
     let guests = place::root().join("guests");
     for folder in ["dev", "proc", "sys", "root", "tmp", "run", "scripts", "bin"] {
@@ -180,9 +192,16 @@ fn add_shared(root: &Path) -> Outcome {
         let script = script?;
         fs::copy(script.path(), root.join("scripts").join(script.file_name()))?;
     }
+    Ok(())
+}
+
+/// `/bin/NAME` of its C files. Contraction to fused multiplications would make a result depend on the CPU.
+fn compile(name: &str, root: &Path) -> Outcome {
+    let files = files_of(&place::root().join("guests").join(name))?;
     let mut compiler = Command::new("gcc");
-    compiler.args(["-O2", "-Wall", "-Wextra", "-static", "-pthread", "-s", "-o"]);
-    compiler.arg(root.join("bin/exercise")).arg(guests.join("exercise.c")).arg("-lm");
-    program::output(&mut compiler)?;
+    compiler.args("-O2 -Wall -Wextra -ffp-contract=off -static -pthread -s -o".split(' '));
+    compiler.arg(root.join("bin").join(name));
+    compiler.args(files.iter().filter(|file| file.extension().is_some_and(|e| e == "c")));
+    program::output(compiler.arg("-lm"))?;
     Ok(())
 }

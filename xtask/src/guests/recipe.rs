@@ -35,6 +35,9 @@ pub(crate) struct Userland {
     /// A link for each applet of busybox.
     #[serde(default)]
     pub(crate) applets: bool,
+    /// Programs of `guests/`: `NAME.c` or all of `NAME/*.c` becomes `/bin/NAME`.
+    #[serde(default = "usual_programs")]
+    pub(crate) programs: Vec<String>,
     /// Links, path to target.
     #[serde(default)]
     pub(crate) links: BTreeMap<String, String>,
@@ -43,6 +46,10 @@ pub(crate) struct Userland {
     pub(crate) leave_out: Vec<String>,
     /// Compressed, as the initial RAM disks of distributions are. Starts later under emulation.
     pub(crate) gzip: bool,
+}
+
+fn usual_programs() -> Vec<String> {
+    vec!["exercise".to_owned()]
 }
 
 #[derive(Debug, Deserialize)]
