@@ -1,7 +1,7 @@
 //! What a virtio device is, apart from its transport.
 
 use crate::chain::Chain;
-use crate::queue::{Queue, Result};
+use crate::queue::{Queue, Result, Used};
 use kezhan_device::{GuestMemory, RestoreError};
 
 /// What kind of device it is.
@@ -103,6 +103,16 @@ impl Rings<'_> {
         self.queues.len()
     }
 
+    /// How many descriptors a queue has.
+    pub(crate) fn size(&self, queue: usize) -> u16 {
+        self.queues.get(queue).map_or(0, |queue| queue.registers.size)
+    }
+
+    /// Ends the call's share: the rest is served in a later one, which follows soon.
+    pub(crate) fn leave_the_rest(&mut self) {
+        self.budget = 0;
+    }
+
     /// The next buffer of a queue, if there is one and the call has not taken its share.
     pub fn pop(&mut self, queue: usize) -> Option<Chain> {
         if self.broken || self.budget == 0 {
@@ -113,12 +123,26 @@ impl Rings<'_> {
         self.note(popped).flatten()
     }
 
-    /// Gives a buffer back to its queue, with `written` bytes from the start of its writable part.
-    pub fn complete(&mut self, queue: usize, chain: &Chain, written: u32) {
+    /// Puts a buffer back as if it had not been taken: of those taken and not put back, the last.
+    pub(crate) fn unpop(&mut self, queue: usize, chain: &Chain) {
         if let Some(ring) = self.queues.get_mut(queue)
             && !self.broken
         {
-            let done = ring.complete(self.memory, chain, written);
+            ring.unpop(self.memory, chain);
+        }
+    }
+
+    /// Gives a buffer back to its queue, with `written` bytes from the start of its writable part.
+    pub fn complete(&mut self, queue: usize, chain: &Chain, written: u32) {
+        self.complete_together(queue, &[Used { chain, written }]);
+    }
+
+    /// Gives buffers back to their queue so that the driver sees all of them or none.
+    pub(crate) fn complete_together(&mut self, queue: usize, used: &[Used<'_>]) {
+        if let Some(ring) = self.queues.get_mut(queue)
+            && !self.broken
+        {
+            let done = ring.complete(self.memory, used);
             self.note(done);
         }
     }

@@ -6,6 +6,7 @@
 //! | [`Rings`] | lent to a device while it works: take buffers, give them back |
 //! | [`VirtioPci`] | `VirtioPci::new(name, device, memory, msi)`: a PCI function with the regions `msix` and `virtio` |
 //! | [`Block`] | virtio-blk on a [`kezhan_ports::Disk`] |
+//! | [`Net`] | virtio-net on a [`kezhan_ports::Nic`] for each pair of queues |
 //! | [`Rng`] | virtio-rng on a [`kezhan_ports::Entropy`] |
 //!
 //! ```text
@@ -30,6 +31,7 @@ mod block;
 mod chain;
 mod core;
 mod device;
+mod net;
 mod pci;
 mod queue;
 mod rng;
@@ -42,5 +44,6 @@ mod tests;
 pub use block::{Block, BlockOptions};
 pub use chain::{Chain, OutsideMemory};
 pub use device::{Identity, Rings, VirtioDevice};
+pub use net::Net;
 pub use pci::VirtioPci;
 pub use rng::Rng;

@@ -143,6 +143,8 @@ pub mod common {
 
 /// Device IDs (virtio 1.2 §5).
 pub mod device_id {
+    /// Network card (§5.1).
+    pub const NETWORK: u16 = 1;
     /// Block device (§5.2).
     pub const BLOCK: u16 = 2;
     /// Entropy device (§5.4).
@@ -202,4 +204,111 @@ pub mod block {
     pub const SECTOR: u64 = 512;
     /// Bytes of the configuration (§5.2.4).
     pub const CONFIG_BYTES: usize = 60;
+}
+
+/// Network device (virtio 1.2 §5.1).
+pub mod net {
+    /// Feature: checksums of the guest's frames may be left to the device (§5.1.3).
+    pub const CSUM: u64 = 1 << 0;
+    /// Feature: those of frames to the guest may be left to it.
+    pub const GUEST_CSUM: u64 = 1 << 1;
+    /// Feature: commands that turn the guest's offloads on and off.
+    pub const CTRL_GUEST_OFFLOADS: u64 = 1 << 2;
+    /// Feature: the MTU is told.
+    pub const MTU: u64 = 1 << 3;
+    /// Feature: the Ethernet address is told.
+    pub const MAC: u64 = 1 << 5;
+    /// Feature: the guest takes uncut TCP over IPv4.
+    pub const GUEST_TSO4: u64 = 1 << 7;
+    /// Feature: the guest takes uncut TCP over IPv6.
+    pub const GUEST_TSO6: u64 = 1 << 8;
+    /// Feature: the device takes uncut TCP over IPv4.
+    pub const HOST_TSO4: u64 = 1 << 11;
+    /// Feature: the device takes uncut TCP over IPv6.
+    pub const HOST_TSO6: u64 = 1 << 12;
+    /// Feature: a frame to the guest may take several buffers.
+    pub const MRG_RXBUF: u64 = 1 << 15;
+    /// Feature: the state of the link is told.
+    pub const STATUS: u64 = 1 << 16;
+    /// Feature: a control queue.
+    pub const CTRL_VQ: u64 = 1 << 17;
+    /// Feature: commands that set what is received.
+    pub const CTRL_RX: u64 = 1 << 18;
+    /// Feature: commands that set which VLANs are received.
+    pub const CTRL_VLAN: u64 = 1 << 19;
+    /// Feature: more commands that set what is received.
+    pub const CTRL_RX_EXTRA: u64 = 1 << 20;
+    /// Feature: several pairs of queues.
+    pub const MQ: u64 = 1 << 22;
+    /// Feature: a command that sets the Ethernet address.
+    pub const CTRL_MAC_ADDR: u64 = 1 << 23;
+    /// What this device offers whatever is behind it.
+    pub const ALWAYS: u64 = GUEST_CSUM
+        | CTRL_GUEST_OFFLOADS
+        | MTU
+        | MAC
+        | GUEST_TSO4
+        | GUEST_TSO6
+        | MRG_RXBUF
+        | STATUS
+        | CTRL_VQ
+        | CTRL_RX
+        | CTRL_VLAN
+        | CTRL_RX_EXTRA
+        | CTRL_MAC_ADDR;
+
+    /// Bytes of the configuration as far as these features tell it (§5.1.4).
+    pub const CONFIG_BYTES: usize = 12;
+    /// Status: the link is up.
+    pub const LINK_UP: u16 = 1;
+    /// The smallest MTU that a device may tell (§5.1.4.1).
+    pub const LEAST_MTU: u16 = 68;
+
+    /// Header flag: a checksum is to be made (§5.1.6).
+    pub const NEEDS_CSUM: u8 = 1;
+    /// Header: nothing to cut.
+    pub const GSO_NONE: u8 = 0;
+    /// Header: TCP over IPv4 to be cut.
+    pub const GSO_TCPV4: u8 = 1;
+    /// Header: TCP over IPv6 to be cut.
+    pub const GSO_TCPV6: u8 = 4;
+
+    /// Answer to a command: done (§5.1.6.5).
+    pub const ACK_OK: u8 = 0;
+    /// Answer to a command: not done.
+    pub const ACK_ERROR: u8 = 1;
+    /// Class: what is received (§5.1.6.5.1).
+    pub const CLASS_RX: u8 = 0;
+    /// Everything.
+    pub const RX_PROMISC: u8 = 0;
+    /// All multicast.
+    pub const RX_ALLMULTI: u8 = 1;
+    /// All unicast.
+    pub const RX_ALLUNI: u8 = 2;
+    /// No multicast.
+    pub const RX_NOMULTI: u8 = 3;
+    /// No unicast.
+    pub const RX_NOUNI: u8 = 4;
+    /// No broadcast.
+    pub const RX_NOBCAST: u8 = 5;
+    /// Class: addresses (§5.1.6.5.2).
+    pub const CLASS_MAC: u8 = 1;
+    /// The tables of what is received.
+    pub const MAC_TABLE_SET: u8 = 0;
+    /// The card's own.
+    pub const MAC_ADDR_SET: u8 = 1;
+    /// Class: VLANs (§5.1.6.5.3).
+    pub const CLASS_VLAN: u8 = 2;
+    /// One more.
+    pub const VLAN_ADD: u8 = 0;
+    /// One less.
+    pub const VLAN_DEL: u8 = 1;
+    /// Class: pairs of queues (§5.1.6.5.5).
+    pub const CLASS_MQ: u8 = 4;
+    /// How many are used.
+    pub const MQ_PAIRS_SET: u8 = 0;
+    /// Class: the guest's offloads (§5.1.6.5.6).
+    pub const CLASS_OFFLOADS: u8 = 5;
+    /// Which are on.
+    pub const OFFLOADS_SET: u8 = 0;
 }

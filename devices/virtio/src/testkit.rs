@@ -49,7 +49,7 @@ impl Bench {
 
     /// Turns MSI-X on: vector *n* sends *n*.
     pub(crate) fn use_msix(&mut self) {
-        for vector in 0..3_u64 {
+        for vector in 0..4_u64 {
             write(&mut self.device, MSIX, vector * 16, 4, 0xfee0_0000);
             write(&mut self.device, MSIX, vector * 16 + 8, 8, vector);
         }

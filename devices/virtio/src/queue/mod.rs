@@ -64,6 +64,13 @@ impl Registers {
     }
 }
 
+/// A buffer that is given back, with `written` bytes from the start of its writable part.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Used<'a> {
+    pub chain: &'a Chain,
+    pub written: u32,
+}
+
 /// A queue. See the module.
 #[derive(Debug)]
 pub(crate) struct Queue {
@@ -120,18 +127,25 @@ impl Queue {
         }
     }
 
-    /// Gives a buffer back with `written` bytes from the start of its writable part.
-    pub(crate) fn complete(
-        &mut self,
-        memory: &GuestMemory,
-        chain: &Chain,
-        written: u32,
-    ) -> Result<()> {
-        self.fresh = self.fresh.saturating_add(1);
+    /// Puts back a buffer: the one that was popped last of those that are not put back yet.
+    pub(crate) fn unpop(&mut self, memory: &GuestMemory, chain: &Chain) {
         if self.has(feature::RING_PACKED) {
-            Packed { memory, queue: self }.complete(chain, written)
+            Packed { memory, queue: self }.unpop(chain);
         } else {
-            Split { memory, queue: self }.complete(chain, written)
+            Split { memory, queue: self }.unpop();
+        }
+    }
+
+    /// Gives buffers back, all of them at once in the driver's eyes.
+    pub(crate) fn complete(&mut self, memory: &GuestMemory, used: &[Used<'_>]) -> Result<()> {
+        if used.is_empty() {
+            return Ok(());
+        }
+        self.fresh = self.fresh.saturating_add(used.len() as u16);
+        if self.has(feature::RING_PACKED) {
+            Packed { memory, queue: self }.complete(used)
+        } else {
+            Split { memory, queue: self }.complete(used)
         }
     }
 

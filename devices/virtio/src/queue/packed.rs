@@ -1,7 +1,7 @@
 //! Packed rings (virtio 1.2 §2.8): one ring of descriptors that the driver makes available and the device
 //! marks as used, in place; which of the two is told by bits that turn with each lap.
 
-use super::{Broken, Descriptor, Queue, Result, address, load, passes, store, table_length};
+use super::{Broken, Descriptor, Queue, Result, Used, address, load, passes, store, table_length};
 use crate::chain::Chain;
 use crate::spec::{descriptor, event, feature};
 use kezhan_device::GuestMemory;
@@ -84,20 +84,35 @@ impl Packed<'_> {
         Ok(())
     }
 
-    pub(super) fn complete(&mut self, chain: &Chain, written: u32) -> Result<()> {
+    /// The first buffer is marked last, for the driver looks no further than to one that is not used: all
+    /// of them become visible to it together.
+    pub(super) fn complete(&mut self, used: &[Used<'_>]) -> Result<()> {
+        let mut marks = Vec::with_capacity(used.len());
+        for Used { chain, written } in used {
+            let registers = &mut self.queue.registers;
+            let offset = u64::from(registers.next_used) * descriptor::BYTES;
+            let body = u64::from(*written) | u64::from(chain.id) << 32;
+            let at = address(registers.descriptors, offset + 8)?;
+            self.memory.write_slice(&body.to_le_bytes()[..6], at).map_err(|_outside| Broken)?;
+            let lap = if registers.wraps[1] { descriptor::AVAIL | descriptor::USED } else { 0 };
+            marks.push((offset + 14, lap | if *written > 0 { descriptor::WRITE } else { 0 }));
+            let (next, lapped) = advance(registers.next_used, chain.taken, registers.size);
+            registers.next_used = next;
+            registers.wraps[1] ^= lapped;
+            self.queue.used_descriptors = self.queue.used_descriptors.saturating_add(chain.taken);
+        }
+        let ring = self.queue.registers.descriptors;
+        marks.iter().rev().try_for_each(|(at, flags)| store(self.memory, ring, *at, *flags))
+    }
+
+    /// Puts back the buffer that was popped last.
+    pub(super) fn unpop(&mut self, chain: &Chain) {
         let registers = &mut self.queue.registers;
-        let offset = u64::from(registers.next_used) * descriptor::BYTES;
-        let body = u64::from(written) | u64::from(chain.id) << 32;
-        let at = address(registers.descriptors, offset + 8)?;
-        self.memory.write_slice(&body.to_le_bytes()[..6], at).map_err(|_outside| Broken)?;
-        let lap = if registers.wraps[1] { descriptor::AVAIL | descriptor::USED } else { 0 };
-        let flags = lap | if written > 0 { descriptor::WRITE } else { 0 };
-        store(self.memory, registers.descriptors, offset + 14, flags)?;
-        let (next, lapped) = advance(registers.next_used, chain.taken, registers.size);
-        registers.next_used = next;
-        registers.wraps[1] ^= lapped;
-        self.queue.used_descriptors = self.queue.used_descriptors.saturating_add(chain.taken);
-        Ok(())
+        let lapped = registers.next_available < chain.taken;
+        let lap = if lapped { registers.size } else { 0 };
+        registers.next_available =
+            registers.next_available.wrapping_add(lap).wrapping_sub(chain.taken);
+        registers.wraps[0] ^= lapped;
     }
 
     pub(super) fn wants_interrupt(&mut self) -> Result<bool> {

@@ -1,7 +1,7 @@
 //! Split rings (virtio 1.2 §2.7): a table of descriptors, a ring of heads from the driver, a ring of used
 //! elements from the device.
 
-use super::{Broken, Descriptor, Queue, Result, address, load, passes, store, table_length};
+use super::{Broken, Descriptor, Queue, Result, Used, address, load, passes, store, table_length};
 use crate::chain::Chain;
 use crate::spec::{descriptor, feature, split};
 use kezhan_device::GuestMemory;
@@ -79,14 +79,23 @@ impl Split<'_> {
         }
     }
 
-    pub(super) fn complete(&mut self, chain: &Chain, written: u32) -> Result<()> {
+    /// The buffers become visible to the driver with one store of the index.
+    pub(super) fn complete(&mut self, used: &[Used<'_>]) -> Result<()> {
         let registers = &mut self.queue.registers;
-        let slot = u64::from(registers.next_used % registers.size.max(1));
-        let element = u64::from(chain.id) | u64::from(written) << 32;
-        let at = address(registers.device, split::RING + slot * split::USED_BYTES)?;
-        self.memory.write_slice(&element.to_le_bytes(), at).map_err(|_outside| Broken)?;
-        registers.next_used = registers.next_used.wrapping_add(1);
+        for Used { chain, written } in used {
+            let slot = u64::from(registers.next_used % registers.size.max(1));
+            let element = u64::from(chain.id) | u64::from(*written) << 32;
+            let at = address(registers.device, split::RING + slot * split::USED_BYTES)?;
+            self.memory.write_slice(&element.to_le_bytes(), at).map_err(|_outside| Broken)?;
+            registers.next_used = registers.next_used.wrapping_add(1);
+        }
         store(self.memory, registers.device, split::INDEX, registers.next_used)
+    }
+
+    /// Puts back the buffer that was popped last.
+    pub(super) fn unpop(&mut self) {
+        let registers = &mut self.queue.registers;
+        registers.next_available = registers.next_available.wrapping_sub(1);
     }
 
     pub(super) fn wants_interrupt(&self, fresh: u16) -> Result<bool> {
