@@ -16,6 +16,7 @@
 use crate::apic::spec::{self, register};
 use crate::apic::{Apic, Clock, Effect};
 use crate::code::Shared;
+use crate::debug::Watch;
 use crate::ram::{HostPointer, PAGE};
 use crate::tlb::{Tlb, View};
 use kezhan_hypervisor::CpuidTable;
@@ -51,6 +52,8 @@ pub struct SoftMemory {
     pub(crate) tsc_adjust: u64,
     /// PAUSEs since the host was last given a chance to run somebody else.
     pub(crate) pauses: u32,
+    /// Data breakpoints.
+    pub(crate) watch: Watch,
 }
 
 /// PAUSEs after which the host may run somebody else.
@@ -132,13 +135,16 @@ fn place(
     let physical = found.physical;
     let view = if privilege == Privilege::Implicit { View::SUPERVISOR } else { core.mem.view };
     let memory = &mut core.mem;
+    let watched = memory.watch.see(linear, length, intent == Intent::Write);
     let page = match memory.shared.ram.page(physical) {
         Some(page) if memory.apic.page() != Some(physical & !(PAGE - 1)) => page,
         _ => return Ok(Place::Elsewhere(physical)),
     };
     let here = Place::Ram { host: page.host.at(physical), physical };
     if intent != Intent::Write {
-        memory.tlb.insert(view, linear, page.host, false);
+        if !watched {
+            memory.tlb.insert(view, linear, page.host, false);
+        }
         return Ok(here);
     }
     if !page.writable {
@@ -147,7 +153,8 @@ fn place(
     if !memory.code_writes_pass && memory.shared.is_code(&page, physical, length) {
         return Err(Stop::CodeWrite);
     }
-    if found.writable && memory.shared.admit_writer(memory.index, &page, physical) {
+    let cacheable = found.writable && !watched;
+    if cacheable && memory.shared.admit_writer(memory.index, &page, physical) {
         if page.log.is_logging() {
             page.log.mark_page(page.number);
         }

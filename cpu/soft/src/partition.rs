@@ -2,6 +2,7 @@
 
 use crate::apic::{Apic, CRYSTAL_KHZ, Clock, Message};
 use crate::code::Shared;
+use crate::debug::Watch;
 use crate::memory::SoftMemory;
 use crate::ram::Ram;
 use crate::tlb::{Tlb, View};
@@ -141,6 +142,7 @@ impl Partition for SoftPartition {
             tsc_offset: 0,
             tsc_adjust: 0,
             pauses: 0,
+            watch: Watch::default(),
         })))
     }
 

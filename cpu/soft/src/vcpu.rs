@@ -15,6 +15,7 @@
 
 use crate::blocks::{BlockCache, Key};
 use crate::code::Shared;
+use crate::debug;
 use crate::memory::{SoftMemory, canonical, translate};
 use crate::ram::PAGE;
 use crate::tlb::View;
@@ -413,7 +414,7 @@ impl Runner {
         let after_ss = core.cpu.interrupt_shadow && core.cpu.trap_blocked;
         core.cpu.interrupt_shadow = false;
         if core.cpu.rflags & flags::RF == 0 && !after_ss {
-            let hits = breakpoints(&core.cpu, linear);
+            let hits = debug::instruction_hits(&core.cpu, linear);
             if hits != 0 {
                 core.cpu.exception =
                     Exception { vector: vector::DB, debug: hits, ..Exception::default() };
@@ -427,20 +428,12 @@ impl Runner {
             Some(block) => block,
             None => self.decode_across(core, linear, physical, tag)?,
         };
-        let stepping = core.cpu.rflags & flags::TF != 0;
+        let before = debug::Before::of(core, &block);
         core.cpu.rflags &= !flags::RF;
         core.cpu.trap_blocked = false;
         execute(core, &block)?;
-        if stepping && !core.cpu.trap_blocked { Err(core.raise_single_step()) } else { Ok(()) }
+        before.trap(core)
     }
-}
-
-/// DR6 bits of the instruction breakpoints at a linear address.
-fn breakpoints(cpu: &CpuState, linear: u64) -> u64 {
-    (0..4_usize)
-        .filter(|n| cpu.dr7 >> (2 * n) & 3 != 0 && cpu.dr7 >> (16 + 4 * n) & 3 == 0)
-        .filter(|n| cpu.dr[*n] == linear)
-        .fold(0, |hits, n| hits | 1 << n)
 }
 
 /// The linear address of the next instruction.
