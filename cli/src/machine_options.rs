@@ -3,7 +3,7 @@
 
 use clap::Args;
 use kezhan_machine_spec::{
-    CpuSpec, DeviceSpec, DiskSpec, EngineChoice, MachineSpec, SerialSpec, Size,
+    CpuSpec, DeviceSpec, DiskSpec, EngineChoice, MachineSpec, SerialSpec, Size, Switch,
 };
 use std::path::PathBuf;
 
@@ -17,6 +17,10 @@ pub(crate) struct MachineOptions {
     /// CPU engine: auto, kvm or soft. auto takes KVM where it runs an unmodified guest
     #[arg(long, value_name = "ENGINE", default_value = "auto")]
     engine: EngineChoice,
+
+    /// Whether the software engine translates what runs often: on, or off for diagnosis
+    #[arg(long, value_name = "on|off", default_value = "on")]
+    jit: Switch,
 
     /// Number of CPUs, 1 to 255
     #[arg(long, value_name = "N", default_value = "1")]
@@ -76,6 +80,7 @@ impl From<MachineOptions> for MachineSpec {
         MachineSpec {
             name: typed.name,
             engine: typed.engine,
+            jit: typed.jit,
             cpus: typed.cpus,
             memory: typed.memory,
             cpu: typed.cpu,

@@ -51,6 +51,9 @@ pub enum SpecError {
     /// A device setting without a value.
     #[error("--device '{0}': write NAME[,key=value]…")]
     Device(String),
+    /// Neither on nor off.
+    #[error("--jit '{0}': on or off")]
+    Switch(String),
     /// An engine not known.
     #[error("--engine '{0}': engines are auto, kvm and soft")]
     Engine(String),

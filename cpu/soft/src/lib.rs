@@ -33,6 +33,8 @@ pub mod mailbox;
 pub mod memory;
 pub mod partition;
 pub mod ram;
+mod ticker;
+mod tier;
 mod tlb;
 mod vcpu;
 

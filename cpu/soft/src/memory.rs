@@ -163,6 +163,27 @@ fn place(
     Ok(here)
 }
 
+/// The page of guest memory that an access of the running code reaches, if it is RAM that the access may
+/// reach without being looked at each time. The access itself is not made; a fault is the interpreter's to find.
+pub(crate) fn reach(
+    core: &mut SoftCore<'_>,
+    linear: u64,
+    length: u64,
+    write: bool,
+) -> Option<HostPointer> {
+    let (page, view) = (linear & !(PAGE - 1), core.mem.view);
+    if let Some(host) = core.mem.tlb.find(view, page, 1, write) {
+        return Some(host);
+    }
+    if crosses(linear, length) {
+        return None;
+    }
+    let intent = if write { Intent::Write } else { Intent::Read };
+    let privilege = privilege(core);
+    place(core, (linear, length), intent, privilege).ok()?;
+    core.mem.tlb.find(view, page, 1, write)
+}
+
 impl SoftMemory {
     /// After a store to RAM that did not go through a TLB entry.
     fn stored(&self, physical: u64, length: u64) {
