@@ -21,6 +21,7 @@ help:
 	@echo 'make test       all checks and tests; the last line counts them'
 	@echo 'make lint       format, lints and house rules only'
 	@echo 'make bench      the figures of SPECIFICATION.md, beside QEMU'
+	@echo 'make soak       an hour under load, every result checked (SOAK="--minutes 5" for less)'
 	@echo 'make build      the release build of kezhan'
 	@echo 'make guests     the guests of guests/, in .cache/guests'
 	@echo 'make clean      removes what was built; the guests stay (rm -r .cache removes them)'
@@ -44,6 +45,11 @@ lint: setup
 bench: build
 	@$(call need,$(guest_packages) $(bench_packages))
 	@cargo xtask bench $(BENCH)
+
+.PHONY: soak
+soak: build
+	@$(call need,$(guest_packages) $(test_packages))
+	@cargo xtask soak $(SOAK)
 
 .PHONY: build
 build: setup

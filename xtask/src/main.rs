@@ -9,6 +9,7 @@ mod guests;
 mod kvm_unit_tests;
 mod place;
 mod program;
+mod soak;
 mod suite;
 mod tidy;
 
@@ -36,6 +37,8 @@ enum Chore {
     Test(suite::Suite),
     /// Measure what SPECIFICATION.md promises
     Bench(bench::Bench),
+    /// Run a guest under load for an hour and check every result
+    Soak(soak::Soak),
     /// Run a built kvm-unit-tests suite
     KvmUnitTests(kvm_unit_tests::KvmUnitTests),
 }
@@ -46,6 +49,7 @@ fn main() -> ExitCode {
         Chore::Guests(chore) => chore.execute(),
         Chore::Test(chore) => chore.execute(),
         Chore::Bench(chore) => chore.execute(),
+        Chore::Soak(chore) => chore.execute(),
         Chore::KvmUnitTests(chore) => chore.execute(),
     };
     match outcome {
