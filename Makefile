@@ -9,15 +9,20 @@ kezhan := target/release/kezhan
 # What a Debian 12 machine with Rust needs: a C compiler (for crates and the guests' test program); the
 # tools whose results the boot tests compare with the guest's.
 build_packages := gcc libc6-dev
-guest_packages := dpkg tar gzip
+guest_packages := dpkg tar gzip mmdebstrap uidmap fakeroot e2fsprogs
 test_packages := bzip2 xz-utils mawk openssl util-linux git
 bench_packages := qemu-system-x86
 
-run_options := --kernel $(guests)/cloud/vmlinuz --initrd $(guests)/busybox/initrd --append console=ttyS0
+# The machine of `make run`: its disk holds what differs from the guest's, to which `guest` leads. Both stay
+# when apt has newer packages, so that what was written is there the next time.
+machine := .cache/machine
+run_options := --kernel $(machine)/guest/vmlinuz --initrd $(machine)/guest/initrd \
+	--append 'console=ttyS0 root=/dev/vda quiet' --disk $(machine)/disk.qcow2,format=qcow2,backing=follow
 
 .PHONY: help
 help:
-	@echo 'make run        a Debian guest on this terminal (RUN="--cpus 2 …" adds options)'
+	@echo 'make run        a Debian guest on this terminal (RUN="--cpus 2 …" adds options);'
+	@echo '                its disk is in .cache/machine, which may be removed'
 	@echo 'make test       all checks and tests; the last line counts them'
 	@echo 'make lint       format, lints and house rules only'
 	@echo 'make bench      the figures of SPECIFICATION.md, beside QEMU'
@@ -27,10 +32,15 @@ help:
 	@echo 'make clean      removes what was built; the guests stay (rm -r .cache removes them)'
 
 .PHONY: run
-run: build
-	@$(call need,$(guest_packages))
-	@cargo xtask guests cloud busybox >/dev/null
+run: build $(machine)/disk.qcow2
 	@exec $(kezhan) run $(run_options) $(RUN)
+
+$(machine)/disk.qcow2: | build
+	@$(call need,$(guest_packages))
+	@cargo xtask guests system >/dev/null
+	@mkdir -p $(machine)
+	@ln -sfn $$(realpath $(guests)/system) $(machine)/guest
+	@$(kezhan) image create -q -f qcow2 -F raw -b $$(realpath $(machine)/guest/disk.raw) $@
 
 .PHONY: test
 test: setup

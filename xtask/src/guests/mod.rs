@@ -1,17 +1,18 @@
 //! Guests made of Debian packages, once for a machine.
 //!
 //! ```text
-//!   guests/NAME.toml ──► packages' versions ──► key ──► .cache/guests/NAME-KEY/{vmlinuz | initrd, root/}
-//!   guests/init, scripts/, the recipe's programs┘                ▲
+//!   guests/NAME.toml ──► packages' versions ──► key ──► .cache/guests/NAME-KEY/{vmlinuz, initrd, disk.raw}
+//!   guests/init, scripts/, the recipe's programs, system/ ┘      ▲
 //!                                              .cache/guests/NAME (link to the newest)
 //! ```
 //!
 //! Packages are downloaded with `apt-get download` and unpacked with `dpkg-deb`: neither needs root, and
-//! nothing is installed. The key covers all that goes in, so that a second run only asks apt for versions.
+//! nothing is installed. A system on a disk is the business of [`system`]. The key covers all that goes in, so that a second run only asks apt for versions.
 
 mod cpio;
 mod packages;
 mod recipe;
+mod system;
 
 use crate::{Outcome, place, program};
 use clap::Args;
@@ -29,6 +30,9 @@ const FORMAT: u32 = 1;
 
 /// Files that go into every userland, below `guests/`.
 const SHARED: &[&str] = &["init", "scripts"];
+
+/// Files that go into every system on a disk.
+const OF_SYSTEMS: &[&str] = &["system"];
 
 /// `cargo xtask guests`
 #[derive(Debug, Args)]
@@ -84,21 +88,25 @@ fn link(name: &str, folder: &Path) -> Outcome<PathBuf> {
 fn key(recipe: &Recipe, all: &[Package]) -> Outcome<u64> {
     let mut hasher = DefaultHasher::new();
     (FORMAT, &recipe.text, all).hash(&mut hasher);
-    if let Kind::Userland(userland) = &recipe.kind {
-        let mut files = shared_files()?;
-        for program in &userland.programs {
-            files.extend(files_of(&place::root().join("guests").join(program))?);
-        }
-        for file in files {
-            (file.as_os_str(), fs::read(&file)?).hash(&mut hasher);
-        }
+    for file in files_of_recipe(&recipe.kind)? {
+        (file.as_os_str(), fs::read(&file)?).hash(&mut hasher);
     }
     Ok(hasher.finish())
 }
 
-fn shared_files() -> Outcome<Vec<PathBuf>> {
+/// The files below `guests/` of which a guest is made beside its recipe.
+fn files_of_recipe(kind: &Kind) -> Outcome<Vec<PathBuf>> {
+    let mut names: Vec<&str> = Vec::new();
+    match kind {
+        Kind::Kernel(_) => {}
+        Kind::Userland(userland) => {
+            names.extend(SHARED);
+            names.extend(userland.programs.iter().map(String::as_str));
+        }
+        Kind::System(_) => names.extend(OF_SYSTEMS),
+    }
     let mut files = Vec::new();
-    for name in SHARED {
+    for name in names {
         files.extend(files_of(&place::root().join("guests").join(name))?);
     }
     Ok(files)
@@ -122,6 +130,7 @@ fn build(recipe: &Recipe, all: &[Package], folder: &Path) -> Outcome {
     match &recipe.kind {
         Kind::Kernel(_) => build_kernel(all, folder, &root),
         Kind::Userland(userland) => build_userland(userland, all, folder, &root),
+        Kind::System(system) => system::build(system, all, folder, &root),
     }
 }
 
@@ -129,12 +138,18 @@ fn build_kernel(all: &[Package], folder: &Path, root: &Path) -> Outcome {
     for package in all {
         packages::unpack(package, root, Some("./boot"))?;
     }
+    take_kernel(folder, root)?;
+    fs::remove_dir_all(root)?;
+    Ok(())
+}
+
+/// Moves the kernel out of an unpacked package.
+fn take_kernel(folder: &Path, root: &Path) -> Outcome {
     let kernel = fs::read_dir(root.join("boot"))?
         .filter_map(Result::ok)
         .find(|entry| entry.file_name().to_string_lossy().starts_with("vmlinuz-"))
         .ok_or("no boot/vmlinuz-* in the kernel package; see its contents with dpkg-deb -c")?;
     fs::rename(kernel.path(), folder.join("vmlinuz"))?;
-    fs::remove_dir_all(root)?;
     Ok(())
 }
 
@@ -156,10 +171,14 @@ fn build_userland(userland: &Userland, all: &[Package], folder: &Path, root: &Pa
     for program in &userland.programs {
         compile(program, root)?;
     }
-    let archive = cpio::archive(root)?;
+    write_initrd(folder, root, userland.gzip)
+}
+
+/// The initial RAM disk of the tree `root`.
+fn write_initrd(folder: &Path, root: &Path, gzip: bool) -> Outcome {
     let path = folder.join("initrd");
-    fs::write(&path, archive)?;
-    if userland.gzip {
+    fs::write(&path, cpio::archive(root)?)?;
+    if gzip {
         program::output(Command::new("gzip").arg("-9n").arg(&path))?;
         fs::rename(folder.join("initrd.gz"), &path)?;
     }

@@ -16,13 +16,32 @@ pub(crate) struct Recipe {
     pub(crate) text: String,
 }
 
-/// The two kinds of guest.
+/// The three kinds of guest.
 #[derive(Debug)]
 pub(crate) enum Kind {
     /// `vmlinuz` of the kernel that this package depends on.
     Kernel(String),
     /// An initial RAM disk.
     Userland(Userland),
+    /// A whole system: kernel, initial RAM disk and a disk.
+    System(System),
+}
+
+/// A Debian system on a disk, installed by mmdebstrap.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct System {
+    summary: String,
+    /// Package that depends on the kernel's.
+    pub(crate) kernel: String,
+    /// Debian's release.
+    pub(crate) suite: String,
+    /// Size of the disk, as mke2fs takes it.
+    pub(crate) size: String,
+    /// Packages; what they depend on is installed with them.
+    pub(crate) packages: Vec<String>,
+    /// Drivers that the initial RAM disk loads; what they depend on is loaded before them.
+    pub(crate) drivers: Vec<String>,
 }
 
 /// An initial RAM disk of unpacked packages, with `init` and the scripts of `guests/`.
@@ -74,6 +93,14 @@ impl Recipe {
     fn parse(text: &str) -> Result<Recipe, toml::de::Error> {
         let table: toml::Table = text.parse()?;
         let text = text.to_owned();
+        if table.contains_key("suite") {
+            let system: System = table.try_into()?;
+            return Ok(Recipe {
+                summary: system.summary.clone(),
+                kind: Kind::System(system),
+                text,
+            });
+        }
         if table.contains_key("kernel") {
             let Kernel { summary, kernel } = table.try_into()?;
             return Ok(Recipe { summary, kind: Kind::Kernel(kernel), text });
