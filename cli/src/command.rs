@@ -8,6 +8,7 @@ use crate::run::Run;
 use clap::{Parser, Subcommand};
 use kezhan_bdd::BddCommand;
 use kezhan_image::ImageCommand;
+use kezhan_socks::SocksArgs;
 use std::process::ExitCode;
 
 /// Virtual machines for Linux x86-64.
@@ -22,6 +23,7 @@ Examples:
   kezhan run --kernel vmlinuz --initrd initrd.img --append console=ttyS0
   kezhan run -h                      the options of a machine
   kezhan image info disk.qcow2       what a disk image is
+  kezhan socks --listen [::1]:1080   a SOCKS server on this host
   kezhan bdd run features/           tests in plain sentences"
 )]
 pub(crate) struct Kezhan {
@@ -37,6 +39,11 @@ pub(crate) enum Command {
     /// Make, examine, convert and change disk images: arguments as qemu-img's
     #[command(subcommand)]
     Image(Box<ImageCommand>),
+    /// Serve SOCKS in the foreground, for programs of this host or of a network
+    ///
+    /// RFC 1928 and 1929 (CONNECT and UDP ASSOCIATE), SOCKS4 and SOCKS4a. A machine that is to use one:
+    /// kezhan run --net user,socks=HOST:PORT.
+    Socks(SocksArgs),
     /// Plain-language tests: run them, check them, turn them into code
     #[command(subcommand)]
     Bdd(Box<BddCommand>),
@@ -51,6 +58,7 @@ impl Command {
             Command::Run(run) => run.execute().map(ExitCode::from),
             Command::Doctor(doctor) => doctor.execute().map(ExitCode::from),
             Command::Image(image) => Ok(kezhan_image::run(*image)),
+            Command::Socks(socks) => Ok(kezhan_socks::run(&socks)),
             Command::Bdd(bdd) => Ok(kezhan_bdd::run(*bdd, Vec::new())),
             Command::Completions(completions) => completions.execute().map(ExitCode::from),
             Command::Man(man) => man.execute().map(ExitCode::from),

@@ -3,7 +3,7 @@
 
 use clap::Args;
 use kezhan_machine_spec::{
-    CpuSpec, DeviceSpec, DiskSpec, EngineChoice, MachineSpec, SerialSpec, Size, Switch,
+    CpuSpec, DeviceSpec, DiskSpec, EngineChoice, MachineSpec, NetSpec, SerialSpec, Size, Switch,
 };
 use std::path::PathBuf;
 
@@ -58,6 +58,17 @@ pub(crate) struct MachineOptions {
     #[arg(long = "disk", value_name = "FILE[,key=value…]")]
     disks: Vec<DiskSpec>,
 
+    /// Add a network card: user, tap=NAME, bridge=NAME, or none for no card; may be given again
+    ///
+    /// user is a network of the machine's own, with the host as its router and no privilege needed.
+    /// Settings of every card: card=virtio, mac=ADDRESS, mtu=BYTES, capture=FILE (of every
+    /// frame, for tcpdump and Wireshark), loss=5%, delay=20ms, rate=100mbit.
+    /// Settings of user: forward=tcp:[ADDRESS:]PORT:GUEST-PORT, udp:… or unix:PATH:GUEST-PORT; allow=RULE and
+    /// deny=RULE (deb.example:443, *.example, 10.0.0.0/8, any:25), of which the first that matches decides, and
+    /// default=deny; socks=[USER:PASSWORD@]HOST:PORT (everything leaves through this SOCKS server or not at all).
+    #[arg(long = "net", value_name = "KIND[,key=value…]")]
+    nets: Vec<NetSpec>,
+
     /// Add a device with its settings; may be given again
     #[arg(long = "device", value_name = "NAME[,key=value…]")]
     devices: Vec<DeviceSpec>,
@@ -89,6 +100,7 @@ impl From<MachineOptions> for MachineSpec {
             append: typed.append,
             serial: typed.serial,
             disks: typed.disks,
+            nets: typed.nets,
             devices: typed.devices,
             no_reboot: typed.no_reboot,
             timeout: typed.timeout,
@@ -120,7 +132,7 @@ mod tests {
     #[test]
     fn every_option_reaches_the_description() {
         let arguments = "--name inn --engine soft --cpus 4 --cpu x86-64-v2,+aes --memory 1G --kernel k \
-                         --initrd i --append -v --serial file=log --disk a.img,readonly --device a,b=c --device d \
+                         --initrd i --append -v --serial file=log --disk a.img,readonly --net user,mtu=9000 --device a,b=c --device d \
                          --no-reboot --timeout 9 --seed 7";
         let expected = MachineSpec {
             name: "inn".to_owned(),
@@ -133,6 +145,7 @@ mod tests {
             append: "-v".to_owned(),
             serial: SerialSpec::File("log".into()),
             disks: vec!["a.img,readonly".parse().unwrap()],
+            nets: vec!["user,mtu=9000".parse().unwrap()],
             devices: vec!["a,b=c".parse().unwrap(), "d".parse().unwrap()],
             no_reboot: true,
             timeout: Some(9),

@@ -48,6 +48,17 @@ pub enum SpecError {
         /// What is possible.
         rule: &'static str,
     },
+    /// A network card with a setting that there is not.
+    #[error("--net '{text}': {rule}")]
+    Net {
+        /// What was given.
+        text: String,
+        /// What is possible.
+        rule: &'static str,
+    },
+    /// No card, and a card.
+    #[error("--net none: leave it out, or leave out the other --net options")]
+    NetsAndNone,
     /// A device setting without a value.
     #[error("--device '{0}': write NAME[,key=value]…")]
     Device(String),

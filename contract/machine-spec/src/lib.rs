@@ -9,12 +9,17 @@
 mod cpu;
 mod disk;
 mod error;
+mod net;
 mod options;
 mod size;
 
 pub use cpu::{CpuModel, CpuSpec, CpuVendor};
 pub use disk::{DiskCache, DiskSpec};
 pub use error::SpecError;
+pub use net::{
+    BitRate, Forward, ForwardFrom, ForwardProtocol, LineDelay, Loss, MacAddress, NetCard, NetKind,
+    NetRule, NetSpec, NetVerdict,
+};
 pub use size::Size;
 
 use serde::{Deserialize, Serialize};
@@ -95,6 +100,8 @@ pub struct MachineSpec {
     pub serial: SerialSpec,
     /// Disks, in the order in which the guest finds them.
     pub disks: Vec<DiskSpec>,
+    /// Network cards.
+    pub nets: Vec<NetSpec>,
     /// Optional devices.
     pub devices: Vec<DeviceSpec>,
     /// End with status 1 instead of restarting when the guest resets.
@@ -119,6 +126,7 @@ impl Default for MachineSpec {
             append: String::new(),
             serial: SerialSpec::Stdio,
             disks: Vec::new(),
+            nets: Vec::new(),
             devices: Vec::new(),
             no_reboot: false,
             timeout: None,
@@ -152,6 +160,10 @@ impl MachineSpec {
             return Err(SpecError::AppendWithoutKernel);
         }
         self.disks.iter().try_for_each(DiskSpec::validate)?;
+        self.nets.iter().try_for_each(NetSpec::validate)?;
+        if self.nets.len() > 1 && self.nets.iter().any(|net| !net.is_card()) {
+            return Err(SpecError::NetsAndNone);
+        }
         if self.timeout == Some(0) {
             return Err(SpecError::Timeout);
         }

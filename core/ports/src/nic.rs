@@ -157,6 +157,32 @@ pub trait Nic: Send {
     fn set_waker(&mut self, wake: Arc<dyn Fn() + Send + Sync>);
 }
 
+impl<N: Nic + ?Sized> Nic for Box<N> {
+    fn info(&self) -> NicInfo {
+        (**self).info()
+    }
+
+    fn link_up(&self) -> bool {
+        (**self).link_up()
+    }
+
+    fn transmit(&mut self, frame: &[u8], packet: Packet) -> Transmit {
+        (**self).transmit(frame, packet)
+    }
+
+    fn receive(&mut self, buffer: &mut [u8]) -> Option<Received> {
+        (**self).receive(buffer)
+    }
+
+    fn accept(&mut self, offloads: Offloads) {
+        (**self).accept(offloads);
+    }
+
+    fn set_waker(&mut self, wake: Arc<dyn Fn() + Send + Sync>) {
+        (**self).set_waker(wake);
+    }
+}
+
 /// An interface with nothing behind it: the link is down, what is sent is dropped.
 #[derive(Debug, Default)]
 pub struct NullNic;

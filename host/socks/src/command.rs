@@ -1,4 +1,4 @@
-//! `kezhan net socks`: a SOCKS server in the foreground.
+//! `kezhan socks`: a SOCKS server in the foreground.
 
 use crate::credentials::{Credentials, CredentialsError};
 use crate::listener::{ListenerConfig, ListenerHandle, listen};
@@ -17,7 +17,7 @@ use thiserror::Error;
 const USAGE: u8 = 2;
 const UNAVAILABLE: u8 = 69;
 
-/// Options of `kezhan net socks`.
+/// Options of `kezhan socks`.
 #[derive(Args, Clone, Debug)]
 pub struct SocksArgs {
     /// Address and port to listen on

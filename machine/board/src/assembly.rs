@@ -19,7 +19,7 @@ use kezhan_input::I8042;
 use kezhan_machine_spec::MachineSpec;
 use kezhan_pci::{PciAddress, PciFunction, PciHost};
 use kezhan_ports::chardev::NullCharDevice;
-use kezhan_ports::{CharDevice, Disk, Entropy};
+use kezhan_ports::{CharDevice, Disk, Entropy, Nic};
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -58,6 +58,8 @@ pub(crate) struct Assembly {
     pub(crate) cpus: u16,
     /// Bytes of RAM.
     pub(crate) memory_size: u64,
+    /// The machine's name.
+    pub(crate) machine: String,
     pub(crate) wiring: Wiring,
     pub(crate) hands: Hands,
     slots: Vec<Arc<Slot>>,
@@ -129,6 +131,7 @@ impl Assembly {
         Assembly {
             cpus: u16::try_from(spec.cpus).unwrap_or(u16::MAX),
             memory_size: spec.memory.bytes(),
+            machine: spec.name.clone(),
             wiring: Wiring::new(host.attention.clone()),
             host,
             hands: Hands::default(),
@@ -190,6 +193,19 @@ impl Assembly {
         let mut disk = self.host.ports.disks.remove(0);
         disk.set_waker(self.waker());
         Some(disk)
+    }
+
+    /// Begins a device outside the list, and gives the next network card's ports for it, their wakers set.
+    pub(crate) fn begin_nic(&mut self) -> Option<Vec<Box<dyn Nic>>> {
+        self.port_called = Arc::default();
+        if self.host.ports.nics.is_empty() {
+            return None;
+        }
+        let mut ports = self.host.ports.nics.remove(0);
+        for port in &mut ports {
+            port.set_waker(self.waker());
+        }
+        Some(ports)
     }
 
     /// The source of random bytes, for the one device that gets it.

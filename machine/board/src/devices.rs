@@ -2,7 +2,8 @@
 //!
 //! Fixed devices are on every board, in the order of the list (interrupt controllers first). The others
 //! are asked for with `--device NAME[,key=value]…`. To add one: a constructor below, an entry here, rows in
-//! the address map. A disk of the description is built by [`disk`], one device each.
+//! the address map. Disks and network cards of the description are built by [`disk`] and [`net`], one device
+//! each.
 
 use crate::BoardError;
 use crate::address_map;
@@ -16,10 +17,10 @@ use kezhan_chipset::pm::Pm;
 use kezhan_chipset::rtc::{CmosMemory, Rtc};
 use kezhan_chipset::testdev::{PcTestdev, PciTestdev};
 use kezhan_input::{I8042, I8042Wires};
-use kezhan_machine_spec::DiskSpec;
+use kezhan_machine_spec::{DiskSpec, NetSpec};
 use kezhan_pci::HostBridge;
 use kezhan_serial::Uart16550;
-use kezhan_virtio::{Block, BlockOptions, Rng, VirtioPci};
+use kezhan_virtio::{Block, BlockOptions, Net, Rng, VirtioPci};
 use std::sync::{Arc, Mutex};
 
 /// A setting of a device.
@@ -218,4 +219,13 @@ pub(crate) fn disk(board: &mut Assembly, index: usize, spec: &DiskSpec) -> Resul
     let block = Box::new(Block::new(port, options));
     let (memory, msi) = (board.memory(), board.wiring.msi());
     board.plug(VirtioPci::new(&format!("disk{index}"), block, memory, msi))
+}
+
+/// Network card `index` of the description, called `net0`, `net1` and so on.
+pub(crate) fn net(board: &mut Assembly, index: usize, spec: &NetSpec) -> Result<(), BoardError> {
+    let Some(ports) = board.begin_nic() else { return Ok(()) };
+    let mac = spec.mac_of(&board.machine, index).bytes();
+    let net = Box::new(Net::new(ports, mac));
+    let (memory, msi) = (board.memory(), board.wiring.msi());
+    board.plug(VirtioPci::new(&format!("net{index}"), net, memory, msi))
 }

@@ -76,7 +76,7 @@ use kezhan_acpi::Tables;
 use kezhan_device::{Clock, GuestMemory, MachineControl, Nanoseconds};
 use kezhan_hypervisor::{CpuIo, Partition};
 use kezhan_machine_spec::MachineSpec;
-use kezhan_ports::{CharDevice, Disk, Entropy};
+use kezhan_ports::{CharDevice, Disk, Entropy, Nic};
 use life::Life;
 use slot::Slot;
 use std::collections::BTreeMap;
@@ -90,13 +90,16 @@ pub struct Ports {
     pub characters: BTreeMap<String, Box<dyn CharDevice>>,
     /// Disks in the order of the description.
     pub disks: Vec<Box<dyn Disk>>,
+    /// For each network card of the description, in order, a port for each pair of its queues.
+    pub nics: Vec<Vec<Box<dyn Nic>>>,
     /// Random bytes.
     pub entropy: Option<Box<dyn Entropy>>,
 }
 
 impl std::fmt::Debug for Ports {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "Ports({:?}, {} disks)", self.characters.keys(), self.disks.len())
+        let (characters, disks, nics) = (self.characters.keys(), self.disks.len(), self.nics.len());
+        write!(f, "Ports({characters:?}, {disks} disks, {nics} network cards)")
     }
 }
 
@@ -162,6 +165,9 @@ impl Board {
         let mut assembly = Assembly::new(host, spec);
         for kind in DEVICES.iter().filter(|kind| kind.fixed) {
             assembly.build(kind, &[])?;
+        }
+        for (index, net) in spec.nets.iter().filter(|net| net.is_card()).enumerate() {
+            devices::net(&mut assembly, index, net)?;
         }
         for (index, disk) in spec.disks.iter().enumerate() {
             devices::disk(&mut assembly, index, disk)?;

@@ -5,7 +5,7 @@ use kezhan_device::testkit::Recorder;
 use kezhan_device::{MachineEvent, ManualClock, MsiMessage, MsiTarget, Space};
 use kezhan_hypervisor::{EngineError, Route, Vcpu};
 use kezhan_machine_spec::{DeviceSpec, DiskSpec, Size};
-use kezhan_ports::testkit::{CharBuffer, MemoryDisk};
+use kezhan_ports::testkit::{CharBuffer, MemoryDisk, NicBuffer};
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// An engine that records what it is told.
@@ -98,6 +98,7 @@ fn bench_of(spec: &MachineSpec) -> Result<Bench, BoardError> {
         ports: Ports {
             characters: [("com1".to_owned(), port)].into(),
             disks: vec![Box::new(MemoryDisk::new(4096))],
+            nics: vec![vec![Box::new(NicBuffer::default())]],
             entropy: Some(Box::new(Sevens)),
         },
     };
@@ -487,6 +488,27 @@ fn a_disk_of_the_description_is_a_virtio_function_with_its_registers() {
     assert_eq!(id, 0x1042_1af4);
     // Capacity in sectors, the first field of the device's configuration.
     assert_eq!(bench.peek(u64::from(bar) + 0x2000), 8);
+}
+
+#[test]
+fn a_network_card_of_the_description_has_the_address_that_was_asked_for() {
+    let nets = vec!["user,mac=52:54:00:12:34:56".parse().unwrap()];
+    let bench = bench_of(&MachineSpec { nets, ..spec(&[]) }).unwrap();
+    bench.load();
+    bench.board.resume();
+    let id = bench.peek(bench.config(1, 0));
+    let bar = bench.peek(bench.config(1, 0x14)) & !0xf;
+    assert_eq!(id, 0x1041_1af4);
+    assert_eq!(bench.peek(u64::from(bar) + 0x2000), 0x1200_5452);
+}
+
+#[test]
+fn there_is_no_card_where_none_is_asked_for() {
+    let nets = vec!["none".parse().unwrap()];
+    let bench = bench_of(&MachineSpec { nets, ..spec(&[]) }).unwrap();
+    bench.load();
+    bench.board.resume();
+    assert_eq!(bench.peek(bench.config(1, 0)), u32::MAX);
 }
 
 #[test]

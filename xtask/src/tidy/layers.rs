@@ -18,7 +18,10 @@ const TABLE: &[(&str, &[&str])] = &[
     ("vmm", &["core", "contract", "cpu", "devices", "host", "machine"]),
     ("manager", &["contract", "host/block", "host/image"]),
     ("bdd", &["contract", "host/block"]),
-    ("cli", &["contract", "host/block", "host/image", "manager", "bdd"]),
+    (
+        "cli",
+        &["contract", "host/block", "host/image", "host/networks", "host/socks", "manager", "bdd"],
+    ),
     ("web", &[]),
     ("xtask", &[]),
     ("tests", &[]),

@@ -7,10 +7,14 @@
 //! A layer passes everything else through untouched: information, link, offloads, waker.
 
 mod capture;
+mod line;
 mod lossy;
+mod queue;
 
 pub use capture::{Capture, Stamp};
+pub use line::Line;
 pub use lossy::{LossRates, Lossy};
+pub use queue::LineRates;
 
 #[cfg(test)]
 mod tests;
