@@ -20,6 +20,7 @@ const TABLE: &[(&str, &[&str])] = &[
     ("bdd", &["contract", "host/block"]),
     ("cli", &["contract", "host/block", "host/image", "manager", "bdd"]),
     ("web", &[]),
+    ("examples", &["host/socks"]),
     ("xtask", &[]),
     ("tests", &[]),
 ];
