@@ -21,8 +21,11 @@ const ECHO: Duration = Duration::from_millis(1200);
 /// The sizes of the pieces in which a line is typed, one per try.
 const TRIES: [usize; 3] = [12, 1, 1];
 
-/// How often one character is sent in the time of one echo.
-const REPEATS: u32 = 3;
+/// How often one character is sent when characters are sent one by one, each time with the patience of [`ECHO`].
+const REPEATS: usize = 2;
+
+/// How long the guest must be quiet before a line is begun anew.
+const QUIET: Duration = Duration::from_millis(200);
 
 /// Kills the line that is being typed. (POSIX.1-2017 §11.1.9, KILL)
 const KILL_LINE: u8 = 0x15;
@@ -46,11 +49,7 @@ impl std::fmt::Display for ConsoleError {
         match self {
             ConsoleError::Closed(reason) => write!(f, "the console is closed: {reason}"),
             ConsoleError::NotEchoed { place, letter } => {
-                write!(
-                    f,
-                    "character {place}, {letter:?}, was typed {} times and never echoed",
-                    TRIES.len()
-                )
+                write!(f, "character {place}, {letter:?}, was typed again and again and not echoed")
             }
         }
     }
@@ -178,10 +177,17 @@ impl Console {
         let mut lost = ConsoleError::Closed("nothing was typed".to_owned());
         for piece in TRIES {
             self.look_away();
-            let Some(place) = self.type_pieces(&letters, piece)? else { return Ok(()) };
+            let (place, silent) = match self.type_pieces(&letters, piece)? {
+                Echo::Whole(_) => return Ok(()),
+                Echo::Short(place) => (place, true),
+                Echo::Wrong(place) => (place, false),
+            };
             let letter = letters.get(place).copied().unwrap_or_default();
             lost = ConsoleError::NotEchoed { place: place + 1, letter };
             self.wipe()?;
+            if piece == 1 && silent {
+                break;
+            }
         }
         Err(lost)
     }
@@ -206,22 +212,18 @@ impl Console {
         Ok(())
     }
 
-    /// Answers which character was lost, if one was.
-    fn type_pieces(
-        &mut self,
-        letters: &[char],
-        piece: usize,
-    ) -> Result<Option<usize>, ConsoleError> {
+    /// Answers how far the echo went.
+    fn type_pieces(&mut self, letters: &[char], piece: usize) -> Result<Echo, ConsoleError> {
         let mut typed = 0;
         for chunk in letters.chunks(piece) {
             let text = chunk.iter().collect::<String>();
             typed += chunk.len();
             // One character alone may be sent again: either it was lost, or the check after it finds it twice.
-            let (times, patience) = if piece == 1 { (REPEATS, ECHO / REPEATS) } else { (1, ECHO) };
+            let times = if piece == 1 { REPEATS } else { 1 };
             let mut echo = Echo::Short(typed);
             for _ in 0..times {
                 self.send(text.as_bytes())?;
-                echo = self.await_echo(letters, typed, patience);
+                echo = self.await_echo(letters, typed, ECHO);
                 if !matches!(echo, Echo::Short(_)) {
                     break;
                 }
@@ -229,10 +231,10 @@ impl Console {
             match echo {
                 Echo::Whole(raw) if typed == letters.len() => self.cursor += raw,
                 Echo::Whole(_) => {}
-                Echo::Short(place) | Echo::Wrong(place) => return Ok(Some(place)),
+                Echo::Short(_) | Echo::Wrong(_) => return Ok(echo),
             }
         }
-        Ok(None)
+        Ok(Echo::Whole(0))
     }
 
     /// Waits until the first `count` characters have been echoed, or something else was.
@@ -293,7 +295,7 @@ impl Console {
         let until = Instant::now() + ECHO;
         loop {
             let end = self.end();
-            self.transcript.wait_beyond(end, Instant::now() + Duration::from_millis(80));
+            self.transcript.wait_beyond(end, Instant::now() + QUIET);
             if self.end() == end || Instant::now() > until {
                 return;
             }
