@@ -11,6 +11,9 @@ kezhan := target/release/kezhan
 build_packages := gcc libc6-dev
 guest_packages := dpkg tar gzip mmdebstrap uidmap fakeroot e2fsprogs
 test_packages := bzip2 xz-utils mawk openssl util-linux git
+# What bdd/ and its examples are tested with; these often come from elsewhere than Debian, so that a package
+# is installed only when the command is not there.
+test_commands := go:golang-go npm:npm python3:python3 qemu-img:qemu-utils mke2fs:e2fsprogs
 bench_packages := qemu-system-x86
 
 # The machine of `make run`: its disk holds what differs from the guest's, to which `guest` leads. Both stay
@@ -44,7 +47,7 @@ $(machine)/disk.qcow2: | build
 
 .PHONY: test
 test: setup
-	@$(call need,$(guest_packages) $(test_packages))
+	@$(call need,$(guest_packages) $(test_packages) $(call absent,$(test_commands)) $(venv_package))
 	@cargo xtask test
 
 .PHONY: lint
@@ -78,6 +81,10 @@ setup:
 .PHONY: clean
 clean:
 	cargo clean
+
+# The packages of those COMMAND:PACKAGE in $(1) whose command is not there.
+absent = $(foreach pair,$(1),$(if $(shell command -v $(firstword $(subst :, ,$(pair))) 2>&1),,$(lastword $(subst :, ,$(pair)))))
+venv_package = $(if $(shell python3 -c 'import ensurepip; print(1)' 2>/dev/null),,python3-venv)
 
 # Installs those of the packages $(1) that are missing. A second run finds all of them and asks nothing.
 # apt's lists are fetched when packages are missing or when there are no lists (as in container images).
