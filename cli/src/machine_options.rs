@@ -133,7 +133,7 @@ mod tests {
     fn every_option_reaches_the_description() {
         let arguments = "--name inn --engine soft --cpus 4 --cpu x86-64-v2,+aes --memory 1G --kernel k \
                          --initrd i --append -v --serial file=log --disk a.img,readonly --net user,mtu=9000 --device a,b=c --device d \
-                         --no-reboot --timeout 9 --seed 7";
+                         --no-reboot --timeout 9 --seed 7 --jit off";
         let expected = MachineSpec {
             name: "inn".to_owned(),
             engine: EngineChoice::Soft,
@@ -150,6 +150,7 @@ mod tests {
             no_reboot: true,
             timeout: Some(9),
             seed: Some(7),
+            jit: Switch::Off,
         };
         assert_eq!(spec(&arguments.split_whitespace().collect::<Vec<_>>()), expected);
     }
