@@ -6,6 +6,7 @@
 //!               0x2000  jumps   {rip, code} by the low 16 bits of RIP, for each view
 //!               …       slots   where each branch to another page goes
 //!               …       sites   {lo, limit, delta, host} of each access
+//!               …       filled  the numbers of the sites that are not void
 //! ```
 //!
 //! Translated code addresses it by constants off the GS base, which glibc and the kernel leave alone; no
@@ -56,7 +57,19 @@ pub struct Registers {
     pub xmm: [u128; 16],
     /// Whether the vectors may have changed since [`Registers::xmm`] was last written by Rust.
     pub vectors_changed: u64,
+    /// Address of the software TLB: for each half, [`TLB_SETS`] pairs of tag and addend.
+    pub tlb: u64,
+    pub(crate) probe: u64,
+    /// For the probe: offset of the site in the area, first set of the half, bytes less one.
+    pub(crate) probed_site: u64,
+    pub(crate) probed_half: u32,
+    pub(crate) probed_size: u32,
+    /// How many entries the list of filled sites has.
+    pub(crate) filled: u64,
 }
+
+/// Sets in each half of the software TLB that the probe looks into.
+pub const TLB_SETS: u64 = 1024;
 
 /// What a site is good for: see [`crate::translate`].
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -94,7 +107,8 @@ pub(crate) const JUMPS_AT: usize = 0x2000;
 const JUMPS_BYTES: usize = JUMPS * size_of::<Jump>();
 pub(crate) const SLOTS_AT: usize = JUMPS_AT + VIEWS * JUMPS_BYTES;
 pub(crate) const SITES_AT: usize = SLOTS_AT + SLOTS * 8;
-pub(crate) const AREA: usize = SITES_AT + SITES * size_of::<Site>();
+pub(crate) const FILLED_AT: usize = SITES_AT + SITES * size_of::<Site>();
+pub(crate) const AREA: usize = FILLED_AT + SITES * 4;
 
 const _: () = assert!(size_of::<Registers>() <= BELL);
 const _: () = assert!(offset_of!(Registers, xmm).is_multiple_of(16));
@@ -144,9 +158,11 @@ impl Bell {
         self.byte().store(1, Ordering::SeqCst);
     }
 
-    /// Stops ringing.
+    /// Stops ringing, if it rings. Loads behind it see what whoever rang had stored before.
     pub fn silence(&self) {
-        self.byte().store(0, Ordering::SeqCst);
+        if self.byte().load(Ordering::SeqCst) != 0 {
+            self.byte().swap(0, Ordering::SeqCst);
+        }
     }
 }
 
@@ -175,6 +191,7 @@ impl Area {
         registers.leave = exits.leave;
         registers.leave_saved = exits.leave_saved;
         registers.load_vectors = exits.load_vectors;
+        registers.probe = exits.probe;
         area.void_edges();
         Ok(area)
     }
@@ -210,6 +227,27 @@ impl Area {
     #[inline(always)]
     pub(crate) fn site(&mut self, site: u32) -> &mut Site {
         self.item(SITES_AT, site as usize & (SITES - 1))
+    }
+
+    /// The sites that are not void, which the caller empties: they are listed no more.
+    pub(crate) fn take_filled(&mut self) -> usize {
+        let count = (self.registers().filled as usize).min(SITES);
+        self.registers().filled = 0;
+        count
+    }
+
+    /// The `n`th of what was the list.
+    #[inline(always)]
+    pub(crate) fn filled_site(&mut self, n: usize) -> u32 {
+        *self.item::<u32>(FILLED_AT, n & (SITES - 1))
+    }
+
+    /// Notes that a site is not void any more.
+    #[inline(always)]
+    pub(crate) fn list_site(&mut self, site: u32) {
+        let n = self.registers().filled as usize & (SITES - 1);
+        *self.item::<u32>(FILLED_AT, n) = site;
+        self.registers().filled = n as u64 + 1;
     }
 
     /// Where slot `slot` leads from now on; `None` makes it void.

@@ -213,6 +213,11 @@ impl Partition for SoftPartition {
         Ok(())
     }
 
+    fn statistics(&self) -> Vec<String> {
+        let all = self.shared().counters.lock().unwrap_or_else(PoisonError::into_inner);
+        all.iter().enumerate().flat_map(|(cpu, counters)| counters.lines(cpu)).collect()
+    }
+
     fn dirty_log(&self) -> Option<&dyn DirtyLog> {
         Some(self)
     }

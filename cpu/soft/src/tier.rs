@@ -73,6 +73,44 @@ pub struct Counters {
     pub interpreted: u64,
     /// Exits for the bell.
     pub bells: u64,
+    /// Times that the bell or a note was found in the interpreter.
+    pub attended: u64,
+    /// Sites dropped with a flush, slots and jumps likewise.
+    pub forgotten: u64,
+    /// Flushes that reached the translator.
+    pub flushes: u64,
+    /// Bytes of code at the end.
+    pub code_bytes: u64,
+    /// Entries from the run loop.
+    pub entries: u64,
+}
+
+impl Counters {
+    /// For people, of one vCPU.
+    pub fn lines(&self, cpu: usize) -> Vec<String> {
+        vec![
+            format!(
+                "cpu {cpu}: {} superblocks of {} instructions, {} KiB of code, {} clears",
+                self.superblocks,
+                self.instructions,
+                self.code_bytes >> 10,
+                self.clears
+            ),
+            format!(
+                "cpu {cpu}: {} entries; exits: {} access, {} branch, {} indirect, {} interpret, {} bell",
+                self.entries,
+                self.accesses,
+                self.branches,
+                self.indirect,
+                self.interpreted,
+                self.bells
+            ),
+            format!(
+                "cpu {cpu}: {} flushes of {} sites and ways; ticks found in the translated tier {}, elsewhere {}",
+                self.flushes, self.forgotten, self.bells, self.attended
+            ),
+        ]
+    }
 }
 
 /// The tier of one vCPU.
@@ -83,18 +121,11 @@ pub(crate) struct Tier {
     pages: Map<u64, Vec<Name>>,
     /// SSE may be used, as of the last look.
     vectors: bool,
-    /// Sites that have a region, each once.
-    filled: Vec<u32>,
-    /// For each site: 0, or its page and whether it writes.
-    regions: Vec<u64>,
     slots: Vec<(u32, u64)>,
     jumps: Vec<(u8, u64)>,
     pub counters: Counters,
+    pub hist: HashMap<u16, u64>,
 }
-
-/// Bits of [`Tier::regions`] beside the page.
-const FILLED: u64 = 1;
-const WRITES: u64 = 2;
 
 impl Name {
     /// The superblock at a linear and a physical address.
@@ -118,11 +149,10 @@ impl Tier {
             superblocks: Map::default(),
             pages: Map::default(),
             vectors: false,
-            filled: Vec::new(),
-            regions: Vec::new(),
             slots: Vec::new(),
             jumps: Vec::new(),
             counters: Counters::default(),
+            hist: HashMap::new(),
         }
     }
 
@@ -180,11 +210,9 @@ impl Tier {
     pub fn clear(&mut self) {
         self.counters.clears += 1;
         self.forget_ways();
-        self.forget_sites();
         self.translator.clear();
         self.superblocks.clear();
         self.pages.clear();
-        self.regions.clear();
     }
 
     /// Drops the superblocks of a physical page (its number).
@@ -208,32 +236,18 @@ impl Tier {
         }
     }
 
-    fn forget_sites(&mut self) {
-        for site in self.filled.drain(..) {
-            self.translator.empty(site);
-            self.regions[site as usize] = 0;
-        }
-    }
-
     /// Follows the TLB.
     #[cold]
     pub fn forget(&mut self, forgotten: &Forgotten) {
+        self.counters.flushes += 1;
         if forgotten.all {
-            self.forget_sites();
+            let sites = self.translator.empty_sites();
+            self.counters.forgotten += (sites + self.slots.len() + self.jumps.len()) as u64;
             self.forget_ways();
             return;
         }
-        let Tier { translator, filled, regions, .. } = self;
-        filled.retain(|site| {
-            let region = regions[*site as usize];
-            let gone = forgotten.writes && region & WRITES != 0
-                || forgotten.pages.contains(&(region & !(PAGE - 1)));
-            if gone {
-                translator.empty(*site);
-                regions[*site as usize] = 0;
-            }
-            !gone
-        });
+        self.translator.empty_some(forgotten.writes, &forgotten.pages);
+        let Tier { translator, .. } = self;
         if forgotten.pages.is_empty() {
             return;
         }
@@ -258,17 +272,7 @@ impl Tier {
     #[inline(always)]
     pub fn fill(&mut self, access: &Access, linear: u64, host: u64) -> Option<Entry> {
         let start = linear & !(PAGE - 1);
-        let entry = self.translator.fill(access, linear, Region { start, length: PAGE, host })?;
-        let site = access.site() as usize;
-        if self.regions.len() <= site {
-            self.regions.resize(site + 1024, 0);
-        }
-        if self.regions[site] == 0 {
-            self.filled.push(site as u32);
-        }
-        let writes = if access.operand.write { WRITES } else { 0 };
-        self.regions[site] = start | FILLED | writes;
-        Some(entry)
+        self.translator.fill(access, linear, Region { start, length: PAGE, host })
     }
 
     pub fn set_slot(&mut self, slot: u32, rip: u64, entry: Entry) {
@@ -294,13 +298,14 @@ impl Tier {
     }
 
     /// Gives the registers to translated code.
-    pub fn arrive(&mut self, cpu: &CpuState) {
+    pub fn arrive(&mut self, cpu: &CpuState, tlb: u64) {
         let vectors = self.vectors;
         let to = self.translator.registers();
         to.gpr.copy_from_slice(&cpu.gpr[..16]);
         to.flags = packed(cpu.flags);
         (to.fs_base, to.gs_base) = (cpu.seg_base[FS], cpu.seg_base[GS]);
         to.vectors_changed = 0;
+        to.tlb = tlb;
         if vectors {
             to.xmm = cpu.fpu.xmm;
             to.mxcsr = cpu.fpu.frame.x87.mxcsr;

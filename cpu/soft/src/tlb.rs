@@ -11,12 +11,13 @@
 use crate::ram::HostPointer;
 
 /// Sets in each half of a view.
-const SETS: u64 = 1024;
+const SETS: u64 = kezhan_jit::area::TLB_SETS;
 const HALVES: u64 = 8;
 const EMPTY: u64 = 1;
 
 /// A translation: tag, and what to add to a linear address to get the host address.
 #[derive(Clone, Copy, Debug)]
+#[repr(C)]
 struct Entry {
     tag: u64,
     addend: u64,
@@ -92,6 +93,11 @@ impl Tlb {
         let entry = &self.entries[slot(view, write, linear)];
         let last_page = linear.wrapping_add(length - 1) & !0xfff;
         (entry.tag == last_page).then(|| HostPointer::from_addend(entry.addend, linear))
+    }
+
+    /// Where the entries are, for the probe of translated code. They stay there.
+    pub fn address(&self) -> u64 {
+        self.entries.as_ptr() as u64
     }
 
     /// Puts a translation in for a view.

@@ -28,7 +28,7 @@ use kezhan_x86::op::bits;
 use kezhan_x86::paging::Privilege;
 use kezhan_x86::state::{BLOCK, CS, CodeBits};
 use kezhan_x86::{Core, CpuState, Op, Stop, flags};
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 mod save;
@@ -108,6 +108,7 @@ impl Vcpu for SoftVcpu {
         self.runner.enter();
         let exit = self.runner.run(&mut core);
         self.runner.mailbox().set_running(false);
+        self.runner.publish_counters();
         self.parts = Some(Parts { cpu: core.cpu, mem: core.mem });
         exit
     }
@@ -133,6 +134,16 @@ impl Runner {
         self.until_time_check = 0;
         if let Some(tier) = &mut self.tier {
             tier.translator().bind();
+        }
+    }
+
+    fn publish_counters(&mut self) {
+        let Some(tier) = &mut self.tier else { return };
+        { let mut v: Vec<_> = tier.hist.iter().collect(); v.sort_by_key(|x| std::cmp::Reverse(*x.1)); for (c, n) in v.iter().take(40) { eprintln!("{n} {:?}", iced_x86::Code::try_from(**c as usize)); } }
+        tier.counters.code_bytes = tier.translator().used() as u64;
+        let mut all = self.shared.counters.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(place) = all.get_mut(self.index) {
+            *place = tier.counters;
         }
     }
 
@@ -172,6 +183,9 @@ impl Runner {
     fn attend(&mut self, core: &mut SoftCore<'_>) -> Option<Exit> {
         loop {
             self.until_time_check = TIME_CHECK;
+            if let Some(tier) = &mut self.tier {
+                tier.counters.attended += 1;
+            }
             if self.mailbox().wants_attention() && self.read_notes(core) {
                 return Some(Exit::Kicked);
             }

@@ -31,6 +31,8 @@ pub struct Request<'a> {
 pub(super) struct Books<'a> {
     pub records: &'a mut Vec<Record>,
     pub sites: &'a mut u32,
+    /// For each site: whether it writes.
+    pub writes: &'a mut Vec<bool>,
     pub slots: &'a mut super::slots::Slots,
 }
 
@@ -56,6 +58,8 @@ struct Stub {
     homes: bool,
     /// Come back here when the access can be made.
     resume: Option<u64>,
+    /// Look into the TLB first.
+    probe: bool,
 }
 
 pub(super) struct Emitter<'a> {

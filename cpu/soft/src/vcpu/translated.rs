@@ -117,7 +117,8 @@ impl Runner {
         if let Some(forgotten) = core.mem.tlb.take_forgotten() {
             tier.forget(&forgotten);
         }
-        tier.arrive(&core.cpu);
+        tier.arrive(&core.cpu, core.mem.tlb.address());
+        tier.counters.entries += 1;
         self.tier = Some(tier);
         let mut entry = first;
         loop {
@@ -153,10 +154,12 @@ impl Runner {
             Kind::Interpret => {
                 if let Some(tier) = &mut self.tier {
                     tier.counters.interpreted += 1;
+                    if std::env::var_os("KZ_HIST").is_some() { let x = self.cache.single(record.rip, fetch_tag(core)).map(|w| w.block.ops[0].code).unwrap_or(0); *tier.hist.entry(x).or_default() += 1; }
                 }
                 Next::Interpret(record.rip)
             }
             Kind::Leave => {
+                self.mailbox().silence();
                 if let Some(tier) = &mut self.tier {
                     tier.counters.bells += 1;
                 }
@@ -206,6 +209,7 @@ impl Runner {
             registers.gpr[RSP] = registers.gpr[RSP].wrapping_sub(moved as i64 as u64);
             return Next::Interpret(record.rip);
         }
+        self.mailbox().silence();
         let found = self.look_up(core, rip);
         let busy = self.mailbox().wants_attention();
         let (Some(tier), Some(entry)) = (&mut self.tier, found) else { return Next::Loop(rip) };
