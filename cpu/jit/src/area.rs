@@ -6,7 +6,7 @@
 //!               0x2000  jumps   {rip, code} by the low 16 bits of RIP, for each view
 //!               …       slots   where each branch to another page goes
 //!               …       sites   {lo, limit, delta, host} of each access
-//!               …       filled  the numbers of the sites that are not void
+//!               …       filled  the numbers of the sites that are not void, for each half of linear memory
 //! ```
 //!
 //! Translated code addresses it by constants off the GS base, which glibc and the kernel leave alone; no
@@ -64,8 +64,14 @@ pub struct Registers {
     pub(crate) probed_site: u64,
     pub(crate) probed_half: u32,
     pub(crate) probed_size: u32,
-    /// How many entries the list of filled sites has.
-    pub(crate) filled: u64,
+    /// RFLAGS.IF in its place, alone.
+    pub interrupt_flag: u64,
+    /// RFLAGS without IF and the status flags, as PUSHFQ shows it.
+    pub other_flags: u64,
+    /// Not zero: an interrupt waits for IF.
+    pub interrupt_waits: u64,
+    /// How many entries the lists of filled sites have: of the lower and of the upper half.
+    pub(crate) filled: [u64; 2],
 }
 
 /// Sets in each half of the software TLB that the probe looks into.
@@ -108,7 +114,7 @@ const JUMPS_BYTES: usize = JUMPS * size_of::<Jump>();
 pub(crate) const SLOTS_AT: usize = JUMPS_AT + VIEWS * JUMPS_BYTES;
 pub(crate) const SITES_AT: usize = SLOTS_AT + SLOTS * 8;
 pub(crate) const FILLED_AT: usize = SITES_AT + SITES * size_of::<Site>();
-pub(crate) const AREA: usize = FILLED_AT + SITES * 4;
+pub(crate) const AREA: usize = FILLED_AT + 2 * SITES * 4;
 
 const _: () = assert!(size_of::<Registers>() <= BELL);
 const _: () = assert!(offset_of!(Registers, xmm).is_multiple_of(16));
@@ -229,25 +235,29 @@ impl Area {
         self.item(SITES_AT, site as usize & (SITES - 1))
     }
 
-    /// The sites that are not void, which the caller empties: they are listed no more.
-    pub(crate) fn take_filled(&mut self) -> usize {
-        let count = (self.registers().filled as usize).min(SITES);
-        self.registers().filled = 0;
-        count
+    /// How many sites the list of a half has; it is empty then, but [`Area::filled_site`] still has them.
+    pub(crate) fn take_filled(&mut self, half: usize) -> usize {
+        let filled = &mut self.registers().filled[half & 1];
+        (std::mem::take(filled) as usize).min(SITES)
     }
 
-    /// The `n`th of what was the list.
+    /// The `n`th of what was the list of a half.
     #[inline(always)]
-    pub(crate) fn filled_site(&mut self, n: usize) -> u32 {
-        *self.item::<u32>(FILLED_AT, n & (SITES - 1))
+    pub(crate) fn filled_site(&mut self, half: usize, n: usize) -> u32 {
+        *self.item::<u32>(FILLED_AT, (half & 1) * SITES + (n & (SITES - 1)))
     }
 
-    /// Notes that a site is not void any more.
+    /// Lists a site by the half that `lo` is in; false when the list is full.
     #[inline(always)]
-    pub(crate) fn list_site(&mut self, site: u32) {
-        let n = self.registers().filled as usize & (SITES - 1);
-        *self.item::<u32>(FILLED_AT, n) = site;
-        self.registers().filled = n as u64 + 1;
+    pub(crate) fn list_site(&mut self, site: u32, lo: u64) -> bool {
+        let half = (lo >> 63) as usize;
+        let n = self.registers().filled[half] as usize;
+        if n >= SITES {
+            return false;
+        }
+        *self.item::<u32>(FILLED_AT, half * SITES + n) = site;
+        self.registers().filled[half] = n as u64 + 1;
+        true
     }
 
     /// Where slot `slot` leads from now on; `None` makes it void.

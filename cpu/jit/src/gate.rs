@@ -23,7 +23,7 @@
 //! next exit. RFLAGS.DF, TF, AC and the rest stay the host's: only the six status flags pass.
 #![expect(unsafe_code, reason = "the entry into translated code")]
 
-use crate::area::{Area, FILLED_AT, Registers, SITES_AT, Site, TLB_SETS};
+use crate::area::{Area, FILLED_AT, Registers, SITES, SITES_AT, Site, TLB_SETS};
 use std::arch::{asm, naked_asm};
 use std::mem::offset_of;
 
@@ -205,19 +205,30 @@ unsafe extern "sysv64" fn probe() {
         "jne 3f",
         "mov rdx, [rcx + 8]",
         "mov rcx, gs:[{site}]",
+        // A site is listed by the half that its region lies in, when it was void, or in the upper half only.
+        "mov rbx, rax",
+        "shr rbx, 63",
         "cmp qword ptr gs:[rcx + {limit}], 0",
-        "jne 2f",
-        // It was void: list it.
-        "push rcx",
-        "sub rcx, {sites}",
-        "shr rcx, 5",
-        "mov rbx, gs:[{filled}]",
-        "mov gs:[{list} + rbx * 4], ecx",
-        "inc rbx",
-        "mov gs:[{filled}], rbx",
-        "pop rcx",
-        "mov ebx, gs:[{size}]",
+        "je 4f",
+        "test rbx, rbx",
+        "jnz 2f",
+        "cmp qword ptr gs:[rcx + {lo}], 0",
+        "jge 2f",
+        "4:",
+        "push rdx",
+        "mov rdx, gs:[{filled} + rbx * 8]",
+        "cmp rdx, {most}",
+        "jae 5f",
+        "inc qword ptr gs:[{filled} + rbx * 8]",
+        "shl rbx, {most_bits}",
+        "add rbx, rdx",
+        "mov rdx, rcx",
+        "sub rdx, {sites}",
+        "shr rdx, 5",
+        "mov gs:[{list} + rbx * 4], edx",
+        "pop rdx",
         "2:",
+        "mov ebx, gs:[{size}]",
         "mov gs:[rcx + {lo}], rax",
         "mov gs:[rcx + {delta}], rdx",
         "add rdx, rax",
@@ -229,6 +240,11 @@ unsafe extern "sysv64" fn probe() {
         "3:",
         "pop rbx", "pop rdx", "pop rcx", "pop rax",
         "ret",
+        // The list is full.
+        "5:",
+        "pop rdx",
+        "or ebx, 1",
+        "jmp 3b",
         size = const offset_of!(Registers, probed_size),
         half = const offset_of!(Registers, probed_half),
         site = const offset_of!(Registers, probed_site),
@@ -237,6 +253,8 @@ unsafe extern "sysv64" fn probe() {
         list = const FILLED_AT,
         sites = const SITES_AT,
         sets = const TLB_SETS,
+        most = const SITES,
+        most_bits = const SITES.trailing_zeros(),
         lo = const offset_of!(Site, lo),
         limit = const offset_of!(Site, limit),
         delta = const offset_of!(Site, delta),

@@ -233,20 +233,31 @@ impl Translator {
         }
         let delta = region.host.wrapping_sub(region.start);
         let host = if operand.is_constant() { linear.wrapping_add(delta) } else { region.host };
-        let site = self.area.site(access.site);
-        let was_void = site.limit == 0;
-        *site = Site { lo: region.start, limit, delta, host };
-        if was_void {
-            self.area.list_site(access.site);
+        let before = *self.area.site(access.site);
+        // As the probe does it: what was in the upper half is only listed there.
+        let unlisted = before.limit == 0 || before.lo >> 63 > region.start >> 63;
+        if unlisted && !self.area.list_site(access.site, region.start) {
+            self.empty_sites();
+            return None;
         }
+        *self.area.site(access.site) = Site { lo: region.start, limit, delta, host };
         Some(Entry(access.resume))
     }
 
     /// Makes every site void, so that its next access leaves; how many were not.
     pub fn empty_sites(&mut self) -> usize {
-        let count = self.area.take_filled();
+        self.empty_half(0) + self.empty_half(1)
+    }
+
+    /// Makes those void whose region is in the lower half of linear memory.
+    pub fn empty_lower_sites(&mut self) -> usize {
+        self.empty_half(0)
+    }
+
+    fn empty_half(&mut self, half: usize) -> usize {
+        let count = self.area.take_filled(half);
         for n in 0..count {
-            let site = self.area.filled_site(n);
+            let site = self.area.filled_site(half, n);
             self.empty(site);
         }
         count
@@ -254,13 +265,17 @@ impl Translator {
 
     /// Makes those void that write, when `writes` says so, and those whose region begins at one of `starts`.
     pub fn empty_some(&mut self, writes: bool, starts: &[u64]) {
-        for n in 0..self.area.take_filled() {
-            let number = self.area.filled_site(n);
-            let written = writes && self.writes.get(number as usize).copied().unwrap_or(true);
-            if written || starts.contains(&self.area.site(number).lo) {
-                self.empty(number);
-            } else {
-                self.area.list_site(number);
+        for half in 0..2 {
+            for n in 0..self.area.take_filled(half) {
+                let number = self.area.filled_site(half, n);
+                let written = writes && self.writes.get(number as usize).copied().unwrap_or(true);
+                let lo = self.area.site(number).lo;
+                if written || starts.contains(&lo) {
+                    self.empty(number);
+                } else if self.area.site(number).limit != 0 || self.area.site(number).host != 0 {
+                    let half = (half as u64) << 63;
+                    self.area.list_site(number, half);
+                }
             }
         }
     }

@@ -11,6 +11,7 @@ use kezhan_hypervisor::{
     Partition, PartitionConfig, Route, Vcpu,
 };
 use kezhan_jit::translate::Translator;
+use std::collections::HashSet;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use vm_memory::{GuestMemoryBackend, GuestMemoryRegion};
@@ -166,7 +167,8 @@ impl Partition for SoftPartition {
             apic: Apic::new(index),
             clock: self.clock.clone(),
             cpuid: self.cpuid(index),
-            generation: 1,
+            generation: [1; 2],
+            fetched: HashSet::new(),
             code_writes_pass: false,
             tsc_offset: 0,
             tsc_adjust: 0,

@@ -139,7 +139,6 @@ impl Runner {
 
     fn publish_counters(&mut self) {
         let Some(tier) = &mut self.tier else { return };
-        { let mut v: Vec<_> = tier.hist.iter().collect(); v.sort_by_key(|x| std::cmp::Reverse(*x.1)); for (c, n) in v.iter().take(40) { eprintln!("{n} {:?}", iced_x86::Code::try_from(**c as usize)); } }
         tier.counters.code_bytes = tier.translator().used() as u64;
         let mut all = self.shared.counters.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(place) = all.get_mut(self.index) {
@@ -174,8 +173,13 @@ impl Runner {
     /// Whether an interrupt may have to be delivered: quick, and sometimes wrongly true.
     #[inline(always)]
     fn interrupt_waits(&self, core: &SoftCore<'_>) -> bool {
-        let requested = core.mem.apic.requested() || self.mailbox().external();
-        requested && core.cpu.rflags & flags::IF != 0 || self.nmis != 0
+        self.requested(core) && core.cpu.rflags & flags::IF != 0 || self.nmis != 0
+    }
+
+    /// Whether an interrupt waits for IF at most.
+    #[inline(always)]
+    fn requested(&self, core: &SoftCore<'_>) -> bool {
+        core.mem.apic.requested() || self.mailbox().external()
     }
 
     /// Notes, time, sleep. `Some` when `run` is to return.
@@ -227,7 +231,7 @@ impl Runner {
             }
         }
         if !notes.stale.is_empty() {
-            core.mem.generation += 1;
+            core.mem.forget_fetches();
         }
         for (vector, level) in notes.interrupts {
             core.mem.apic.accept(vector, level);
@@ -331,10 +335,10 @@ impl Runner {
         if let Some(tier) = &mut self.tier
             && tier.look_at_vectors(&core.cpu)
         {
-            core.mem.generation += 1;
+            core.mem.forget_fetches();
         }
         let linear = fetch_address(core)?;
-        let tag = fetch_tag(core);
+        let tag = fetch_tag(core, linear);
         let Some(jump) = self.cache.jump(linear, tag) else {
             return match self.find_block(core, linear, tag)? {
                 Some(alone) => execute(core, &alone),
@@ -376,7 +380,7 @@ impl Runner {
             block.cool_down(HOT / 2);
         }
         // Decoding may have moved the generation on.
-        self.cache.remember(linear, fetch_tag(core), block, entry);
+        self.cache.remember(linear, fetch_tag(core, linear), block, entry);
         Ok(None)
     }
 
@@ -390,7 +394,10 @@ impl Runner {
         }
         let user = core.cpu.cpl == 3;
         let privilege = if user { Privilege::User } else { Privilege::Supervisor };
-        let physical = translate(core, linear, Intent::Execute, privilege)?.physical;
+        let found = translate(core, linear, Intent::Execute, privilege)?;
+        let physical = found.physical;
+        core.mem.tlb.note(linear, found.global);
+        core.mem.fetched.insert(page);
         self.itlb[slot] = Fetch { page, tag, physical: physical & !(PAGE - 1) };
         Ok(physical)
     }
@@ -473,7 +480,7 @@ impl Runner {
                 return Err(Stop::Exception);
             }
         }
-        let tag = fetch_tag(core);
+        let tag = fetch_tag(core, linear);
         let physical = self.fetch(core, linear, tag)?;
         let code_bits = core.cpu.code_bits;
         let block = match self.decode_page(core, physical, code_bits, 1)? {
@@ -510,9 +517,9 @@ fn fetch_address(core: &mut SoftCore<'_>) -> Result<u64, Stop> {
 
 /// What a linear address' block depends on: generation, view, width.
 #[inline(always)]
-fn fetch_tag(core: &SoftCore<'_>) -> u64 {
+fn fetch_tag(core: &SoftCore<'_>, linear: u64) -> u64 {
     let view = u64::from(core.mem.view.number());
-    core.mem.generation << 4 | view << 2 | core.cpu.code_bits as u64
+    core.mem.generation[(linear >> 63) as usize] << 4 | view << 2 | core.cpu.code_bits as u64
 }
 
 /// Runs a block from its start.

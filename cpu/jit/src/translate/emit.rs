@@ -11,6 +11,7 @@ use iced_x86::{ConditionCode, Encoder, IcedError, Instruction, OpKind, Register}
 use std::mem::offset_of;
 
 mod access;
+mod careful;
 mod ways;
 
 use access::Place;
@@ -149,7 +150,14 @@ impl<'a> Emitter<'a> {
     fn step(&mut self, step: &Step) -> Done {
         match step.rule {
             Rule::Nothing => Ok(()),
-            Rule::Copy | Rule::Vector => self.copy(step),
+            Rule::Copy | Rule::Vector | Rule::ExchangePair => self.copy(step),
+            Rule::PushFlags => self.push_flags(),
+            Rule::ClearInterrupt => {
+                self.hot.store_number(offset_of!(Registers, interrupt_flag), 0);
+                Ok(())
+            }
+            Rule::SetInterrupt => self.set_interrupt(step),
+            Rule::Divide => self.divide(step),
             Rule::Address => self.address(step),
             Rule::Push => self.push(step),
             Rule::Pop => self.pop(step),

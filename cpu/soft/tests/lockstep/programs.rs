@@ -6,7 +6,8 @@ use iced_x86::{
 };
 use kezhan_jit::oracle::forms::{Plan, form};
 use kezhan_jit::translate::Rule;
-use kezhan_x86::table::{row, rule::rule};
+use kezhan_x86::table::row;
+use kezhan_x86::table::rule::{Conditions, rule};
 
 /// Numbers that look random (xorshift64*).
 #[derive(Debug)]
@@ -70,22 +71,15 @@ pub struct Writer {
 }
 
 /// Registers that operands may be based on.
-const BASES: [Register; 6] = [
-    Register::RSI,
-    Register::RBP,
-    Register::R10,
-    Register::R11,
-    Register::R12,
-    Register::R13,
-];
+const BASES: [Register; 6] =
+    [Register::RSI, Register::RBP, Register::R10, Register::R11, Register::R12, Register::R13];
 
 const STATUS: u64 = 0x8d5;
 
 impl Writer {
     pub fn new(seed: u64) -> Writer {
-        let codes = Code::values()
-            .filter(|code| code.op_code().mode64() && row(*code).is_some())
-            .collect();
+        let codes =
+            Code::values().filter(|code| code.op_code().mode64() && row(*code).is_some()).collect();
         Writer { random: Random::new(seed), codes, factory: InstructionInfoFactory::new() }
     }
 
@@ -93,8 +87,7 @@ impl Writer {
     fn instruction(&mut self) -> (Instruction, Option<Register>) {
         loop {
             let code = self.codes[self.random.below(self.codes.len())];
-            let memory =
-                (self.random.below(2) == 0).then(|| BASES[self.random.below(BASES.len())]);
+            let memory = (self.random.below(2) == 0).then(|| BASES[self.random.below(BASES.len())]);
             let numbers = std::array::from_fn(|_| self.random.below(16) as u8);
             let immediate = self.random.integer();
             let plan = Plan { numbers, memory, high_bytes: self.random.below(8) == 0, immediate };
@@ -111,7 +104,10 @@ impl Writer {
             }
             let bytes = encoder.take_buffer();
             let decoded = Decoder::new(64, &bytes, DecoderOptions::NONE).decode();
-            let copied = matches!(rule(&decoded, true), Rule::Copy | Rule::Vector | Rule::Address);
+            let copied = !matches!(
+                rule(&decoded, Conditions { vectors: true, supervisor: true }),
+                Rule::Interpret | Rule::Call | Rule::Return | Rule::Jump | Rule::Branch
+            );
             if copied && !decoded.is_invalid() && !self.disturbs(&decoded, memory) {
                 return (decoded, memory);
             }
@@ -201,10 +197,7 @@ impl Writer {
                 a.pop(r9).unwrap();
                 a.jmp(r9).unwrap();
             }
-            _ => {
-                a.push(r9).unwrap();
-                a.ret_1(8).unwrap();
-            }
+            _ => a.ret_1(8).unwrap(),
         }
         a.set_label(&mut past).unwrap();
         a.lea(r9, ptr(function)).unwrap();

@@ -128,8 +128,8 @@ impl Emitter<'_> {
     /// On the cold side: is the page in the TLB? Then the site gets it, and the check is made again.
     pub(super) fn probe(&mut self, access: &Access, check: u64) {
         let at = SITES_AT + access.site as usize * size_of::<Site>();
-        let half = TLB_SETS as u32
-            * (2 * u32::from(self.request.view) + u32::from(access.operand.write));
+        let half =
+            TLB_SETS as u32 * (2 * u32::from(self.request.view) + u32::from(access.operand.write));
         let cold = &mut self.cold;
         cold.add(host::SCRATCH, at + LO);
         cold.store_number(offset_of!(Registers, probed_site), at as u32);

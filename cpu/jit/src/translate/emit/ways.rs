@@ -38,7 +38,7 @@ impl Emitter<'_> {
         }
     }
 
-    fn leave_by(&mut self, hole: Hole, record: u32, rcx: bool) {
+    pub(super) fn leave_by(&mut self, hole: Hole, record: u32, rcx: bool) {
         let saved = self.saved;
         self.stubs.push(Stub { hole, record, saved, rcx, homes: true, resume: None, probe: false });
     }
@@ -241,7 +241,15 @@ impl Emitter<'_> {
         hot.load(host::RCX, SAVED_RCX);
         hot.jump_scratch();
         let saved = false;
-        self.stubs.push(Stub { hole, record, saved, rcx: true, homes: false, resume: None, probe: false });
+        self.stubs.push(Stub {
+            hole,
+            record,
+            saved,
+            rcx: true,
+            homes: false,
+            resume: None,
+            probe: false,
+        });
     }
 
     /// Leaves to the interpreter.
