@@ -10,6 +10,7 @@ use kezhan_machine_spec::{Forward, ForwardFrom, ForwardProtocol, NetKind, NetSpe
 use kezhan_net::middleware::{Capture, Line, LineRates, LossRates, Lossy};
 use kezhan_net::policy::{Policy, Rule, Verdict};
 use kezhan_net::user::{self, GatewayConfig, Listen, UserConfig, UserNetwork};
+use kezhan_networks::{Store, Tap};
 use kezhan_ports::Nic;
 use std::fs::File;
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -42,8 +43,9 @@ pub(crate) fn open(spec: &NetSpec, owner: Owner<'_>) -> Result<Network, VmmError
                 user::spawn(user_config(spec, owner).map_err(failed)?).map_err(told(spec))?;
             (Box::new(nic), Some(network))
         }
-        NetKind::Tap(_) | NetKind::Bridge(_) => {
-            return Err(failed("networks of the host's kernel are not there yet".to_owned()));
+        NetKind::Tap(name) => (Box::new(Tap::open(name).map_err(told(spec))?), None),
+        NetKind::Bridge(name) => {
+            (Box::new(Tap::join(&Store::usual(), name).map_err(told(spec))?), None)
         }
         NetKind::None => return Ok(Network { ports: Vec::new(), user: None }),
     };
@@ -138,7 +140,13 @@ mod tests {
 
     #[test]
     fn what_is_wrong_is_named_with_the_option() {
-        for text in ["user,allow=a..b", "user,capture=/no/folder/file", "user,forward=unix:/no/x:1"] {
+        for text in [
+            "user,allow=a..b",
+            "user,capture=/no/folder/file",
+            "user,forward=unix:/no/x:1",
+            "tap=no-such-tap",
+            "bridge=no-such-bridge",
+        ] {
             let error = opened(text).err().unwrap();
             assert!(error.to_string().starts_with(&format!("--net {text}")), "{error}");
             assert_eq!(error.status(), 2);

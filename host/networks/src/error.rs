@@ -9,7 +9,9 @@ use thiserror::Error;
 #[derive(Debug, Error)]
 pub enum NetworkError {
     /// The name is none.
-    #[error("network '{0}': a name has 1 to 12 letters, digits, '-' or '_', and begins with a letter")]
+    #[error(
+        "network '{0}': a name has 1 to 12 letters, digits, '-' or '_', and begins with a letter"
+    )]
     Name(String),
     /// There is one of that name.
     #[error("network {0}: it exists; delete it first, or take another name")]
@@ -18,13 +20,17 @@ pub enum NetworkError {
     #[error("network {0}: there is none of that name; kezhan net list shows those that are there")]
     Unknown(String),
     /// Not a subnet.
-    #[error("subnet '{0}': write the router's address and the bits of the network, 10.77.0.1/24, 8 to 30 bits")]
+    #[error(
+        "subnet '{0}': write the router's address and the bits of the network, 10.77.0.1/24, 8 to 30 bits"
+    )]
     Subnet(String),
     /// Another network is there.
     #[error("subnet {0}: the host has {1} on {2}; take another subnet")]
     Overlap(Subnet, Subnet, String),
     /// Every subnet that is tried is taken.
-    #[error("the host uses all subnets from 10.77.0.1/24 to 10.77.255.1/24; give one with --subnet")]
+    #[error(
+        "the host uses all subnets from 10.77.0.1/24 to 10.77.255.1/24; give one with --subnet"
+    )]
     NoSubnet,
     /// An interface that is in the way.
     #[error("interface {0}: it exists and is not ours; remove it, or take another name")]

@@ -57,11 +57,11 @@ impl Links {
             .perform(new, NLM_F_CREATE | NLM_F_EXCL)
             .map_err(NetworkError::kernel(format!("bridge {name}")))?;
         // A bridge's alias cannot be given when it is made.
-        let made = self.expect(name)?;
+        let made = self.existing(name)?;
         self.change(&made, vec![LinkAttribute::IfAlias(alias.to_owned())])
     }
 
-    fn expect(&mut self, name: &str) -> Result<Link, NetworkError> {
+    fn existing(&mut self, name: &str) -> Result<Link, NetworkError> {
         let gone = || NetworkError::Kernel {
             what: format!("interface {name}"),
             error: io::ErrorKind::NotFound.into(),
@@ -69,11 +69,7 @@ impl Links {
         self.find(name)?.ok_or_else(gone)
     }
 
-    fn change(
-        &mut self,
-        link: &Link,
-        attributes: Vec<LinkAttribute>,
-    ) -> Result<(), NetworkError> {
+    fn change(&mut self, link: &Link, attributes: Vec<LinkAttribute>) -> Result<(), NetworkError> {
         let mut message = LinkMessage::default();
         message.header.index = link.index;
         message.attributes = attributes;
