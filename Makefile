@@ -9,31 +9,45 @@ kezhan := target/release/kezhan
 # What a Debian 12 machine with Rust needs: a C compiler (for crates and the guests' test program); the
 # tools whose results the boot tests compare with the guest's.
 build_packages := gcc libc6-dev
-guest_packages := dpkg tar gzip
+guest_packages := dpkg tar gzip mmdebstrap uidmap fakeroot e2fsprogs
 test_packages := bzip2 xz-utils mawk openssl util-linux git
+# What bdd/ and its examples are tested with; these often come from elsewhere than Debian, so that a package
+# is installed only when the command is not there.
+test_commands := go:golang-go npm:npm python3:python3 qemu-img:qemu-utils mke2fs:e2fsprogs
 bench_packages := qemu-system-x86
 
-run_options := --kernel $(guests)/cloud/vmlinuz --initrd $(guests)/busybox/initrd --append console=ttyS0
+# The machine of `make run`: its disk holds what differs from the guest's, to which `guest` leads. Both stay
+# when apt has newer packages, so that what was written is there the next time.
+machine := .cache/machine
+run_options := --kernel $(machine)/guest/vmlinuz --initrd $(machine)/guest/initrd \
+	--append 'console=ttyS0 root=/dev/vda quiet' --disk $(machine)/disk.qcow2,format=qcow2,backing=follow
 
 .PHONY: help
 help:
-	@echo 'make run        a Debian guest on this terminal (RUN="--cpus 2 …" adds options)'
+	@echo 'make run        a Debian guest on this terminal (RUN="--cpus 2 …" adds options);'
+	@echo '                its disk is in .cache/machine, which may be removed'
 	@echo 'make test       all checks and tests; the last line counts them'
 	@echo 'make lint       format, lints and house rules only'
 	@echo 'make bench      the figures of SPECIFICATION.md, beside QEMU'
+	@echo 'make soak       an hour under load, every result checked (SOAK="--minutes 5" for less)'
 	@echo 'make build      the release build of kezhan'
 	@echo 'make guests     the guests of guests/, in .cache/guests'
 	@echo 'make clean      removes what was built; the guests stay (rm -r .cache removes them)'
 
 .PHONY: run
-run: build
-	@$(call need,$(guest_packages))
-	@cargo xtask guests cloud busybox >/dev/null
+run: build $(machine)/disk.qcow2
 	@exec $(kezhan) run $(run_options) $(RUN)
+
+$(machine)/disk.qcow2: | build
+	@$(call need,$(guest_packages))
+	@cargo xtask guests system >/dev/null
+	@mkdir -p $(machine)
+	@ln -sfn $$(realpath $(guests)/system) $(machine)/guest
+	@$(kezhan) image create -q -f qcow2 -F raw -b $$(realpath $(machine)/guest/disk.raw) $@
 
 .PHONY: test
 test: setup
-	@$(call need,$(guest_packages) $(test_packages))
+	@$(call need,$(guest_packages) $(test_packages) $(call absent,$(test_commands)) $(venv_package))
 	@cargo xtask test
 
 .PHONY: lint
@@ -44,6 +58,11 @@ lint: setup
 bench: build
 	@$(call need,$(guest_packages) $(bench_packages))
 	@cargo xtask bench $(BENCH)
+
+.PHONY: soak
+soak: build
+	@$(call need,$(guest_packages) $(test_packages))
+	@cargo xtask soak $(SOAK)
 
 .PHONY: build
 build: setup
@@ -62,6 +81,10 @@ setup:
 .PHONY: clean
 clean:
 	cargo clean
+
+# The packages of those COMMAND:PACKAGE in $(1) whose command is not there.
+absent = $(foreach pair,$(1),$(if $(shell command -v $(firstword $(subst :, ,$(pair))) 2>&1),,$(lastword $(subst :, ,$(pair)))))
+venv_package = $(if $(shell python3 -c 'import ensurepip; print(1)' 2>/dev/null),,python3-venv)
 
 # Installs those of the packages $(1) that are missing. A second run finds all of them and asks nothing.
 # apt's lists are fetched when packages are missing or when there are no lists (as in container images).

@@ -3,7 +3,7 @@
 
 use clap::Args;
 use kezhan_machine_spec::{
-    CpuSpec, DeviceSpec, DiskSpec, EngineChoice, MachineSpec, NetSpec, SerialSpec, Size,
+    CpuSpec, DeviceSpec, DiskSpec, EngineChoice, MachineSpec, NetSpec, SerialSpec, Size, Switch,
 };
 use std::path::PathBuf;
 
@@ -18,12 +18,17 @@ pub(crate) struct MachineOptions {
     #[arg(long, value_name = "ENGINE", default_value = "auto")]
     engine: EngineChoice,
 
+    /// Whether the software engine translates what runs often: on, or off for diagnosis
+    #[arg(long, value_name = "on|off", default_value = "on")]
+    jit: Switch,
+
     /// Number of CPUs, 1 to 255
     #[arg(long, value_name = "N", default_value = "1")]
     cpus: u32,
 
-    /// CPU model host, x86-64-v1 … x86-64-v4, and features by their names in /proc/cpuinfo
-    #[arg(long, value_name = "MODEL[,±feature…]", default_value = "host")]
+    /// CPU model host, x86-64-v1 … x86-64-v4, and features by their names in /proc/cpuinfo; vendor=AuthenticAMD
+    /// or GenuineIntel where a guest must see one of them
+    #[arg(long, value_name = "MODEL[,vendor=NAME][,±feature…]", default_value = "host")]
     cpu: CpuSpec,
 
     /// Memory, for example 128M or 2G
@@ -86,6 +91,7 @@ impl From<MachineOptions> for MachineSpec {
         MachineSpec {
             name: typed.name,
             engine: typed.engine,
+            jit: typed.jit,
             cpus: typed.cpus,
             memory: typed.memory,
             cpu: typed.cpu,
@@ -127,7 +133,7 @@ mod tests {
     fn every_option_reaches_the_description() {
         let arguments = "--name inn --engine soft --cpus 4 --cpu x86-64-v2,+aes --memory 1G --kernel k \
                          --initrd i --append -v --serial file=log --disk a.img,readonly --net user,mtu=9000 --device a,b=c --device d \
-                         --no-reboot --timeout 9 --seed 7";
+                         --no-reboot --timeout 9 --seed 7 --jit off";
         let expected = MachineSpec {
             name: "inn".to_owned(),
             engine: EngineChoice::Soft,
@@ -144,6 +150,7 @@ mod tests {
             no_reboot: true,
             timeout: Some(9),
             seed: Some(7),
+            jit: Switch::Off,
         };
         assert_eq!(spec(&arguments.split_whitespace().collect::<Vec<_>>()), expected);
     }

@@ -47,7 +47,7 @@ fn stray(seen: &Transcript, points: &[(f64, f64)]) -> Result<(f64, f64), Failed>
     let (Some(first), Some(last)) = (points.first(), points.last()) else {
         return Err(seen.failed("the guest told no time"));
     };
-    if size < 100 || last.1 - first.1 < 15.0 {
+    if size < 100 || last.1 - first.1 < 55.0 {
         return Err(seen.failed(&format!("the guest told its time only {} times", points.len())));
     }
     let offset = |window: &[(f64, f64)]| {

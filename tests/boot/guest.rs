@@ -7,8 +7,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-/// Longer than any boot takes on a busy machine.
-const TIMEOUT: u64 = 300;
+/// In seconds; longer than any boot takes on a busy machine.
+const TIMEOUT: &str = "300";
 
 /// A machine to be.
 #[derive(Clone, Copy, Debug)]
@@ -51,24 +51,29 @@ pub fn file(guest: &str, name: &str) -> Result<PathBuf, Failed> {
     Err(format!("{}: is missing; `make guests` makes it", path.display()).into())
 }
 
-/// `kezhan run` with these options.
-pub fn kezhan(options: &[&str]) -> Result<Command, Failed> {
+/// `kezhan` with these arguments.
+pub fn kezhan(arguments: &[&str]) -> Result<Command, Failed> {
     let built = || root().join("target/release/kezhan");
     let path = env::var_os("KEZHAN").map_or_else(built, PathBuf::from);
     if !path.exists() {
         return Err(format!("{}: is missing; `make build` builds it", path.display()).into());
     }
     let mut command = Command::new(path);
-    command.arg("run").args(options);
+    command.args(arguments);
     Ok(command)
+}
+
+/// `kezhan run` on the engine that is tested.
+pub fn run() -> Result<Command, Failed> {
+    let engine = env::var("KEZHAN_ENGINE").unwrap_or_else(|_| "soft".to_owned());
+    kezhan(&["run", "--engine", &engine, "--timeout", TIMEOUT])
 }
 
 impl Guest {
     /// The command that runs this machine, with `append` after what puts the console on the terminal.
     pub fn command(&self, append: &str) -> Result<Command, Failed> {
-        let engine = env::var("KEZHAN_ENGINE").unwrap_or_else(|_| "soft".to_owned());
-        let mut command = kezhan(&["--engine", &engine, "--memory", self.memory])?;
-        command.args(["--cpus", &self.cpus.to_string(), "--timeout", &TIMEOUT.to_string()]);
+        let mut command = run()?;
+        command.args(["--memory", self.memory, "--cpus", &self.cpus.to_string()]);
         command.arg("--kernel").arg(file(self.kernel, "vmlinuz")?);
         command.arg("--initrd").arg(file(self.userland, "initrd")?);
         command.args(["--append", format!("console=ttyS0 {append}").trim()]);
@@ -77,7 +82,13 @@ impl Guest {
 
     /// Runs `script` in it, to the end.
     pub fn run(&self, script: &str) -> Result<Transcript, Failed> {
-        let mut command = self.command(&format!("kezhan.run={script}"))?;
+        Transcript::of(self.command(&format!("kezhan.run={script}"))?)
+    }
+}
+
+impl Transcript {
+    /// Runs a machine to its end.
+    pub fn of(mut command: Command) -> Result<Transcript, Failed> {
         let start = Instant::now();
         let mut child =
             command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?;
@@ -91,9 +102,7 @@ impl Guest {
         child.stderr.take().ok_or("no standard error")?.read_to_string(&mut messages)?;
         Ok(Transcript { lines, messages, status: child.wait()?.code() })
     }
-}
 
-impl Transcript {
     /// It powered itself off, its script ended well, and `kezhan` with status 0.
     pub fn assert_clean(&self, script: &str) -> Result<(), Failed> {
         let ended = format!("kezhan: end {script}, status 0");

@@ -13,10 +13,13 @@
 
 mod boots;
 mod clock;
+mod desk;
+mod disks;
 mod guest;
 mod kernel_log;
 mod person;
 mod programs;
+mod systems;
 
 use libtest_mimic::{Arguments, Trial};
 use std::process::ExitCode;
@@ -27,5 +30,7 @@ fn main() -> ExitCode {
     trials.extend(programs::trials());
     trials.extend(clock::trials());
     trials.extend(person::trials());
+    trials.extend(systems::trials());
+    trials.extend(disks::trials());
     libtest_mimic::run(&arguments, trials).exit_code()
 }

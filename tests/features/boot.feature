@@ -9,21 +9,21 @@ Feature: Machines boot
     Background:
       Given a small Linux machine
 
-    Scenario: It answers on its console
+    Scenario: It answers on its console, and its kernel finds nothing wrong
       When the machine boots to a shell
       And I run "uname -s -m"
       Then the output matches /^Linux x86_64$/
       And the machine is running
+      And the console log has no line matching /BUG:|Oops|WARNING:|segfault/
+      When I run "sleep 1"
+      Then the command succeeds
 
-    Scenario: A command's exit status comes through
+    Scenario: Commands and scripts tell how they ended
       When the machine boots to a shell
       And I try to run "(exit 3)"
       Then the command exits with 3
       And the command does not succeed
-
-    Scenario: A script runs as one
-      When the machine boots to a shell
-      And I run the script:
+      When I run the script:
         """sh
         total=0
         for number in 1 2 3; do
@@ -48,19 +48,26 @@ Feature: Machines boot
       When I try to run "test -e /before"
       Then the command fails
 
-    Scenario: It is stopped from outside
+    Scenario: It is held, goes on, and is stopped from outside
       When the machine boots to a shell
-      And I stop the machine
+      And I pause the machine
+      Then the machine is paused
+      When I resume the machine
+      Then the machine is running
+      And the guest sees 1 CPU
+      When I stop the machine
       Then the machine is stopped
 
-    Scenario: The kernel finds nothing wrong
-      When the machine boots to a shell
-      Then the console log has no line matching /BUG:|Oops|WARNING:|segfault/
+  Rule: A lost key is noticed
 
-    Scenario: Time passes as it does outside
+    Scenario: A console that loses one typed character in fifty
+      Given a small Linux machine
+      And the console loses one typed character in 50
       When the machine boots to a shell
-      And I run "sleep 1"
-      Then the command succeeds
+      And I run "echo the quick brown fox jumps over the lazy dog, again and again, and never stops"
+      Then the output contains "the quick brown fox jumps over the lazy dog, again and again, and never stops"
+      When I run "echo pack my box with five dozen liquor jugs, and then with six, and then with seven"
+      Then the output contains "pack my box with five dozen liquor jugs, and then with six, and then with seven"
 
   Rule: A guest sees what it was given
 

@@ -1,4 +1,4 @@
-//! From `--cpu MODEL[,±feature…]` and what the engine can give to what CPUID answers.
+//! From `--cpu MODEL[,vendor=NAME][,±feature…]` and what the engine can give to what CPUID answers.
 //!
 //! ```text
 //!   all that the engine supports ──► model: levels above it off ──► ±features ──► prerequisites ──► XSAVE
@@ -14,7 +14,7 @@ mod features;
 use crate::VmmError;
 use features::{FEATURES, Feature, Level, WORDS};
 use kezhan_hypervisor::{CpuidEntry, CpuidTable, Hypervisor};
-use kezhan_machine_spec::{CpuModel, CpuSpec};
+use kezhan_machine_spec::{CpuModel, CpuSpec, CpuVendor};
 
 /// The state components of XCR0 above x87 and SSE, with the feature that each belongs to (Intel SDM
 /// vol. 1 §13.1).
@@ -42,6 +42,9 @@ pub(crate) fn table(cpu: &CpuSpec, engine: &dyn Hypervisor) -> Result<CpuidTable
 
 fn build(cpu: &CpuSpec, supported: CpuidTable, engine: &str) -> Result<CpuidTable, VmmError> {
     let mut table = supported.clone();
+    if let Some(vendor) = cpu.vendor {
+        set_vendor(&mut table, vendor);
+    }
     if let Some(level) = level(cpu.model) {
         let lacks =
             |f: &&Feature| f.level.within(level) && f.level.promised() && !f.is_in(&supported);
@@ -61,6 +64,37 @@ fn build(cpu: &CpuSpec, supported: CpuidTable, engine: &str) -> Result<CpuidTabl
     drop_dependents(&mut table);
     trim_state(&mut table);
     Ok(table)
+}
+
+/// Leaf 1 EAX for each maker where the engine's CPU is of the other: a processor that kernels know.
+const INTEL_SIGNATURE: u32 = 0x0001_06ca;
+/// AMD family 0FH, model 6BH, stepping 1: before the families whose kernels code expects their own MSRs.
+const AMD_SIGNATURE: u32 = 0x0006_0fb1;
+
+/// Names `vendor` in leaf 0 (and 80000000H, which AMD's processors fill in too), with a family of its own.
+fn set_vendor(table: &mut CpuidTable, vendor: CpuVendor) {
+    let letters = vendor.letters().as_bytes();
+    let word =
+        |at: usize| letters.iter().skip(at).take(4).rev().fold(0, |w, b| w << 8 | u32::from(*b));
+    let named = [word(0), word(8), word(4)];
+    let Some(mut first) = table.find(0, 0).copied() else { return };
+    if first.registers[1..] == named {
+        return;
+    }
+    first.registers[1..].copy_from_slice(&named);
+    table.set(first);
+    if let Some(mut extended) = table.find(0x8000_0000, 0).copied() {
+        let repeated = if vendor == CpuVendor::Amd { named } else { [0; 3] };
+        extended.registers[1..].copy_from_slice(&repeated);
+        table.set(extended);
+    }
+    if let Some(mut version) = table.find(1, 0).copied() {
+        version.registers[0] = match vendor {
+            CpuVendor::Intel => INTEL_SIGNATURE,
+            CpuVendor::Amd => AMD_SIGNATURE,
+        };
+        table.set(version);
+    }
 }
 
 fn level(model: CpuModel) -> Option<Level> {

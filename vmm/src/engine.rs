@@ -11,7 +11,7 @@ use crate::verdict::{Circumstances, VerdictCache, folder};
 use crate::{HostRoot, KvmReport, VmmError};
 use kezhan_hypervisor::{EngineError, Hypervisor};
 use kezhan_kvm::{Kvm, Verdict};
-use kezhan_machine_spec::EngineChoice;
+use kezhan_machine_spec::{EngineChoice, Switch};
 use std::sync::Arc;
 
 /// An engine, and what to tell the person about the choice.
@@ -46,11 +46,11 @@ impl Chosen {
 ///
 /// # Errors
 /// [`VmmError::Engine`] when the one that was asked for is not to be had.
-pub(crate) fn choose(choice: EngineChoice) -> Result<Chosen, VmmError> {
+pub(crate) fn choose(choice: EngineChoice, jit: Switch) -> Result<Chosen, VmmError> {
     match choice {
         EngineChoice::Kvm => kvm(),
-        EngineChoice::Soft => Ok(Chosen::fit(soft(), None)),
-        EngineChoice::Auto => Ok(automatic()),
+        EngineChoice::Soft => Ok(Chosen::fit(soft(jit), None)),
+        EngineChoice::Auto => Ok(automatic(jit)),
     }
 }
 
@@ -63,11 +63,11 @@ fn kvm() -> Result<Chosen, VmmError> {
 }
 
 /// The software engine: on every host.
-fn soft() -> Arc<dyn Hypervisor> {
-    Arc::new(kezhan_soft::SoftHypervisor::new())
+fn soft(jit: Switch) -> Arc<dyn Hypervisor> {
+    Arc::new(kezhan_soft::SoftHypervisor::with_translator(jit == Switch::On))
 }
 
-fn automatic() -> Chosen {
+fn automatic(jit: Switch) -> Chosen {
     let why = match Kvm::open().and_then(|kvm| Ok((verdict(&kvm)?, kvm))) {
         Ok((verdict, kvm)) => match verdict.reason() {
             None => return Chosen::fit(Arc::new(kvm), None),
@@ -77,7 +77,7 @@ fn automatic() -> Chosen {
         Err(error) => error.to_string(),
     };
     let notice = format!("engine soft: {why} ('kezhan doctor' tells more)");
-    Chosen::fit(soft(), Some(notice))
+    Chosen::fit(soft(jit), Some(notice))
 }
 
 /// The probe's verdict, remembered or new.

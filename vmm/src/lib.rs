@@ -103,7 +103,7 @@ pub fn run(spec: &MachineSpec) -> Result<Ending, VmmError> {
     let host_call = |call: &str, error| VmmError::Host { call: call.to_owned(), error };
     let signals = Signals::block().map_err(|error| host_call("signalfd", error))?;
     let events = Arc::new(EventQueue::new().map_err(|error| host_call("eventfd", error))?);
-    let chosen = engine::choose(spec.engine)?;
+    let chosen = engine::choose(spec.engine, spec.jit)?;
     chosen.check(&files)?;
     if let Some(notice) = &chosen.notice {
         tell(notice);

@@ -42,11 +42,18 @@ struct Test {
     arguments: String,
     #[serde(default = "one")]
     cpus: u32,
+    /// Value of `--cpu`.
+    #[serde(default = "host")]
+    cpu: String,
     /// Seconds.
     #[serde(default = "a_minute")]
     timeout: u64,
     /// Why it is known not to pass yet. Such a test runs; it is told of when it passes.
     fails: Option<String>,
+}
+
+fn host() -> String {
+    "host".to_owned()
 }
 
 fn one() -> u32 {
@@ -134,6 +141,7 @@ impl KvmUnitTests {
         let mut command = Command::new(place::kezhan());
         command.args(["run", "--engine", &self.engine, "--memory", "512M", "--no-reboot"]);
         command.args(["--cpus", &test.cpus.to_string(), "--timeout", &test.timeout.to_string()]);
+        command.args(["--cpu", &test.cpu]);
         for device in ["isa-debug-exit", "pc-testdev", "pci-testdev"] {
             command.args(["--device", device]);
         }

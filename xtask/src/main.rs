@@ -4,11 +4,14 @@
 //! One module for each command. A command returns an [`Outcome`]; its error is printed as it is, so it
 //! starts with what failed and ends with what to do.
 
+mod acceptance;
 mod bench;
 mod guests;
 mod kvm_unit_tests;
+mod peers;
 mod place;
 mod program;
+mod soak;
 mod suite;
 mod tidy;
 
@@ -32,10 +35,14 @@ enum Chore {
     Tidy(tidy::Tidy),
     /// Make the guests of guests/ under .cache/guests
     Guests(guests::Guests),
+    /// Install what bdd/ is compared with
+    Peers(peers::Peers),
     /// Format check, lints, house rules, all tests; ends with how many passed
     Test(suite::Suite),
     /// Measure what SPECIFICATION.md promises
     Bench(bench::Bench),
+    /// Run a guest under load for an hour and check every result
+    Soak(soak::Soak),
     /// Run a built kvm-unit-tests suite
     KvmUnitTests(kvm_unit_tests::KvmUnitTests),
 }
@@ -44,8 +51,10 @@ fn main() -> ExitCode {
     let outcome = match Xtask::parse().chore {
         Chore::Tidy(chore) => chore.execute(),
         Chore::Guests(chore) => chore.execute(),
+        Chore::Peers(chore) => chore.execute(),
         Chore::Test(chore) => chore.execute(),
         Chore::Bench(chore) => chore.execute(),
+        Chore::Soak(chore) => chore.execute(),
         Chore::KvmUnitTests(chore) => chore.execute(),
     };
     match outcome {

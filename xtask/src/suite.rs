@@ -2,9 +2,9 @@
 //!
 //! A step that is not `cargo test` counts as one test. Every step runs, whatever failed before it.
 
-use crate::guests;
 use crate::tidy::Tidy;
 use crate::{Outcome, place, program};
+use crate::{acceptance, guests, peers};
 use clap::Args;
 use std::io::{BufRead, BufReader};
 use std::process::{Command, Stdio};
@@ -20,18 +20,18 @@ pub(crate) struct Suite {
 
 /// How many passed, failed and were left out.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-struct Count {
-    passed: u64,
-    failed: u64,
-    ignored: u64,
+pub(crate) struct Count {
+    pub(crate) passed: u64,
+    pub(crate) failed: u64,
+    pub(crate) ignored: u64,
 }
 
 impl Count {
-    fn of(passed: bool) -> Count {
+    pub(crate) fn of(passed: bool) -> Count {
         Count { passed: passed.into(), failed: (!passed).into(), ignored: 0 }
     }
 
-    fn add(&mut self, other: Count) {
+    pub(crate) fn add(&mut self, other: Count) {
         self.passed += other.passed;
         self.failed += other.failed;
         self.ignored += other.ignored;
@@ -61,7 +61,11 @@ const TESTS: &[Step] = &[
         }
         Ok(Count::default())
     }),
+    ("peers", || peers::ensure().map(|_| Count::default())),
     ("tests", || cargo_test(&["test", "--workspace", "--no-fail-fast", "--quiet"])),
+    ("features", acceptance::features),
+    ("generated tests", acceptance::generated),
+    ("example atm", acceptance::atm),
 ];
 
 impl Suite {

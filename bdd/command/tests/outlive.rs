@@ -1,22 +1,11 @@
 //! Nothing outlives the runner: not even one that is killed.
 
-use std::path::{Path, PathBuf};
+mod program;
+
+use program::program;
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
-
-/// The example `bdd`, which cargo builds beside the tests.
-fn program() -> Option<PathBuf> {
-    let tests = std::env::current_exe().ok()?;
-    let program = tests.parent()?.parent()?.join("examples/bdd");
-    if program.exists() {
-        return Some(program);
-    }
-    eprintln!(
-        "SKIPPED: {} is not built; run `cargo build -p kezhan-bdd --example bdd`",
-        program.display()
-    );
-    None
-}
 
 /// Process identifiers of sleepers with our mark.
 fn sleepers(mark: &str) -> Vec<String> {
@@ -44,7 +33,7 @@ fn start(program: &Path, folder: &Path, feature: &str) -> Child {
 
 #[test]
 fn a_killed_runner_leaves_no_process_and_no_file() {
-    let Some(program) = program() else { return };
+    let program = program();
     let folder = tempfile::tempdir().unwrap();
     let mark = format!("86399.{}", std::process::id());
     let feature = format!(
@@ -61,7 +50,7 @@ fn a_killed_runner_leaves_no_process_and_no_file() {
 
 #[test]
 fn failures_are_noted_and_run_again_alone() {
-    let Some(program) = program() else { return };
+    let program = program();
     let folder = tempfile::tempdir().unwrap();
     let feature = "Feature: x\n  Scenario: good\n    When I run \"true\" on the host\n  Scenario: bad\n    When I run \"test -e repaired\" on the host\n";
     let repaired = folder.path().join("repaired");
@@ -81,7 +70,7 @@ fn failures_are_noted_and_run_again_alone() {
 
 #[test]
 fn bad_files_are_told_with_their_place_and_the_rest_runs() {
-    let Some(program) = program() else { return };
+    let program = program();
     let folder = tempfile::tempdir().unwrap();
     let write = |name: &str, bytes: &[u8]| std::fs::write(folder.path().join(name), bytes).unwrap();
     write("a.feature", b"Feature: a\n  Scen\xff");

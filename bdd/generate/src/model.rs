@@ -9,7 +9,7 @@ use kezhan_expressions::{Value, propose};
 use kezhan_features::Feature;
 use kezhan_gherkin::ast::{Child, Scenario, Step};
 use kezhan_gherkin::{Pickle, PickleStep, Story};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
 /// One feature, ready for a back-end.
@@ -126,9 +126,8 @@ pub fn suite(feature: &Feature, vocabulary: &Vocabulary) -> Suite {
     suite.stem = Case::Snake.identifier(stem);
     let Some(tree) = &feature.document.feature else { return suite };
     suite.title.clone_from(&tree.name);
-    suite.story = Story::find(&tree.description)
-        .map(|story| story.sentences(&tree.language))
-        .unwrap_or_default();
+    suite.story =
+        Story::find(&tree.description).map(|story| story.sentences().to_vec()).unwrap_or_default();
     let mut nodes = Nodes::default();
     nodes.children(&tree.children);
     let mut builder =
@@ -143,6 +142,8 @@ struct Nodes<'a> {
     steps: BTreeMap<&'a str, &'a Step>,
     /// Row of examples to names and values of its cells.
     rows: BTreeMap<&'a str, Vec<(&'a str, &'a str)>>,
+    /// Rows whose scenario's title says a column, and so names each of its tests.
+    named: BTreeSet<&'a str>,
 }
 
 impl<'a> Nodes<'a> {
@@ -168,7 +169,11 @@ impl<'a> Nodes<'a> {
                 let cells = names
                     .zip(&row.cells)
                     .map(|(name, cell)| (name.value.as_str(), cell.value.as_str()));
-                self.rows.insert(&row.id, cells.collect());
+                let cells: Vec<(&str, &str)> = cells.collect();
+                if cells.iter().any(|(name, _)| scenario.name.contains(&format!("<{name}>"))) {
+                    self.named.insert(&row.id);
+                }
+                self.rows.insert(&row.id, cells);
             }
         }
     }
@@ -187,13 +192,14 @@ struct Builder<'a> {
 
 impl Builder<'_> {
     fn test(&mut self, pickle: &Pickle) {
-        let row =
-            pickle.ast_node_ids.get(1).and_then(|id| self.nodes.rows.get(id.as_str())).cloned();
-        let row = row.unwrap_or_default();
+        let id = pickle.ast_node_ids.get(1).map_or("", String::as_str);
+        let row = self.nodes.rows.get(id).cloned().unwrap_or_default();
         let mut title = pickle.name.clone();
-        for (_, value) in row.iter().filter(|(_, value)| !pickle.name.contains(*value)) {
-            title.push(' ');
-            title.push_str(value);
+        if !self.nodes.named.contains(id) {
+            for (_, value) in row.iter().filter(|(_, value)| !pickle.name.contains(*value)) {
+                title.push(' ');
+                title.push_str(value);
+            }
         }
         let mut test = Test {
             name: self.tests.take(&Case::Snake.identifier(&title)),

@@ -14,10 +14,14 @@ pub struct Story {
     pub want: Option<String>,
     /// Why.
     pub benefit: Option<String>,
+    /// The sentences as they stand, without the punctuation at their ends.
+    pub said: Vec<String>,
 }
 
 const ROLES: &[&str] =
     &["as an ", "as a ", "as the ", "作为一名", "作为一个", "作为一位", "作为", "身为"];
+/// "As someone …" is a role too; what follows stays with it.
+const NAMELESS: &[&str] = &["as some", "as any", "as every"];
 const WANTS: &[&str] = &[
     "i want to ",
     "i want ",
@@ -41,8 +45,11 @@ impl Story {
                 (&mut story.benefit, BENEFITS),
             ];
             for (slot, openings) in slots {
-                if slot.is_none() {
-                    *slot = after_any(line, openings);
+                if slot.is_none()
+                    && let Some(part) = after_any(line, openings)
+                {
+                    *slot = Some(part);
+                    story.said.push(line.trim_matches(is_punctuation).to_owned());
                 }
             }
         }
@@ -50,34 +57,27 @@ impl Story {
     }
 }
 
-/// The openings of the three sentences in a language.
-const LABELS: [(&str, [&str; 3]); 3] = [
-    ("zh-CN", ["作为", "我想要", "以便"]),
-    ("zh-TW", ["作為", "我想要", "以便"]),
-    ("en", ["As a", "I want to", "So that"]),
-];
-
 impl Story {
-    /// The sentences with their usual openings in a language; English for languages that we do not know.
-    pub fn sentences(&self, language: &str) -> Vec<String> {
-        let known = LABELS.iter().find(|(code, _)| *code == language).or(LABELS.last());
-        let (gap, labels) = known.map_or((" ", [""; 3]), |(code, labels)| {
-            (if *code == "en" { " " } else { "" }, *labels)
-        });
-        let parts = [&self.role, &self.want, &self.benefit];
-        let said =
-            labels.iter().zip(parts).filter_map(|(label, part)| Some((label, part.as_ref()?)));
-        said.map(|(label, part)| format!("{label}{gap}{part}")).collect()
+    /// The sentences as their author wrote them, in order.
+    pub fn sentences(&self) -> &[String] {
+        &self.said
     }
 }
 
 fn after_any(line: &str, openings: &[&str]) -> Option<String> {
+    let low = line.to_lowercase();
+    if openings == ROLES && NAMELESS.iter().any(|opening| low.starts_with(opening)) {
+        return line.get(3..).map(|rest| rest.trim_matches(is_punctuation).to_owned());
+    }
     openings.iter().find_map(|opening| {
         let head = line.get(..opening.len())?;
         let rest = line.get(opening.len()..)?;
-        let punctuation = |c: char| c.is_whitespace() || "，,。.：:".contains(c);
-        (head.to_lowercase() == **opening).then(|| rest.trim_matches(punctuation).to_owned())
+        (head.to_lowercase() == **opening).then(|| rest.trim_matches(is_punctuation).to_owned())
     })
+}
+
+fn is_punctuation(letter: char) -> bool {
+    letter.is_whitespace() || "，,。.：:".contains(letter)
 }
 
 #[cfg(test)]
@@ -92,13 +92,21 @@ mod tests {
         assert_eq!(english.role.as_deref(), Some("customer"));
         assert_eq!(english.want.as_deref(), Some("withdraw cash"));
         assert_eq!(english.benefit.as_deref(), Some("I can buy bread"));
-        assert_eq!(english.sentences("en")[1], "I want to withdraw cash");
+        assert_eq!(english.sentences()[1], "I want to withdraw cash");
         let chinese =
             Story::find("作为客户，\n我想要从取款机取现金，\n以便不必去银行排队。").unwrap();
         assert_eq!(chinese.role.as_deref(), Some("客户"));
         assert_eq!(chinese.want.as_deref(), Some("从取款机取现金"));
         assert_eq!(chinese.benefit.as_deref(), Some("不必去银行排队"));
-        assert_eq!(chinese.sentences("zh-CN")[0], "作为客户");
+        assert_eq!(chinese.sentences()[0], "作为客户");
+    }
+
+    #[test]
+    fn sentences_are_shown_as_they_were_written() {
+        let story = Story::find("As someone in a hurry\nI want every answer at once").unwrap();
+        assert_eq!(story.sentences(), ["As someone in a hurry", "I want every answer at once"]);
+        assert_eq!(story.role.as_deref(), Some("someone in a hurry"));
+        assert_eq!(story.want.as_deref(), Some("every answer at once"));
     }
 
     #[test]

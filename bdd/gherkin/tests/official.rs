@@ -1,8 +1,7 @@
 //! Our parser against the official one, on our corpus, on a file per language, and on the compatibility kit.
 //!
-//! Needs Python with the package `gherkin-official` (`KEZHAN_PYTHON` names the interpreter) and, for the kit,
-//! `KEZHAN_COMPATIBILITY_KIT` naming the unpacked npm package; `official.sh` beside this file fetches both. What
-//! is absent is skipped with the reason printed: such a machine has proved nothing.
+//! Needs the peers, which `cargo xtask peers` installs. What is absent is skipped with the reason printed: such a
+//! machine has proved nothing.
 
 use kezhan_gherkin::{Ids, Language, parse_bytes, pickles};
 use serde_json::{Value, json};
@@ -12,6 +11,16 @@ use std::process::{Command, Stdio};
 
 fn corpus() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("corpus")
+}
+
+/// A file of the peers; `KEZHAN_PEERS` names another folder.
+fn peer(path: &str) -> Option<PathBuf> {
+    let ours = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../.cache/peers");
+    let file = std::env::var_os("KEZHAN_PEERS").map_or(ours, PathBuf::from).join(path);
+    if !file.exists() {
+        eprintln!("SKIPPED: {} is not there; run `cargo xtask peers`", file.display());
+    }
+    Some(file).filter(|file| file.exists())
 }
 
 fn features(folder: &Path) -> Vec<PathBuf> {
@@ -29,15 +38,7 @@ fn features(folder: &Path) -> Vec<PathBuf> {
 }
 
 fn official(files: &[PathBuf]) -> Option<Vec<Value>> {
-    let python = std::env::var("KEZHAN_PYTHON").unwrap_or_else(|_| "python3".to_owned());
-    let found =
-        Command::new(&python).args(["-c", "import gherkin.parser"]).stderr(Stdio::null()).status();
-    if !found.is_ok_and(|status| status.success()) {
-        eprintln!(
-            "SKIPPED: {python} has no package gherkin-official; run bdd/gherkin/tests/official.sh"
-        );
-        return None;
-    }
+    let python = peer("venv/bin/python")?;
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/official.py");
     let mut child = Command::new(python)
         .arg(script)
@@ -166,13 +167,8 @@ fn every_keyword(language: &Language) -> String {
 
 #[test]
 fn the_compatibility_kit_reads_as_the_official_parser_reads_it() {
-    let Some(kit) = std::env::var_os("KEZHAN_COMPATIBILITY_KIT") else {
-        eprintln!(
-            "SKIPPED: KEZHAN_COMPATIBILITY_KIT is not set; run bdd/gherkin/tests/official.sh"
-        );
-        return;
-    };
-    let files = features(Path::new(&kit));
+    let Some(kit) = peer("node_modules/@cucumber/compatibility-kit") else { return };
+    let files = features(&kit);
     assert!(!files.is_empty());
     eprintln!("{} files of the compatibility kit are equal", compare(&files));
 }

@@ -83,8 +83,7 @@ fn feature(case: &Case) -> String {
         escape(&case.uri)
     );
     if let Some(story) = &case.story {
-        let lines: Vec<String> =
-            story.sentences(&case.language).iter().map(|line| escape(line)).collect();
+        let lines: Vec<String> = story.sentences().iter().map(|line| escape(line)).collect();
         let _ = writeln!(text, "<blockquote>{}</blockquote>", lines.join("<br>"));
     }
     text

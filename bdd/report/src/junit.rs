@@ -1,7 +1,8 @@
 //! JUnit XML: one suite per feature, one test case per scenario or row.
 //!
-//! There is no standard but a common schema (JUnit.xsd of Apache Ant's report task): suites with counts, time and
-//! host; cases with at most one of failure, error and skipped.
+//! There is no standard but two schemas that tools go by: Ant's (JUnit.xsd) and Jenkins' (jenkins-junit.xsd). A report
+//! fits both: suites with counts, time, host and at least one property; cases with at most one of failure and error.
+//! Only a run that skipped something says so in Jenkins' words alone, since Ant's older schema has none for it.
 
 use crate::messages::Status;
 use crate::record::{Case, Record};
@@ -29,20 +30,26 @@ pub fn junit(record: &Record) -> String {
 fn suite(record: &Record, id: usize, cases: &[&Case]) -> String {
     let count = |kind: Kind| cases.iter().filter(|case| kind_of(case) == kind).count();
     let time: Duration = cases.iter().map(|case| case.duration()).sum();
+    let skipped = match count(Kind::Skipped) {
+        0 => String::new(),
+        skipped => format!(" skipped=\"{skipped}\""),
+    };
     let first = cases.first();
     let name = first.map(|case| case.feature.as_str()).unwrap_or_default();
     let file = first.map(|case| case.uri.as_str()).unwrap_or_default();
     let mut text = format!(
         "  <testsuite id=\"{id}\" name=\"{}\" package=\"{}\" timestamp=\"{}\" hostname=\"localhost\" tests=\"{}\" \
-         failures=\"{}\" errors=\"{}\" skipped=\"{}\" time=\"{:.3}\">\n    <properties/>\n",
+         failures=\"{}\" errors=\"{}\"{} time=\"{:.3}\">\n    <properties>\n      \
+         <property name=\"program\" value=\"kezhan {}\"/>\n    </properties>\n",
         escape(name),
         escape(file),
         moment(record.started.seconds),
         cases.len(),
         count(Kind::Failure),
         count(Kind::Error),
-        count(Kind::Skipped),
-        time.as_secs_f64()
+        skipped,
+        time.as_secs_f64(),
+        env!("CARGO_PKG_VERSION")
     );
     cases.iter().for_each(|case| text.push_str(&test_case(case)));
     text.push_str("    <system-out/>\n    <system-err/>\n  </testsuite>\n");

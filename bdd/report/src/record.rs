@@ -204,9 +204,11 @@ impl Record {
         for child in children {
             match child {
                 Child::Background(background) => self.note_steps(&background.steps),
-                Child::Scenario(Scenario { id, steps, examples, .. }) => {
+                Child::Scenario(Scenario { id, name, steps, examples, .. }) => {
                     self.note_steps(steps);
-                    examples.iter().for_each(|examples| note_rows(examples, &mut info.rows));
+                    for table in examples {
+                        note_rows(name, table, &mut info.rows);
+                    }
                     info.rules.extend(rule.map(|rule| (id.clone(), rule.to_owned())));
                 }
                 Child::Rule(rule) => self.children(&rule.children, Some(&rule.name), info),
@@ -311,9 +313,12 @@ impl Record {
     }
 }
 
-/// What tells a row of examples from its sisters: its values.
-fn note_rows(examples: &Examples, rows: &mut BTreeMap<String, String>) {
+/// What tells a row of examples from its sisters: its values, unless the title says a column already.
+fn note_rows(title: &str, examples: &Examples, rows: &mut BTreeMap<String, String>) {
     let Some(header) = &examples.table_header else { return };
+    if header.cells.iter().any(|cell| title.contains(&format!("<{}>", cell.value))) {
+        return;
+    }
     for row in &examples.table_body {
         let cells = header.cells.iter().zip(&row.cells);
         let values: Vec<String> =

@@ -5,6 +5,7 @@
 //! | variables | [`variables`] | names of the scenario |
 //! | files | [`files`] | the scenario's folder |
 //! | commands | [`commands`] | programs on this host |
+//! | images | [`images`] | disk images, by `kezhan image` |
 //! | REST | [`rest`] | any HTTP server, and the manager's socket |
 //! | machines | [`machine`] | processes `kezhan run`, their serial consoles, commands in their guests |
 //!
@@ -15,6 +16,7 @@
 pub mod commands;
 pub mod files;
 pub mod http;
+pub mod images;
 pub mod json;
 pub mod machine;
 pub mod process;
@@ -25,8 +27,14 @@ use kezhan_steps::StepDefinition;
 
 /// Every built-in step.
 pub fn all() -> Vec<StepDefinition> {
-    let families =
-        [variables::steps(), files::steps(), commands::steps(), rest::steps(), machine::steps()];
+    let families = [
+        variables::steps(),
+        files::steps(),
+        commands::steps(),
+        images::steps(),
+        rest::steps(),
+        machine::steps(),
+    ];
     let mut definitions = families.concat();
     definitions.iter_mut().for_each(|definition| definition.built_in = true);
     definitions

@@ -1,22 +1,21 @@
 //! Steps on machines and their serial consoles.
 //!
-//! A machine is a process `kezhan run …`, driven through its public command line; its serial port is the
-//! process's standard input and output, so that not a byte is lost between its start and the first step.
+//! A machine is a process `kezhan run …` at a terminal of its own, driven as a person drives it: by its command line,
+//! its console and the menu behind Ctrl-].
 //!
 //! ```text
 //! "the machine has …" ----> options ----> kezhan run --serial stdio …
-//! "I enter … on the console" ----> stdin  |  stdout ----> Console (transcript, cursor) ----> "the console shows …"
-//!                                         |  stderr ----> messages of kezhan
+//! "I enter … on the console" ----> keys  |  output ----> Console (transcript, cursor) ----> "the console shows …"
+//! "I reset the machine" ----> Ctrl-] r   |  stderr ----> messages of kezhan
 //! ```
 //!
 //! While anything on a console is waited for, the machine is watched: a kernel panic or the end of the process
 //! fails the step at once, with that reason. When any step fails, the tail of every console and kezhan's messages are
 //! attached to the report. The machine's process ends with the world.
-//!
-//! Pausing, resuming and snapshots need verbs that `kezhan` does not offer yet; their steps come with them.
 
 mod console;
 mod console_steps;
+mod control_steps;
 mod guest_steps;
 mod process;
 
@@ -46,7 +45,7 @@ pub fn steps() -> Vec<StepDefinition> {
         exits,
         machine_says
     ];
-    [machines, console_steps::steps(), guest_steps::steps()].concat()
+    [machines, control_steps::steps(), console_steps::steps(), guest_steps::steps()].concat()
 }
 
 /// The machines of a scenario, by name; "the machine" is the last one spoken of.

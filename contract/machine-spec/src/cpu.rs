@@ -1,4 +1,4 @@
-//! `--cpu MODEL[,±feature…]`.
+//! `--cpu MODEL[,vendor=NAME][,±feature…]`.
 
 use crate::SpecError;
 use serde::{Deserialize, Serialize};
@@ -21,12 +21,33 @@ pub enum CpuModel {
     V4,
 }
 
+/// The maker that CPUID names. Guests choose by it where makers differ, as with SYSCALL in 32-bit code.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum CpuVendor {
+    /// GenuineIntel.
+    Intel,
+    /// AuthenticAMD.
+    Amd,
+}
+
+impl CpuVendor {
+    /// The twelve letters of CPUID leaf 0, in the order EBX, EDX, ECX.
+    pub fn letters(self) -> &'static str {
+        match self {
+            CpuVendor::Intel => "GenuineIntel",
+            CpuVendor::Amd => "AuthenticAMD",
+        }
+    }
+}
+
 /// A model and the features added to it and taken from it. Whether a feature exists is the engine's to say.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct CpuSpec {
     /// The model.
     pub model: CpuModel,
+    /// The maker, when it is to be another than the engine's own.
+    pub vendor: Option<CpuVendor>,
     /// Features as Linux names them in `/proc/cpuinfo`, with `true` for `+`.
     pub features: Vec<(String, bool)>,
 }
@@ -49,9 +70,22 @@ impl FromStr for CpuSpec {
             .iter()
             .find(|(known, _)| *known == name)
             .ok_or_else(|| SpecError::CpuModel(name.to_owned()))?;
-        let features = parts.map(parse_feature).collect::<Result<_, _>>()?;
-        Ok(CpuSpec { model: *model, features })
+        let mut cpu = CpuSpec { model: *model, ..CpuSpec::default() };
+        for part in parts {
+            match part.strip_prefix("vendor=") {
+                Some(vendor) => cpu.vendor = Some(parse_vendor(vendor)?),
+                None => cpu.features.push(parse_feature(part)?),
+            }
+        }
+        Ok(cpu)
     }
+}
+
+fn parse_vendor(text: &str) -> Result<CpuVendor, SpecError> {
+    [CpuVendor::Intel, CpuVendor::Amd]
+        .into_iter()
+        .find(|vendor| vendor.letters() == text)
+        .ok_or_else(|| SpecError::CpuVendor(text.to_owned()))
 }
 
 fn parse_feature(text: &str) -> Result<(String, bool), SpecError> {
@@ -68,6 +102,9 @@ impl fmt::Display for CpuSpec {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let name = MODELS.iter().find(|(_, model)| *model == self.model).map_or("host", |m| m.0);
         f.write_str(name)?;
+        if let Some(vendor) = self.vendor {
+            write!(f, ",vendor={}", vendor.letters())?;
+        }
         for (feature, on) in &self.features {
             write!(f, ",{}{feature}", if *on { '+' } else { '-' })?;
         }

@@ -31,6 +31,9 @@ pub enum SpecError {
     /// A CPU model not known.
     #[error("--cpu '{0}': models are host, x86-64-v1, x86-64-v2, x86-64-v3 and x86-64-v4")]
     CpuModel(String),
+    /// A CPU maker not known.
+    #[error("--cpu vendor '{0}': vendors are GenuineIntel and AuthenticAMD")]
+    CpuVendor(String),
     /// A feature without a sign.
     #[error("--cpu feature '{0}': write +NAME to add it or -NAME to take it away")]
     CpuFeature(String),
@@ -59,6 +62,9 @@ pub enum SpecError {
     /// A device setting without a value.
     #[error("--device '{0}': write NAME[,key=value]…")]
     Device(String),
+    /// Neither on nor off.
+    #[error("--jit '{0}': on or off")]
+    Switch(String),
     /// An engine not known.
     #[error("--engine '{0}': engines are auto, kvm and soft")]
     Engine(String),

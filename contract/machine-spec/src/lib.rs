@@ -13,7 +13,7 @@ mod net;
 mod options;
 mod size;
 
-pub use cpu::{CpuModel, CpuSpec};
+pub use cpu::{CpuModel, CpuSpec, CpuVendor};
 pub use disk::{DiskCache, DiskSpec};
 pub use error::SpecError;
 pub use net::{
@@ -24,6 +24,17 @@ pub use size::Size;
 
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
+
+/// On or off.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Switch {
+    /// On.
+    #[default]
+    On,
+    /// Off.
+    Off,
+}
 
 /// Which CPU engine runs the guest.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -71,6 +82,8 @@ pub struct MachineSpec {
     pub name: String,
     /// The engine.
     pub engine: EngineChoice,
+    /// The software engine translates what runs often; off for diagnosis.
+    pub jit: Switch,
     /// Number of virtual CPUs, 1 to 255.
     pub cpus: u32,
     /// Guest memory in bytes.
@@ -104,6 +117,7 @@ impl Default for MachineSpec {
         MachineSpec {
             name: "guest".to_owned(),
             engine: EngineChoice::Auto,
+            jit: Switch::On,
             cpus: 1,
             memory: Size::mebibytes(512),
             cpu: CpuSpec::default(),

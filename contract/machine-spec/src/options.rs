@@ -1,6 +1,6 @@
-//! Option values that are not numbers: `--engine`, `--serial`, `--device`.
+//! Option values that are not numbers: `--engine`, `--jit`, `--serial`, `--device`.
 
-use crate::{DeviceSpec, EngineChoice, SerialSpec, SpecError};
+use crate::{DeviceSpec, EngineChoice, SerialSpec, SpecError, Switch};
 use std::fmt;
 use std::path::PathBuf;
 use std::str::FromStr;
@@ -24,6 +24,27 @@ impl fmt::Display for EngineChoice {
             EngineChoice::Auto => "auto",
             EngineChoice::Kvm => "kvm",
             EngineChoice::Soft => "soft",
+        })
+    }
+}
+
+impl FromStr for Switch {
+    type Err = SpecError;
+
+    fn from_str(text: &str) -> Result<Switch, SpecError> {
+        match text {
+            "on" => Ok(Switch::On),
+            "off" => Ok(Switch::Off),
+            _ => Err(SpecError::Switch(text.to_owned())),
+        }
+    }
+}
+
+impl fmt::Display for Switch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Switch::On => "on",
+            Switch::Off => "off",
         })
     }
 }

@@ -26,10 +26,11 @@ fn a_size_that_is_none_is_refused_with_its_text() {
 
 #[test]
 fn a_cpu_is_read_back_as_it_was_written() {
-    for text in ["host", "x86-64-v2,+aes,-popcnt", "x86-64-v4"] {
+    for text in ["host", "x86-64-v2,+aes,-popcnt", "x86-64-v4", "host,vendor=AuthenticAMD,+aes"] {
         assert_eq!(text.parse::<CpuSpec>().unwrap().to_string(), text);
     }
     assert!(matches!("pentium".parse::<CpuSpec>(), Err(SpecError::CpuModel(_))));
+    assert!(matches!("host,vendor=Cyrix".parse::<CpuSpec>(), Err(SpecError::CpuVendor(_))));
     assert!(matches!("host,aes".parse::<CpuSpec>(), Err(SpecError::CpuFeature(_))));
     assert!(matches!("host,+".parse::<CpuSpec>(), Err(SpecError::CpuFeature(_))));
     assert!(matches!("host,é".parse::<CpuSpec>(), Err(SpecError::CpuFeature(_))));

@@ -23,8 +23,10 @@
 //! whose memory operands are not all at constant places in the frame does not pass `verify`.
 
 mod admit;
+pub mod area;
 mod emit;
 pub mod frame;
+mod gate;
 pub mod memory;
 #[cfg(any(test, feature = "oracle"))]
 pub mod oracle;
@@ -32,6 +34,7 @@ mod rename;
 mod shape;
 mod spec;
 pub mod thunk;
+pub mod translate;
 mod verify;
 
 pub use admit::NotNative;

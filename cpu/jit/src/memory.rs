@@ -36,6 +36,12 @@ pub struct ExecutableMemoryError {
     source: Errno,
 }
 
+impl ExecutableMemoryError {
+    pub(crate) fn area(size: usize, source: Errno) -> ExecutableMemoryError {
+        ExecutableMemoryError { size, step: "mmap of the vCPU area", source }
+    }
+}
+
 /// Alignment of every piece of code, a cache line.
 const ALIGNMENT: usize = 64;
 
@@ -100,6 +106,31 @@ impl ExecutableMemory {
         Some(start)
     }
 
+    /// Writes `code` at `offset`, whatever was there. False when it does not fit.
+    ///
+    /// The caller sees to it that nobody runs what changes, and calls [`synchronise`] before it is run.
+    pub(crate) fn write(&mut self, offset: usize, code: &[u8]) -> bool {
+        let Some(end) = offset.checked_add(code.len()).filter(|end| *end <= self.size) else {
+            return false;
+        };
+        // SAFETY: `offset..end` lies in the mapping (checked above), which `&mut self` owns, and `code`
+        // cannot overlap it since no reference to it is ever given out.
+        unsafe {
+            std::ptr::copy_nonoverlapping(
+                code.as_ptr(),
+                self.writable.as_ptr().add(offset),
+                code.len(),
+            );
+        }
+        self.used = self.used.max(end);
+        true
+    }
+
+    /// Where the first byte can be called.
+    pub(crate) fn base(&self) -> u64 {
+        self.executable.as_ptr() as u64
+    }
+
     /// Forgets all code: offsets given out before must not be run any more.
     pub fn clear(&mut self) {
         self.used = 0;
@@ -120,10 +151,27 @@ impl ExecutableMemory {
 }
 
 /// Makes this processor forget instructions that it fetched before they were written through the other
-/// view: a serialising instruction (Intel SDM vol. 3A §9.1.3 and §12.6).
-fn synchronise() {
+/// view: a serialising instruction (Intel SDM vol. 3A §9.1.3 and §12.6). IRET to the next instruction: CPUID
+/// would be an exit of several microseconds where the host is itself a guest.
+pub(crate) fn synchronise() {
     fence(Ordering::SeqCst);
-    let _ = std::arch::x86_64::__cpuid(0);
+    // SAFETY: returns to the next instruction with the stack pointer and flags of now.
+    unsafe {
+        std::arch::asm!(
+            "mov {t:e}, ss",
+            "push {t}",
+            "push rsp",
+            "add qword ptr [rsp], 8",
+            "pushfq",
+            "mov {t:e}, cs",
+            "push {t}",
+            "lea {t}, [rip + 2f]",
+            "push {t}",
+            "iretq",
+            "2:",
+            t = out(reg) _,
+        );
+    }
 }
 
 impl Drop for ExecutableMemory {

@@ -15,15 +15,18 @@
 
 use crate::memory::SoftMemory;
 
+use kezhan_jit::translate::Entry;
 use kezhan_x86::block::Block;
 use kezhan_x86::state::CodeBits;
 use std::collections::HashMap;
 use std::hash::{BuildHasherDefault, Hasher};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 
 /// When the blocks hold more instructions than this, all are dropped: 48 bytes each.
 const MOST_OPS: usize = 1 << 20;
 const JUMPS: usize = 4096;
+const SINGLES: usize = 1024;
 
 /// Where a block is, physically, and how it was decoded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -42,7 +45,7 @@ impl Key {
 
 /// Spreads keys over the table: multiplication by an odd number, upper bits first.
 #[derive(Default)]
-struct Spread(u64);
+pub(crate) struct Spread(u64);
 
 impl Hasher for Spread {
     fn finish(&self) -> u64 {
@@ -62,18 +65,67 @@ impl Hasher for Spread {
 
 type Map<V> = HashMap<u64, V, BuildHasherDefault<Spread>>;
 
-#[derive(Clone, Default)]
-struct Jump {
+/// A block, and how often it has run.
+#[derive(Debug)]
+pub struct Warm {
+    /// The block.
+    pub block: Block<SoftMemory>,
+    /// Only ever touched by the vCPU's own thread.
+    heat: AtomicU32,
+}
+
+/// The heat of a block whose first instruction is the interpreter's.
+const REFUSED: u32 = u32::MAX;
+
+impl Warm {
+    fn new(block: Block<SoftMemory>) -> Warm {
+        Warm { block, heat: AtomicU32::new(0) }
+    }
+
+    /// Counts a run; the number of runs so far.
+    #[inline(always)]
+    pub fn warm_up(&self) -> u32 {
+        let heat = self.heat.load(Ordering::Relaxed);
+        self.heat.store(heat.saturating_add(1), Ordering::Relaxed);
+        heat
+    }
+
+    /// Lets the runs start at `heat` again, unless the block was refused.
+    pub fn cool_down(&self, heat: u32) {
+        if !self.is_refused() {
+            self.heat.store(heat, Ordering::Relaxed);
+        }
+    }
+
+    /// The translator does not take the block's first instruction.
+    pub fn refuse(&self) {
+        self.heat.store(REFUSED, Ordering::Relaxed);
+    }
+
+    /// Whether it was refused.
+    #[inline(always)]
+    pub fn is_refused(&self) -> bool {
+        self.heat.load(Ordering::Relaxed) == REFUSED
+    }
+}
+
+/// What is known of a linear RIP.
+#[derive(Clone, Debug, Default)]
+pub struct Jump {
     rip: u64,
     tag: u64,
-    block: Option<Arc<Block<SoftMemory>>>,
+    /// The block there.
+    pub block: Option<Arc<Warm>>,
+    /// Its superblock, which runs instead.
+    pub entry: Option<Entry>,
 }
 
 /// The blocks of one vCPU.
 pub struct BlockCache {
-    blocks: Map<Arc<Block<SoftMemory>>>,
+    blocks: Map<Arc<Warm>>,
     pages: Map<Vec<Key>>,
     jumps: Box<[Jump]>,
+    singles: Box<[Jump]>,
     ops: usize,
 }
 
@@ -89,6 +141,7 @@ impl Default for BlockCache {
             blocks: Map::default(),
             pages: Map::default(),
             jumps: vec![Jump::default(); JUMPS].into(),
+            singles: vec![Jump::default(); SINGLES].into(),
             ops: 0,
         }
     }
@@ -100,30 +153,43 @@ fn jump_slot(rip: u64) -> usize {
 }
 
 impl BlockCache {
-    /// The block that was last found for `rip` with the same `tag` (generation, privilege, width).
+    /// What was last found for `rip` with the same `tag` (generation, view, width).
     #[inline(always)]
-    pub fn jump(&self, rip: u64, tag: u64) -> Option<&Arc<Block<SoftMemory>>> {
+    pub fn jump(&self, rip: u64, tag: u64) -> Option<&Jump> {
         let jump = &self.jumps[jump_slot(rip)];
-        if jump.rip == rip && jump.tag == tag { jump.block.as_ref() } else { None }
+        (jump.rip == rip && jump.tag == tag).then_some(jump)
     }
 
     /// Remembers a block for [`BlockCache::jump`].
-    pub fn remember(&mut self, rip: u64, tag: u64, block: Arc<Block<SoftMemory>>) {
-        self.jumps[jump_slot(rip)] = Jump { rip, tag, block: Some(block) };
+    pub fn remember(&mut self, rip: u64, tag: u64, block: Arc<Warm>, entry: Option<Entry>) {
+        self.jumps[jump_slot(rip)] = Jump { rip, tag, block: Some(block), entry };
+    }
+
+    /// The block of one instruction that was last found for `rip` with the same `tag`.
+    #[inline(always)]
+    pub fn single(&self, rip: u64, tag: u64) -> Option<&Arc<Warm>> {
+        let jump = &self.singles[jump_slot(rip) & (SINGLES - 1)];
+        if jump.rip == rip && jump.tag == tag { jump.block.as_ref() } else { None }
+    }
+
+    /// Remembers a block for [`BlockCache::single`].
+    pub fn remember_single(&mut self, rip: u64, tag: u64, block: Block<SoftMemory>) {
+        let block = Some(Arc::new(Warm::new(block)));
+        self.singles[jump_slot(rip) & (SINGLES - 1)] = Jump { rip, tag, block, entry: None };
     }
 
     /// The block at a key.
-    pub fn find(&self, key: Key) -> Option<Arc<Block<SoftMemory>>> {
+    pub fn find(&self, key: Key) -> Option<Arc<Warm>> {
         self.blocks.get(&key.0).cloned()
     }
 
     /// Keeps a block.
-    pub fn insert(&mut self, key: Key, block: Block<SoftMemory>) -> Arc<Block<SoftMemory>> {
+    pub fn insert(&mut self, key: Key, block: Block<SoftMemory>) -> Arc<Warm> {
         if self.ops > MOST_OPS {
             self.clear();
         }
         self.ops += block.ops.len();
-        let block = Arc::new(block);
+        let block = Arc::new(Warm::new(block));
         self.blocks.insert(key.0, block.clone());
         self.pages.entry(key.page()).or_default().push(key);
         block
@@ -133,7 +199,7 @@ impl BlockCache {
     pub fn drop_page(&mut self, page: u64) {
         for key in self.pages.remove(&page).unwrap_or_default() {
             if let Some(block) = self.blocks.remove(&key.0) {
-                self.ops -= block.ops.len();
+                self.ops -= block.block.ops.len();
             }
         }
     }

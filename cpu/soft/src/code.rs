@@ -17,6 +17,7 @@
 use crate::apic::{Identity, Message, deliveries, spec};
 use crate::mailbox::Mailbox;
 use crate::ram::{PAGE, Page, Ram};
+use crate::ticker::Ticker;
 use kezhan_device::CodeWatch;
 use std::collections::HashMap;
 use std::sync::atomic::Ordering;
@@ -31,6 +32,8 @@ pub struct Shared {
     pub mailboxes: Vec<Mailbox>,
     /// What senders need to know of each local APIC.
     pub identities: Vec<Identity>,
+    /// Makes vCPUs in translated code look at the clock.
+    pub ticker: Ticker,
     /// The writers of pages: physical page to groups of vCPUs.
     writers: Mutex<HashMap<u64, u8>>,
 }
@@ -48,6 +51,7 @@ impl Shared {
             ram,
             mailboxes: (0..cpus).map(|_| Mailbox::default()).collect(),
             identities: (0..cpus).map(|_| Identity::default()).collect(),
+            ticker: Ticker::default(),
             writers: Mutex::new(HashMap::new()),
         }
     }

@@ -14,6 +14,7 @@
 //! * [`memory`] is the linear memory of a vCPU: the TLB in front, the page walk behind.
 //! * [`blocks`] keeps decoded blocks by physical address, so that they outlive address spaces.
 //! * [`code`] sees to it that a store to decoded bytes is never missed, on whichever vCPU or device.
+//! * `debug` finds the breakpoints that an instruction meets.
 //! * [`apic`] is the local APIC, a plain state machine over a clock.
 //!
 //! # Trust
@@ -27,10 +28,13 @@
 pub mod apic;
 pub mod blocks;
 pub mod code;
+mod debug;
 pub mod mailbox;
 pub mod memory;
 pub mod partition;
 pub mod ram;
+mod ticker;
+mod tier;
 mod tlb;
 mod vcpu;
 

@@ -3,8 +3,9 @@
 //! A vCPU looks at one atomic, `attention`, between blocks; only when it is set does it take the lock and
 //! read its notes. A halted vCPU sleeps on the condition variable.
 
+use kezhan_jit::area::Bell;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
-use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
 /// What has been asked of a vCPU since it last looked.
@@ -39,6 +40,8 @@ pub struct Mailbox {
     /// Counts answers to `drop_writes`.
     acknowledged: AtomicU32,
     asked: AtomicU32,
+    /// Rung as well when there is a note: translated code looks at nothing else.
+    bell: OnceLock<Bell>,
 }
 
 impl Mailbox {
@@ -50,8 +53,21 @@ impl Mailbox {
     pub fn post(&self, write: impl FnOnce(&mut Notes)) {
         let mut notes = self.lock();
         write(&mut notes);
-        self.attention.store(true, Ordering::SeqCst);
+        self.call();
         self.arrived.notify_all();
+    }
+
+    /// Makes the vCPU look at its notes and the clock soon. No lock is taken, and a sleeper sleeps on.
+    pub fn call(&self) {
+        self.attention.store(true, Ordering::SeqCst);
+        if let Some(bell) = self.bell.get() {
+            bell.ring();
+        }
+    }
+
+    /// From now on a call rings the bell of the vCPU's translated code too.
+    pub fn hang(&self, bell: Bell) {
+        let _first_only = self.bell.set(bell);
     }
 
     /// Whether there is anything to look at.
@@ -64,6 +80,9 @@ impl Mailbox {
     pub fn take(&self) -> Notes {
         let mut notes = self.lock();
         self.attention.store(false, Ordering::SeqCst);
+        if let Some(bell) = self.bell.get() {
+            bell.silence();
+        }
         std::mem::take(&mut notes)
     }
 
@@ -94,6 +113,11 @@ impl Mailbox {
     /// The vCPU enters (`true`) or leaves guest code.
     pub fn set_running(&self, running: bool) {
         self.running.store(running, Ordering::SeqCst);
+    }
+
+    /// Whether the vCPU is in guest code.
+    pub fn running(&self) -> bool {
+        self.running.load(Ordering::Relaxed)
     }
 
     /// Asks the vCPU to drop its write entries; the ticket is what [`Mailbox::has_dropped`] wants.

@@ -16,6 +16,7 @@
 use crate::apic::spec::{self, register};
 use crate::apic::{Apic, Clock, Effect};
 use crate::code::Shared;
+use crate::debug::Watch;
 use crate::ram::{HostPointer, PAGE};
 use crate::tlb::{Tlb, View};
 use kezhan_hypervisor::CpuidTable;
@@ -51,6 +52,8 @@ pub struct SoftMemory {
     pub(crate) tsc_adjust: u64,
     /// PAUSEs since the host was last given a chance to run somebody else.
     pub(crate) pauses: u32,
+    /// Data breakpoints.
+    pub(crate) watch: Watch,
 }
 
 /// PAUSEs after which the host may run somebody else.
@@ -132,13 +135,16 @@ fn place(
     let physical = found.physical;
     let view = if privilege == Privilege::Implicit { View::SUPERVISOR } else { core.mem.view };
     let memory = &mut core.mem;
+    let watched = memory.watch.see(linear, length, intent == Intent::Write);
     let page = match memory.shared.ram.page(physical) {
         Some(page) if memory.apic.page() != Some(physical & !(PAGE - 1)) => page,
         _ => return Ok(Place::Elsewhere(physical)),
     };
     let here = Place::Ram { host: page.host.at(physical), physical };
     if intent != Intent::Write {
-        memory.tlb.insert(view, linear, page.host, false);
+        if !watched {
+            memory.tlb.insert(view, linear, page.host, false);
+        }
         return Ok(here);
     }
     if !page.writable {
@@ -147,13 +153,35 @@ fn place(
     if !memory.code_writes_pass && memory.shared.is_code(&page, physical, length) {
         return Err(Stop::CodeWrite);
     }
-    if found.writable && memory.shared.admit_writer(memory.index, &page, physical) {
+    let cacheable = found.writable && !watched;
+    if cacheable && memory.shared.admit_writer(memory.index, &page, physical) {
         if page.log.is_logging() {
             page.log.mark_page(page.number);
         }
         memory.tlb.insert(view, linear, page.host, true);
     }
     Ok(here)
+}
+
+/// The page of guest memory that an access of the running code reaches, if it is RAM that the access may
+/// reach without being looked at each time. The access itself is not made; a fault is the interpreter's to find.
+pub(crate) fn reach(
+    core: &mut SoftCore<'_>,
+    linear: u64,
+    length: u64,
+    write: bool,
+) -> Option<HostPointer> {
+    let (page, view) = (linear & !(PAGE - 1), core.mem.view);
+    if let Some(host) = core.mem.tlb.find(view, page, 1, write) {
+        return Some(host);
+    }
+    if crosses(linear, length) {
+        return None;
+    }
+    let intent = if write { Intent::Write } else { Intent::Read };
+    let privilege = privilege(core);
+    place(core, (linear, length), intent, privilege).ok()?;
+    core.mem.tlb.find(view, page, 1, write)
 }
 
 impl SoftMemory {

@@ -2,6 +2,7 @@
 
 use crate::apic::{Apic, CRYSTAL_KHZ, Clock, Message};
 use crate::code::Shared;
+use crate::debug::Watch;
 use crate::memory::SoftMemory;
 use crate::ram::Ram;
 use crate::tlb::{Tlb, View};
@@ -10,20 +11,39 @@ use kezhan_hypervisor::{
     CpuidEntry, CpuidTable, DirtyLog, EngineError, GuestMemory, Hypervisor, MsiMessage, MsiTarget,
     Partition, PartitionConfig, Route, Vcpu,
 };
+use kezhan_jit::translate::Translator;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use vm_memory::{GuestMemoryBackend, GuestMemoryRegion};
 
 /// The software engine.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct SoftHypervisor;
+#[derive(Clone, Copy, Debug)]
+pub struct SoftHypervisor {
+    translate: bool,
+}
+
+impl Default for SoftHypervisor {
+    fn default() -> SoftHypervisor {
+        SoftHypervisor::new()
+    }
+}
 
 impl SoftHypervisor {
     /// The engine; it needs nothing of the host.
     pub fn new() -> SoftHypervisor {
-        SoftHypervisor
+        SoftHypervisor { translate: true }
+    }
+
+    /// With the translator (the usual), or with the interpreter alone.
+    pub fn with_translator(on: bool) -> SoftHypervisor {
+        SoftHypervisor { translate: on }
     }
 }
+
+/// Code memory of all vCPUs together, in bytes.
+const CODE_MEMORY: usize = 192 << 20;
+/// Code memory of a vCPU, in bytes: at least, and at most.
+const CODE_MEMORY_OF_ONE: (usize, usize) = (1 << 20, 64 << 20);
 
 impl Hypervisor for SoftHypervisor {
     fn name(&self) -> &'static str {
@@ -43,6 +63,7 @@ impl Hypervisor for SoftHypervisor {
             taken: (0..config.cpus).map(|_| AtomicBool::new(false)).collect(),
             roms: Mutex::new(Vec::new()),
             shared: OnceLock::new(),
+            translate: self.translate,
             config,
         }))
     }
@@ -74,6 +95,7 @@ pub struct SoftPartition {
     taken: Vec<AtomicBool>,
     roms: Mutex<Vec<(u64, Arc<GuestMemory>)>>,
     shared: OnceLock<Arc<Shared>>,
+    translate: bool,
 }
 
 impl SoftPartition {
@@ -89,6 +111,15 @@ impl SoftPartition {
             shared.watch_devices();
             shared
         })
+    }
+
+    /// A translator for one vCPU; without executable memory the interpreter does everything.
+    fn translator(&self) -> Option<Translator> {
+        let (least, most) = CODE_MEMORY_OF_ONE;
+        let share = (CODE_MEMORY / self.config.cpus as usize).clamp(least, most) & !0xffff;
+        let translator = self.translate.then(|| Translator::new(share).ok())??;
+        self.shared().ticker.start(self.shared());
+        Some(translator)
     }
 
     fn cpuid(&self, index: u32) -> CpuidTable {
@@ -128,7 +159,7 @@ impl Partition for SoftPartition {
         if taken.swap(true, Ordering::SeqCst) {
             return Err(EngineError::NoSuchVcpu(index));
         }
-        Ok(Box::new(SoftVcpu::new(SoftMemory {
+        let memory = SoftMemory {
             shared: self.shared().clone(),
             index,
             tlb: Tlb::default(),
@@ -141,7 +172,9 @@ impl Partition for SoftPartition {
             tsc_offset: 0,
             tsc_adjust: 0,
             pauses: 0,
-        })))
+            watch: Watch::default(),
+        };
+        Ok(Box::new(SoftVcpu::new(memory, self.translator())))
     }
 
     fn kick(&self, index: u32) {

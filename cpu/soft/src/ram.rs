@@ -141,6 +141,12 @@ impl HostPointer {
         (self.0 as u64).wrapping_sub(linear_page)
     }
 
+    /// The address itself, for a region that translated code may reach.
+    #[inline(always)]
+    pub fn address(self) -> u64 {
+        self.0 as u64
+    }
+
     /// The pointer for a linear address, out of a TLB entry whose tag was that address' page.
     #[inline(always)]
     pub fn from_addend(addend: u64, linear: u64) -> HostPointer {

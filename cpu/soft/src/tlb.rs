@@ -27,6 +27,12 @@ struct Entry {
 pub struct View(u64);
 
 impl View {
+    /// 0, 1 or 2.
+    #[inline(always)]
+    pub fn number(self) -> u8 {
+        (self.0 / 2) as u8
+    }
+
     /// CPL 3.
     pub const USER: View = View(0);
     /// CPL 0 to 2.
@@ -39,12 +45,37 @@ impl View {
 #[derive(Debug)]
 pub struct Tlb {
     entries: Box<[Entry]>,
+    /// What was forgotten since translated code was last told.
+    forgotten: Forgotten,
 }
+
+/// What whoever keeps copies of TLB entries must forget as well.
+#[derive(Debug, Default)]
+pub struct Forgotten {
+    /// Everything.
+    pub all: bool,
+    /// What may be written.
+    pub writes: bool,
+    /// Single linear pages.
+    pub pages: Vec<u64>,
+}
+
+impl Forgotten {
+    /// Nothing at all.
+    #[inline(always)]
+    pub fn is_nothing(&self) -> bool {
+        !self.all && !self.writes && self.pages.is_empty()
+    }
+}
+
+/// Pages after which everything is forgotten rather than each one.
+const MANY_PAGES: usize = 32;
 
 impl Default for Tlb {
     fn default() -> Tlb {
         let empty = Entry { tag: EMPTY, addend: 0 };
-        Tlb { entries: vec![empty; (SETS * HALVES) as usize].into() }
+        let entries = vec![empty; (SETS * HALVES) as usize].into();
+        Tlb { entries, forgotten: Forgotten::default() }
     }
 }
 
@@ -72,10 +103,22 @@ impl Tlb {
     /// Forgets everything.
     pub fn flush(&mut self) {
         self.entries.fill(Entry { tag: EMPTY, addend: 0 });
+        self.forgotten.all = true;
+    }
+
+    /// Takes what was forgotten since the last call.
+    #[inline(always)]
+    pub fn take_forgotten(&mut self) -> Option<Forgotten> {
+        if self.forgotten.is_nothing() { None } else { Some(std::mem::take(&mut self.forgotten)) }
     }
 
     /// Forgets one linear page.
     pub fn flush_page(&mut self, linear: u64) {
+        if self.forgotten.pages.len() < MANY_PAGES {
+            self.forgotten.pages.push(linear & !0xfff);
+        } else {
+            self.forgotten.all = true;
+        }
         for half in 0..6 {
             let entry = &mut self.entries[slot(View(half), false, linear)];
             entry.tag = EMPTY;
@@ -84,6 +127,7 @@ impl Tlb {
 
     /// Forgets all write entries.
     pub fn flush_writes(&mut self) {
+        self.forgotten.writes = true;
         for half in [1, 3, 5] {
             let first = (half * SETS) as usize;
             self.entries[first..first + SETS as usize].fill(Entry { tag: EMPTY, addend: 0 });

@@ -15,10 +15,12 @@
 
 use crate::blocks::{BlockCache, Key};
 use crate::code::Shared;
+use crate::debug;
 use crate::memory::{SoftMemory, canonical, translate};
-use crate::ram::PAGE;
-use crate::tlb::View;
+use crate::ram::{PAGE, Page};
+use crate::tier::{HOT, Tier};
 use kezhan_hypervisor::{CpuIo, EngineError, Exit, MpState, Vcpu, VcpuState};
+use kezhan_jit::translate::Translator;
 use kezhan_x86::block::{Block, LONGEST, LONGEST_INSTRUCTION, decode};
 use kezhan_x86::core::Machine;
 use kezhan_x86::fault::{Exception, vector};
@@ -31,6 +33,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 mod save;
+mod translated;
 
 /// Blocks between two looks at the clock.
 const TIME_CHECK: u32 = 256;
@@ -57,6 +60,7 @@ struct Runner {
     shared: Arc<Shared>,
     index: usize,
     cache: BlockCache,
+    tier: Option<Box<Tier>>,
     itlb: Box<[Fetch; 64]>,
     waiting_for_sipi: bool,
     /// NMIs that wait for delivery.
@@ -74,13 +78,18 @@ struct Fetch {
 
 impl SoftVcpu {
     /// In the reset state; all but number 0 wait for SIPI.
-    pub(crate) fn new(mem: SoftMemory) -> SoftVcpu {
+    pub(crate) fn new(mem: SoftMemory, translator: Option<Translator>) -> SoftVcpu {
         let (shared, index) = (mem.shared.clone(), mem.index as usize);
+        let tier = translator.map(|mut translator| {
+            shared.mailboxes[index].hang(translator.area().bell());
+            Box::new(Tier::new(translator))
+        });
         mem.apic.publish(&shared.identities[index]);
         let runner = Runner {
             shared,
             index,
             cache: BlockCache::default(),
+            tier,
             itlb: Box::new([Fetch::default(); 64]),
             waiting_for_sipi: index != 0,
             nmis: 0,
@@ -121,7 +130,11 @@ impl Runner {
     /// From here on others wait for this vCPU's answers; it looks at its notes before anything else.
     fn enter(&mut self) {
         self.mailbox().set_running(true);
+        self.shared.ticker.wake();
         self.until_time_check = 0;
+        if let Some(tier) = &mut self.tier {
+            tier.translator().bind();
+        }
     }
 
     fn run(&mut self, core: &mut SoftCore<'_>) -> Exit {
@@ -175,6 +188,7 @@ impl Runner {
             self.mailbox().set_running(false);
             self.mailbox().sleep(time);
             self.mailbox().set_running(true);
+            self.shared.ticker.wake();
         }
     }
 
@@ -195,6 +209,9 @@ impl Runner {
         }
         for page in &notes.stale {
             self.cache.drop_page(*page);
+            if let Some(tier) = &mut self.tier {
+                tier.drop_page(*page);
+            }
         }
         if !notes.stale.is_empty() {
             core.mem.generation += 1;
@@ -298,16 +315,28 @@ impl Runner {
             return self.single_step(core);
         }
         core.cpu.interrupt_shadow = false;
+        if let Some(tier) = &mut self.tier
+            && tier.look_at_vectors(&core.cpu)
+        {
+            core.mem.generation += 1;
+        }
         let linear = fetch_address(core)?;
         let tag = fetch_tag(core);
-        if let Some(block) = self.cache.jump(linear, tag) {
-            return execute(core, block);
+        let Some(jump) = self.cache.jump(linear, tag) else {
+            return match self.find_block(core, linear, tag)? {
+                Some(alone) => execute(core, &alone),
+                // The jump cache has it now.
+                None => Ok(()),
+            };
+        };
+        if let Some(entry) = jump.entry {
+            return self.run_translated(core, entry);
         }
-        match self.find_block(core, linear, tag)? {
-            Some(alone) => execute(core, &alone),
-            // The jump cache has it now.
-            None => Ok(()),
+        let Some(warm) = &jump.block else { return Ok(()) };
+        if self.tier.is_some() && warm.warm_up() >= HOT {
+            return self.hot(core, linear, tag);
         }
+        execute(core, &warm.block)
     }
 
     /// Fills the jump cache, or gives a block that is not to be kept: one instruction over a page's end.
@@ -328,8 +357,13 @@ impl Runner {
                 None => return self.decode_across(core, linear, physical, tag).map(Some),
             },
         };
+        let entry = self.superblock(core, linear, physical);
+        if entry.is_none() {
+            // It may have become hot at another address.
+            block.cool_down(HOT / 2);
+        }
         // Decoding may have moved the generation on.
-        self.cache.remember(linear, fetch_tag(core), block);
+        self.cache.remember(linear, fetch_tag(core), block, entry);
         Ok(None)
     }
 
@@ -364,7 +398,17 @@ impl Runner {
         // The bits are set before the bytes are read; a block's length is known only after. So the most
         // that a block can span is marked.
         let span = (PAGE - offset).min((LONGEST_INSTRUCTION * LONGEST.min(limit)) as u64);
-        if shared.mark_code(&page, physical, span) {
+        self.mark(core, &page, physical, span);
+        let mut bytes = [0; PAGE as usize];
+        let bytes = &mut bytes[..span as usize];
+        page.host.at(offset).copy_to(bytes);
+        Ok(decode(bytes, code_bits, limit))
+    }
+
+    /// Marks bytes as decoded, before they are read.
+    fn mark(&mut self, core: &mut SoftCore<'_>, page: &Page<'_>, physical: u64, span: u64) {
+        let shared = self.shared.clone();
+        if shared.mark_code(page, physical, span) {
             let index = core.mem.index;
             let mailbox = &shared.mailboxes[self.index];
             core.mem.tlb.flush_writes();
@@ -375,10 +419,6 @@ impl Runner {
                 }
             });
         }
-        let mut bytes = [0; PAGE as usize];
-        let bytes = &mut bytes[..span as usize];
-        page.host.at(offset).copy_to(bytes);
-        Ok(decode(bytes, code_bits, limit))
     }
 
     /// Decodes the one instruction that lies over the end of its page.
@@ -413,7 +453,7 @@ impl Runner {
         let after_ss = core.cpu.interrupt_shadow && core.cpu.trap_blocked;
         core.cpu.interrupt_shadow = false;
         if core.cpu.rflags & flags::RF == 0 && !after_ss {
-            let hits = breakpoints(&core.cpu, linear);
+            let hits = debug::instruction_hits(&core.cpu, linear);
             if hits != 0 {
                 core.cpu.exception =
                     Exception { vector: vector::DB, debug: hits, ..Exception::default() };
@@ -427,20 +467,12 @@ impl Runner {
             Some(block) => block,
             None => self.decode_across(core, linear, physical, tag)?,
         };
-        let stepping = core.cpu.rflags & flags::TF != 0;
+        let before = debug::Before::of(core, &block);
         core.cpu.rflags &= !flags::RF;
         core.cpu.trap_blocked = false;
         execute(core, &block)?;
-        if stepping && !core.cpu.trap_blocked { Err(core.raise_single_step()) } else { Ok(()) }
+        before.trap(core)
     }
-}
-
-/// DR6 bits of the instruction breakpoints at a linear address.
-fn breakpoints(cpu: &CpuState, linear: u64) -> u64 {
-    (0..4_usize)
-        .filter(|n| cpu.dr7 >> (2 * n) & 3 != 0 && cpu.dr7 >> (16 + 4 * n) & 3 == 0)
-        .filter(|n| cpu.dr[*n] == linear)
-        .fold(0, |hits, n| hits | 1 << n)
 }
 
 /// The linear address of the next instruction.
@@ -455,11 +487,11 @@ fn fetch_address(core: &mut SoftCore<'_>) -> Result<u64, Stop> {
     Ok(core.cpu.rip.wrapping_add(core.cpu.segments[CS].base) & 0xffff_ffff)
 }
 
-/// What a linear address' block depends on: generation, privilege, width.
+/// What a linear address' block depends on: generation, view, width.
 #[inline(always)]
 fn fetch_tag(core: &SoftCore<'_>) -> u64 {
-    let user = core.mem.view == View::USER;
-    core.mem.generation << 3 | u64::from(user) << 2 | core.cpu.code_bits as u64
+    let view = u64::from(core.mem.view.number());
+    core.mem.generation << 4 | view << 2 | core.cpu.code_bits as u64
 }
 
 /// Runs a block from its start.

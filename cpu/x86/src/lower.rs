@@ -17,8 +17,13 @@ const NO_ZERO_COUNTS: u32 = DecoderOptions::NO_MPFX_0FBC | DecoderOptions::NO_MP
 
 /// A decoder of this CPU's instructions, over bytes that start `offset` bytes into their block.
 pub fn decoder<P: Platform>(code_bits: CodeBits, bytes: &[u8], offset: u16) -> Decoder<'_> {
+    decoder_at::<P>(code_bits, bytes, u64::from(offset))
+}
+
+/// A decoder over bytes that start at a linear address.
+pub fn decoder_at<P: Platform>(code_bits: CodeBits, bytes: &[u8], linear: u64) -> Decoder<'_> {
     let options = if P::COUNTS_ZEROS { OPTIONS } else { OPTIONS | NO_ZERO_COUNTS };
-    Decoder::with_ip(code_bits.number(), bytes, u64::from(offset), options)
+    Decoder::with_ip(code_bits.number(), bytes, linear, options)
 }
 
 /// What stands where in the first two operands. Register means any register class.
@@ -184,7 +189,7 @@ fn legal_row(instruction: &Instruction) -> Option<&'static table::Row> {
 
 /// LOCK needs a memory destination and an instruction that can be locked; iced-x86 has checked the
 /// latter when it decoded, the former is plain here.
-fn lock_is_legal(instruction: &Instruction) -> bool {
+pub(crate) fn lock_is_legal(instruction: &Instruction) -> bool {
     instruction.op_count() > 0 && kind(instruction, 0) == Kind::Mem
         || instruction.op_count() > 1 && kind(instruction, 1) == Kind::Mem
 }

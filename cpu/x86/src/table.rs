@@ -3,7 +3,7 @@
 //! A row gives a mnemonic its [`Operation`] and the arithmetic flags that the manual leaves undefined.
 //! Encodings, operand kinds and widths come from iced-x86's own data; the row and the operands together
 //! choose the handler ([`crate::interp::select`]). A mnemonic without a row does not exist on this CPU:
-//! it raises #UD.
+//! it raises #UD. [`rule`] says what the translator makes of it.
 
 use crate::flags::{AF, ARITHMETIC, CF, OF, PF, SF, ZF};
 use iced_x86::{Code, Mnemonic};
@@ -62,6 +62,7 @@ pub struct Row {
 }
 
 mod rows;
+pub mod rule;
 mod vector;
 
 static ALL: LazyLock<Vec<Row>> =

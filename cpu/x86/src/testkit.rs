@@ -143,9 +143,10 @@ impl Bench {
         core.cpu.gpr[BLOCK] = rip;
         core.cpu.interrupt_shadow = false;
         let outcome = (op.run)(&mut core, &op);
-        if outcome.is_err() {
+        let trap = outcome == Err(Stop::Exception) && core.cpu.exception.trap;
+        if outcome.is_err() && !trap {
             core.cpu.rip = rip;
-        } else if !lower::ends_block(&instruction) {
+        } else if outcome.is_ok() && !lower::ends_block(&instruction) {
             core.advance(&op);
         }
         (*cpu, *mem) = (core.cpu, core.mem);

@@ -104,3 +104,23 @@ fn every_prerequisite_is_a_feature_and_no_two_have_one_name_or_place() {
         assert_eq!(twins.count(), 0, "{}", feature.name);
     }
 }
+
+#[test]
+fn a_vendor_is_named_in_both_leaves_with_a_family_of_its_own() {
+    let mut engine = everything();
+    let intel = kezhan_hypervisor::CpuidEntry {
+        leaf: 0,
+        subleaf: None,
+        registers: [0x16, 0x756e_6547, 0x6c65_746e, 0x4965_6e69],
+    };
+    engine.set(intel);
+    engine.set(CpuidEntry { leaf: 0x8000_0000, subleaf: None, registers: [0x8000_0008, 0, 0, 0] });
+    let vendor =
+        |text: &str| build(&CpuSpec::from_str(text).unwrap(), engine.clone(), "soft").unwrap();
+    let amd = vendor("host,vendor=AuthenticAMD");
+    let letters = [0x6874_7541, 0x444d_4163, 0x6974_6e65];
+    assert_eq!(amd.find(0, 0).unwrap().registers[1..], letters);
+    assert_eq!(amd.find(0x8000_0000, 0).unwrap().registers[1..], letters);
+    assert_eq!(amd.find(1, 0).unwrap().registers[0] >> 8 & 0xf, 0xf);
+    assert_eq!(vendor("host,vendor=GenuineIntel"), engine);
+}

@@ -2,18 +2,24 @@
 //!
 //! | figure | how |
 //! |---|---|
-//! | boot | cloud kernel from start of the process to its end, Kezhan and QEMU in turns, medians and ratio |
+//! | table | programs in a guest of Kezhan, in a guest of QEMU and on the host, ratios and their means |
+//! | boot | cloud kernel from start of the process to its end, one CPU and two, Kezhan and QEMU in turns, medians |
 //! | instructions | a loop of known length in a guest without a system, time of two lengths subtracted |
 //! | start | process start to the guest's first instruction under KVM, against QEMU's microvm |
+//! | share | four guests at once: how alike they end |
+//! | idle | processor time of a guest that waits |
 //! | memory | resident memory of the process beyond what the guest touched of its RAM |
 //!
 //! In turns, since the machine may be busy with other things: then both are slowed alike.
 
 mod boot;
+mod idle;
 mod memory;
 mod payload;
+mod share;
 mod speed;
 mod start;
+mod table;
 
 use crate::{Outcome, place, program};
 use clap::{Args, ValueEnum};
@@ -26,16 +32,21 @@ use std::time::{Duration, Instant};
 pub(crate) struct Bench {
     /// What to measure; everything when none is named
     figures: Vec<Figure>,
-    /// How often
-    #[arg(long, default_value_t = 3)]
-    rounds: usize,
+    /// How often; 2 for the table and 3 for the others when not given
+    #[arg(long)]
+    rounds: Option<usize>,
+    #[command(flatten)]
+    table: table::Table,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 enum Figure {
+    Table,
     Boot,
     Instructions,
     Start,
+    Share,
+    Idle,
     Memory,
 }
 
@@ -45,20 +56,25 @@ impl Bench {
         if !kezhan.exists() {
             return Err(format!("{}: is missing; `make build` builds it", kezhan.display()).into());
         }
-        let wants = |figure| self.figures.is_empty() || self.figures.contains(&figure);
-        if wants(Figure::Boot) {
-            boot::measure(self.rounds)?;
-        }
-        if wants(Figure::Instructions) {
-            speed::measure(self.rounds)?;
-        }
-        if wants(Figure::Start) {
-            start::measure(self.rounds)?;
-        }
-        if wants(Figure::Memory) {
-            memory::measure()?;
+        for figure in Figure::value_variants() {
+            if self.figures.is_empty() || self.figures.contains(figure) {
+                self.measure(*figure)?;
+            }
         }
         Ok(())
+    }
+
+    fn measure(&self, figure: Figure) -> Outcome {
+        let rounds = self.rounds.unwrap_or(3);
+        match figure {
+            Figure::Table => self.table.measure(self.rounds.unwrap_or(2)),
+            Figure::Boot => boot::measure(rounds),
+            Figure::Instructions => speed::measure(rounds),
+            Figure::Start => start::measure(rounds),
+            Figure::Share => share::measure(),
+            Figure::Idle => idle::measure(),
+            Figure::Memory => memory::measure(),
+        }
     }
 }
 
@@ -72,8 +88,13 @@ fn kezhan(options: &str) -> Command {
 /// QEMU without any device but the machine's own, its serial port on standard output. Ended when it hangs,
 /// as it does under a KVM without the hardware.
 fn qemu(options: &str) -> Command {
+    qemu_for(60, options)
+}
+
+/// The same with another limit, in seconds.
+fn qemu_for(limit: u32, options: &str) -> Command {
     let mut command = Command::new("timeout");
-    command.args(["60", "qemu-system-x86_64"]);
+    command.arg(limit.to_string()).arg("qemu-system-x86_64");
     command.args("-nodefaults -display none -monitor none -serial stdio".split(' '));
     command.args(options.split(' '));
     command

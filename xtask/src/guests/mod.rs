@@ -1,17 +1,18 @@
 //! Guests made of Debian packages, once for a machine.
 //!
 //! ```text
-//!   guests/NAME.toml ──► packages' versions ──► key ──► .cache/guests/NAME-KEY/{vmlinuz | initrd, root/}
-//!   guests/init, scripts/, exercise.c ──────────┘                ▲
+//!   guests/NAME.toml ──► packages' versions ──► key ──► .cache/guests/NAME-KEY/{vmlinuz, initrd, disk.raw}
+//!   guests/init, scripts/, the recipe's programs, system/ ┘      ▲
 //!                                              .cache/guests/NAME (link to the newest)
 //! ```
 //!
 //! Packages are downloaded with `apt-get download` and unpacked with `dpkg-deb`: neither needs root, and
-//! nothing is installed. The key covers all that goes in, so that a second run only asks apt for versions.
+//! nothing is installed. A system on a disk is the business of [`system`]. The key covers all that goes in, so that a second run only asks apt for versions.
 
 mod cpio;
 mod packages;
 mod recipe;
+mod system;
 
 use crate::{Outcome, place, program};
 use clap::Args;
@@ -28,7 +29,10 @@ use std::process::Command;
 const FORMAT: u32 = 1;
 
 /// Files that go into every userland, below `guests/`.
-const SHARED: &[&str] = &["init", "exercise.c", "scripts"];
+const SHARED: &[&str] = &["init", "scripts"];
+
+/// Files that go into every system on a disk.
+const OF_SYSTEMS: &[&str] = &["system"];
 
 /// `cargo xtask guests`
 #[derive(Debug, Args)]
@@ -84,27 +88,40 @@ fn link(name: &str, folder: &Path) -> Outcome<PathBuf> {
 fn key(recipe: &Recipe, all: &[Package]) -> Outcome<u64> {
     let mut hasher = DefaultHasher::new();
     (FORMAT, &recipe.text, all).hash(&mut hasher);
-    if matches!(recipe.kind, Kind::Userland(_)) {
-        for file in shared_files()? {
-            (file.as_os_str(), fs::read(&file)?).hash(&mut hasher);
-        }
+    for file in files_of_recipe(&recipe.kind)? {
+        (file.as_os_str(), fs::read(&file)?).hash(&mut hasher);
     }
     Ok(hasher.finish())
 }
 
-fn shared_files() -> Outcome<Vec<PathBuf>> {
-    let mut files = Vec::new();
-    for name in SHARED {
-        let path = place::root().join("guests").join(name);
-        if path.is_dir() {
-            let entries: Result<Vec<_>, _> = fs::read_dir(path)?.collect();
-            files.extend(entries?.into_iter().map(|entry| entry.path()));
-        } else {
-            files.push(path);
+/// The files below `guests/` of which a guest is made beside its recipe.
+fn files_of_recipe(kind: &Kind) -> Outcome<Vec<PathBuf>> {
+    let mut names: Vec<&str> = Vec::new();
+    match kind {
+        Kind::Kernel(_) => {}
+        Kind::Userland(userland) => {
+            names.extend(SHARED);
+            names.extend(userland.programs.iter().map(String::as_str));
         }
+        Kind::System(_) => names.extend(OF_SYSTEMS),
     }
-    files.sort();
+    let mut files = Vec::new();
+    for name in names {
+        files.extend(files_of(&place::root().join("guests").join(name))?);
+    }
     Ok(files)
+}
+
+/// The files in a folder, sorted; else the file itself, or the C file of that name.
+fn files_of(path: &Path) -> Outcome<Vec<PathBuf>> {
+    if path.is_dir() {
+        let entries: Result<Vec<_>, _> = fs::read_dir(path)?.collect();
+        let mut files: Vec<PathBuf> = entries?.into_iter().map(|entry| entry.path()).collect();
+        files.sort();
+        return Ok(files);
+    }
+    let source = path.with_extension("c");
+    Ok(vec![if source.exists() { source } else { path.to_path_buf() }])
 }
 
 fn build(recipe: &Recipe, all: &[Package], folder: &Path) -> Outcome {
@@ -113,6 +130,7 @@ fn build(recipe: &Recipe, all: &[Package], folder: &Path) -> Outcome {
     match &recipe.kind {
         Kind::Kernel(_) => build_kernel(all, folder, &root),
         Kind::Userland(userland) => build_userland(userland, all, folder, &root),
+        Kind::System(system) => system::build(system, all, folder, &root),
     }
 }
 
@@ -120,12 +138,18 @@ fn build_kernel(all: &[Package], folder: &Path, root: &Path) -> Outcome {
     for package in all {
         packages::unpack(package, root, Some("./boot"))?;
     }
+    take_kernel(folder, root)?;
+    fs::remove_dir_all(root)?;
+    Ok(())
+}
+
+/// Moves the kernel out of an unpacked package.
+fn take_kernel(folder: &Path, root: &Path) -> Outcome {
     let kernel = fs::read_dir(root.join("boot"))?
         .filter_map(Result::ok)
         .find(|entry| entry.file_name().to_string_lossy().starts_with("vmlinuz-"))
         .ok_or("no boot/vmlinuz-* in the kernel package; see its contents with dpkg-deb -c")?;
     fs::rename(kernel.path(), folder.join("vmlinuz"))?;
-    fs::remove_dir_all(root)?;
     Ok(())
 }
 
@@ -144,10 +168,17 @@ fn build_userland(userland: &Userland, all: &[Package], folder: &Path, root: &Pa
         link_applets(root)?;
     }
     add_shared(root)?;
-    let archive = cpio::archive(root)?;
+    for program in &userland.programs {
+        compile(program, root)?;
+    }
+    write_initrd(folder, root, userland.gzip)
+}
+
+/// The initial RAM disk of the tree `root`.
+fn write_initrd(folder: &Path, root: &Path, gzip: bool) -> Outcome {
     let path = folder.join("initrd");
-    fs::write(&path, archive)?;
-    if userland.gzip {
+    fs::write(&path, cpio::archive(root)?)?;
+    if gzip {
         program::output(Command::new("gzip").arg("-9n").arg(&path))?;
         fs::rename(folder.join("initrd.gz"), &path)?;
     }
@@ -168,7 +199,7 @@ fn link_applets(root: &Path) -> Outcome {
     Ok(())
 }
 
-/// `/init`, `/scripts`, `/bin/exercise` and the folders that init mounts on.
+/// `/init`, `/scripts` and the folders that init mounts on.
 fn add_shared(root: &Path) -> Outcome {
     let guests = place::root().join("guests");
     for folder in ["dev", "proc", "sys", "root", "tmp", "run", "scripts", "bin"] {
@@ -180,9 +211,16 @@ fn add_shared(root: &Path) -> Outcome {
         let script = script?;
         fs::copy(script.path(), root.join("scripts").join(script.file_name()))?;
     }
+    Ok(())
+}
+
+/// `/bin/NAME` of its C files. Contraction to fused multiplications would make a result depend on the CPU.
+fn compile(name: &str, root: &Path) -> Outcome {
+    let files = files_of(&place::root().join("guests").join(name))?;
     let mut compiler = Command::new("gcc");
-    compiler.args(["-O2", "-Wall", "-Wextra", "-static", "-pthread", "-s", "-o"]);
-    compiler.arg(root.join("bin/exercise")).arg(guests.join("exercise.c")).arg("-lm");
-    program::output(&mut compiler)?;
+    compiler.args("-O2 -Wall -Wextra -ffp-contract=off -static -pthread -s -o".split(' '));
+    compiler.arg(root.join("bin").join(name));
+    compiler.args(files.iter().filter(|file| file.extension().is_some_and(|e| e == "c")));
+    program::output(compiler.arg("-lm"))?;
     Ok(())
 }

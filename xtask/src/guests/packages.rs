@@ -13,23 +13,34 @@ pub(crate) struct Package {
     version: String,
 }
 
-/// The packages of a recipe.
+/// The packages of a recipe; of a system, its kernel, busybox for its initial RAM disk, then those named.
 ///
 /// # Errors
 /// A package that apt does not know.
 pub(crate) fn resolve(recipe: &Recipe) -> Outcome<Vec<Package>> {
     match &recipe.kind {
-        Kind::Kernel(meta) => {
-            let named = dependency(&show(&[meta])?, "linux-image-").ok_or_else(|| {
-                format!("{meta}: depends on no linux-image-*; name such a package")
-            })?;
-            versions(&show(&[&named])?, &[&named])
-        }
+        Kind::Kernel(meta) => of_names(&[&kernel(meta)?]),
         Kind::Userland(userland) => {
             let names: Vec<&str> = userland.packages.iter().map(String::as_str).collect();
-            versions(&show(&names)?, &names)
+            of_names(&names)
+        }
+        Kind::System(system) => {
+            let kernel = kernel(&system.kernel)?;
+            let mut names = vec![&*kernel, "busybox-static"];
+            names.extend(system.packages.iter().map(String::as_str));
+            of_names(&names)
         }
     }
+}
+
+/// The package of the kernel that `meta` depends on.
+fn kernel(meta: &str) -> Outcome<String> {
+    let named = dependency(&show(&[meta])?, "linux-image-");
+    named.ok_or_else(|| format!("{meta}: depends on no linux-image-*; name such a package").into())
+}
+
+fn of_names(names: &[&str]) -> Outcome<Vec<Package>> {
+    versions(&show(names)?, names)
 }
 
 fn show(names: &[&str]) -> Outcome<String> {

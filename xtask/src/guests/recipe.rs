@@ -16,13 +16,32 @@ pub(crate) struct Recipe {
     pub(crate) text: String,
 }
 
-/// The two kinds of guest.
+/// The three kinds of guest.
 #[derive(Debug)]
 pub(crate) enum Kind {
     /// `vmlinuz` of the kernel that this package depends on.
     Kernel(String),
     /// An initial RAM disk.
     Userland(Userland),
+    /// A whole system: kernel, initial RAM disk and a disk.
+    System(System),
+}
+
+/// A Debian system on a disk, installed by mmdebstrap.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct System {
+    summary: String,
+    /// Package that depends on the kernel's.
+    pub(crate) kernel: String,
+    /// Debian's release.
+    pub(crate) suite: String,
+    /// Size of the disk, as mke2fs takes it.
+    pub(crate) size: String,
+    /// Packages; what they depend on is installed with them.
+    pub(crate) packages: Vec<String>,
+    /// Drivers that the initial RAM disk loads; what they depend on is loaded before them.
+    pub(crate) drivers: Vec<String>,
 }
 
 /// An initial RAM disk of unpacked packages, with `init` and the scripts of `guests/`.
@@ -35,6 +54,9 @@ pub(crate) struct Userland {
     /// A link for each applet of busybox.
     #[serde(default)]
     pub(crate) applets: bool,
+    /// Programs of `guests/`: `NAME.c` or all of `NAME/*.c` becomes `/bin/NAME`.
+    #[serde(default = "usual_programs")]
+    pub(crate) programs: Vec<String>,
     /// Links, path to target.
     #[serde(default)]
     pub(crate) links: BTreeMap<String, String>,
@@ -43,6 +65,10 @@ pub(crate) struct Userland {
     pub(crate) leave_out: Vec<String>,
     /// Compressed, as the initial RAM disks of distributions are. Starts later under emulation.
     pub(crate) gzip: bool,
+}
+
+fn usual_programs() -> Vec<String> {
+    vec!["exercise".to_owned()]
 }
 
 #[derive(Debug, Deserialize)]
@@ -67,6 +93,14 @@ impl Recipe {
     fn parse(text: &str) -> Result<Recipe, toml::de::Error> {
         let table: toml::Table = text.parse()?;
         let text = text.to_owned();
+        if table.contains_key("suite") {
+            let system: System = table.try_into()?;
+            return Ok(Recipe {
+                summary: system.summary.clone(),
+                kind: Kind::System(system),
+                text,
+            });
+        }
         if table.contains_key("kernel") {
             let Kernel { summary, kernel } = table.try_into()?;
             return Ok(Recipe { summary, kind: Kind::Kernel(kernel), text });

@@ -23,6 +23,7 @@ const TABLE: &[(&str, &[&str])] = &[
         &["contract", "host/block", "host/image", "host/networks", "host/socks", "manager", "bdd"],
     ),
     ("web", &[]),
+    ("examples", &["host/socks"]),
     ("xtask", &[]),
     ("tests", &[]),
 ];

@@ -5,7 +5,8 @@
 //!
 //! Typing goes in small pieces, each of which must come back before the next is sent: a guest that is not ready loses
 //! characters, and a line that was sent whole would go wrong without a word. A line whose echo does not come is wiped
-//! (Ctrl-U) and typed again, more slowly; if that does not help, the error names the character that was lost.
+//! (Ctrl-U) and typed again one by one, each character again until it is echoed; if that does not help, the error
+//! names the character that was lost. Enter, too, must be answered, if only by a new line.
 
 use std::io::Write;
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
@@ -19,6 +20,12 @@ const ECHO: Duration = Duration::from_millis(1200);
 
 /// The sizes of the pieces in which a line is typed, one per try.
 const TRIES: [usize; 3] = [12, 1, 1];
+
+/// How often one character is sent when characters are sent one by one, each time with the patience of [`ECHO`].
+const REPEATS: usize = 2;
+
+/// How long the guest must be quiet before a line is begun anew.
+const QUIET: Duration = Duration::from_millis(200);
 
 /// Kills the line that is being typed. (POSIX.1-2017 §11.1.9, KILL)
 const KILL_LINE: u8 = 0x15;
@@ -42,11 +49,7 @@ impl std::fmt::Display for ConsoleError {
         match self {
             ConsoleError::Closed(reason) => write!(f, "the console is closed: {reason}"),
             ConsoleError::NotEchoed { place, letter } => {
-                write!(
-                    f,
-                    "character {place}, {letter:?}, was typed {} times and never echoed",
-                    TRIES.len()
-                )
+                write!(f, "character {place}, {letter:?}, was typed again and again and not echoed")
             }
         }
     }
@@ -151,6 +154,11 @@ impl Console {
         shown.text.get(..end).map(str::to_owned)
     }
 
+    /// Moves the cursor to the end: what was shown so far answers nothing any more.
+    pub fn look_away(&mut self) {
+        self.cursor = self.end();
+    }
+
     /// Types without looking.
     ///
     /// # Errors
@@ -168,21 +176,23 @@ impl Console {
         let letters: Vec<char> = text.chars().collect();
         let mut lost = ConsoleError::Closed("nothing was typed".to_owned());
         for piece in TRIES {
-            self.cursor = self.end();
-            match self.type_pieces(&letters, piece)? {
-                None => return Ok(()),
-                Some(place) => {
-                    let letter = letters.get(place).copied().unwrap_or_default();
-                    lost = ConsoleError::NotEchoed { place: place + 1, letter };
-                    self.send(&[KILL_LINE])?;
-                    self.settle();
-                }
+            self.look_away();
+            let (place, silent) = match self.type_pieces(&letters, piece)? {
+                Echo::Whole(_) => return Ok(()),
+                Echo::Short(place) => (place, true),
+                Echo::Wrong(place) => (place, false),
+            };
+            let letter = letters.get(place).copied().unwrap_or_default();
+            lost = ConsoleError::NotEchoed { place: place + 1, letter };
+            self.wipe()?;
+            if piece == 1 && silent {
+                break;
             }
         }
         Err(lost)
     }
 
-    /// Types and presses Enter; the cursor moves behind the echo.
+    /// Types and presses Enter, which must be answered; the cursor moves behind the echo.
     ///
     /// # Errors
     /// As [`Console::type_text`].
@@ -190,45 +200,73 @@ impl Console {
         if !text.is_empty() {
             self.type_text(text)?;
         }
-        self.send(b"\r")
+        let end = self.end();
+        self.send(b"\r")?;
+        for _ in 1..TRIES.len() {
+            self.transcript.wait_beyond(end, Instant::now() + ECHO);
+            // A guest that is gone has heard, and one that echoes nothing at all may have heard, too.
+            if self.end() > end || self.send(b"\r").is_err() {
+                break;
+            }
+        }
+        Ok(())
     }
 
-    /// Answers which character was lost, if one was.
-    fn type_pieces(
-        &mut self,
-        letters: &[char],
-        piece: usize,
-    ) -> Result<Option<usize>, ConsoleError> {
+    /// Answers how far the echo went.
+    fn type_pieces(&mut self, letters: &[char], piece: usize) -> Result<Echo, ConsoleError> {
         let mut typed = 0;
         for chunk in letters.chunks(piece) {
-            self.send(chunk.iter().collect::<String>().as_bytes())?;
-            let deadline = Instant::now() + ECHO;
-            loop {
-                let end = self.end();
-                match self.echoed(letters, typed + chunk.len()) {
-                    Echo::Whole(raw) => {
-                        if typed + chunk.len() == letters.len() {
-                            self.cursor += raw;
-                        }
-                        break;
-                    }
-                    // A wrong character will not become right by waiting.
-                    Echo::Wrong(place) if Instant::now() + ECHO / 2 > deadline => {
-                        return Ok(Some(place));
-                    }
-                    Echo::Wrong(_) | Echo::Short(_) => {}
-                }
-                self.transcript.wait_beyond(end, deadline.min(Instant::now() + ECHO / 4));
-                if Instant::now() >= deadline {
-                    return Ok(Some(match self.echoed(letters, typed + chunk.len()) {
-                        Echo::Short(place) | Echo::Wrong(place) => place,
-                        Echo::Whole(_) => continue,
-                    }));
+            let text = chunk.iter().collect::<String>();
+            typed += chunk.len();
+            // One character alone may be sent again: either it was lost, or the check after it finds it twice.
+            let times = if piece == 1 { REPEATS } else { 1 };
+            let mut echo = Echo::Short(typed);
+            for _ in 0..times {
+                self.send(text.as_bytes())?;
+                echo = self.await_echo(letters, typed, ECHO);
+                if !matches!(echo, Echo::Short(_)) {
+                    break;
                 }
             }
-            typed += chunk.len();
+            match echo {
+                Echo::Whole(raw) if typed == letters.len() => self.cursor += raw,
+                Echo::Whole(_) => {}
+                Echo::Short(_) | Echo::Wrong(_) => return Ok(echo),
+            }
         }
-        Ok(None)
+        Ok(Echo::Whole(0))
+    }
+
+    /// Waits until the first `count` characters have been echoed, or something else was.
+    fn await_echo(&self, letters: &[char], count: usize, patience: Duration) -> Echo {
+        let deadline = Instant::now() + patience;
+        loop {
+            let end = self.end();
+            let echo = self.echoed(letters, count);
+            let left = deadline.saturating_duration_since(Instant::now());
+            match echo {
+                Echo::Whole(_) => return echo,
+                // A wrong character will not become right by waiting, but a kernel's message may end.
+                Echo::Wrong(_) if left < patience / 2 => return echo,
+                _ if left.is_zero() => return echo,
+                _ => self.transcript.wait_beyond(end, Instant::now() + left.min(patience / 4)),
+            }
+        }
+    }
+
+    /// Wipes the line that was typed in part. What was echoed of it is wiped with an answer, so that silence means that
+    /// the key was lost.
+    fn wipe(&mut self) -> Result<(), ConsoleError> {
+        let echoed = self.end() > self.cursor;
+        for _ in 0..2 {
+            let end = self.end();
+            self.send(&[KILL_LINE])?;
+            self.settle();
+            if !echoed || self.end() > end {
+                break;
+            }
+        }
+        Ok(())
     }
 
     /// Compares what came behind the cursor with the first `count` characters of a line. Line breaks, and the space
@@ -257,11 +295,36 @@ impl Console {
         let until = Instant::now() + ECHO;
         loop {
             let end = self.end();
-            self.transcript.wait_beyond(end, Instant::now() + Duration::from_millis(80));
+            self.transcript.wait_beyond(end, Instant::now() + QUIET);
             if self.end() == end || Instant::now() > until {
                 return;
             }
         }
+    }
+}
+
+/// A keyboard whose every nth key is lost: what a guest that is too slow for its serial port does. For trying out
+/// steps, ours and others'.
+pub(super) struct Lossy<W> {
+    pub keys: W,
+    /// Every so manieth byte is lost.
+    pub every: u64,
+    pub count: u64,
+}
+
+impl<W: Write> Write for Lossy<W> {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        for byte in bytes {
+            self.count += 1;
+            if !self.count.is_multiple_of(self.every.max(1)) {
+                self.keys.write_all(std::slice::from_ref(byte))?;
+            }
+        }
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        self.keys.flush()
     }
 }
 

@@ -1,11 +1,26 @@
 //! One machine: its options, its process, its console.
+//!
+//! ```text
+//!             pseudo-terminal                           pipe
+//! Console <------------------> kezhan run (serial port) -----> messages
+//!    keys of the guest; Ctrl-] and a letter: kezhan's menu
+//! ```
+//!
+//! The machine sits at a terminal of its own, as it does before a person, because the menu behind Ctrl-] is the way to
+//! its reset and power buttons. Pausing is the operating system's: a machine is one Linux process, SIGSTOP holds it and
+//! SIGCONT lets it go on.
 
-use super::console::{Console, Transcript};
+use super::console::{Console, Lossy, Transcript};
 use crate::files::tail;
 use kezhan_steps::{Failure, MachineState, Reaper, Settings};
 use regex::Regex;
+use rustix::fs::{Mode, OFlags};
 use rustix::process::{Pid, Signal, kill_process, kill_process_group};
-use std::io::Read;
+use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
+use rustix::termios::{OptionalActions, tcgetattr, tcsetattr};
+use std::fs::File;
+use std::io::{Read, Write};
+use std::os::fd::OwnedFd;
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -24,6 +39,8 @@ static PANIC: LazyLock<Regex> = LazyLock::new(|| {
 pub struct Machine {
     name: String,
     options: Vec<(String, String)>,
+    /// Every so manieth typed character is lost; 0 for none.
+    loss: u64,
     running: Option<Running>,
 }
 
@@ -39,7 +56,7 @@ struct Running {
 impl Machine {
     /// A machine that is described and started later.
     pub fn new(name: &str) -> Machine {
-        Machine { name: name.to_owned(), options: Vec::new(), running: None }
+        Machine { name: name.to_owned(), options: Vec::new(), loss: 0, running: None }
     }
 
     /// Its name.
@@ -58,12 +75,17 @@ impl Machine {
         self.options.push((option.to_owned(), value.to_owned()));
     }
 
+    /// Loses every so manieth character that is typed, from the next start on.
+    pub fn lose(&mut self, every: u64) {
+        self.loss = every;
+    }
+
     /// Starts the process. A machine that ended may be started again, with a fresh console.
     ///
     /// # Errors
     /// When it runs already, and when the program cannot be started.
     pub fn start(&mut self, settings: &Settings, folder: &Path) -> Result<(), Failure> {
-        if self.state() == MachineState::Running {
+        if matches!(self.state(), MachineState::Running | MachineState::Paused) {
             return Err(Failure::Broken(format!("machine \"{}\" is running already", self.name)));
         }
         let mut command = Command::new(&settings.kezhan);
@@ -74,22 +96,26 @@ impl Machine {
                 command.arg(value);
             }
         }
-        command.current_dir(folder).process_group(0);
-        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        command.current_dir(folder).process_group(0).stderr(Stdio::piped());
         let program = settings.kezhan.display();
-        let mut child =
-            command.spawn().map_err(|error| Failure::broken(format!("{program} run"), error))?;
+        let failed = |error: std::io::Error| Failure::broken(format!("{program} run"), error);
+        let (ours, its) = terminal().map_err(failed)?;
+        command.stdin(its.try_clone().map_err(failed)?).stdout(its);
+        let mut child = command.spawn().map_err(failed)?;
+        // The command holds the other end; with it open the console would never end.
+        drop(command);
         settings.reaper.iter().for_each(|reaper| reaper.started(child.id()));
         let transcript = Arc::new(Transcript::default());
         let messages = Arc::new(Mutex::new(Vec::new()));
-        let (Some(input), Some(output), Some(errors)) =
-            (child.stdin.take(), child.stdout.take(), child.stderr.take())
-        else {
-            return Err(Failure::Broken(format!("{program} run: no standard input and output")));
+        if let Some(errors) = child.stderr.take() {
+            read_messages(errors, messages.clone());
+        }
+        read_console(ours.try_clone().map_err(failed)?, transcript.clone());
+        let keys: Box<dyn Write + Send> = match self.loss {
+            0 => Box::new(ours),
+            every => Box::new(Lossy { keys: ours, every, count: 0 }),
         };
-        read_console(output, transcript.clone());
-        read_messages(errors, messages.clone());
-        let console = Console::new(Box::new(input), transcript);
+        let console = Console::new(keys, transcript);
         let reaper = settings.reaper.clone();
         self.running = Some(Running { child, console, messages, status: None, reaper });
         Ok(())
@@ -124,6 +150,7 @@ impl Machine {
             return MachineState::Stopped;
         }
         match self.exit_status() {
+            None if self.is_held() => MachineState::Paused,
             None => MachineState::Running,
             Some(status) if status.success() => MachineState::Stopped,
             // 128 + 15: it was told to stop, by us.
@@ -189,6 +216,8 @@ impl Machine {
         let Some(running) = &self.running else { return Ok(()) };
         if let Some(process) = pid(&running.child) {
             let _ = kill_process(process, Signal::TERM);
+            // A machine that is held takes no notice before it goes on.
+            let _ = kill_process(process, Signal::CONT);
         }
         while self.exit_status().is_none() {
             if Instant::now() > deadline {
@@ -200,6 +229,45 @@ impl Machine {
             std::thread::sleep(Duration::from_millis(10));
         }
         Ok(())
+    }
+
+    /// Whether its process is held by SIGSTOP. (proc_pid_stat(5), field 3)
+    fn is_held(&self) -> bool {
+        let Some(running) = &self.running else { return false };
+        let path = format!("/proc/{}/stat", running.child.id());
+        let stat = std::fs::read_to_string(path).unwrap_or_default();
+        stat.rsplit_once(") ").is_some_and(|(_, rest)| rest.starts_with('T'))
+    }
+
+    /// Holds the machine, or lets it go on.
+    ///
+    /// # Errors
+    /// When it does not run.
+    pub fn hold(&mut self, held: bool) -> Result<(), Failure> {
+        self.must_run()?;
+        let signal = if held { Signal::STOP } else { Signal::CONT };
+        let process = self.running.as_ref().and_then(|running| pid(&running.child));
+        let sent = process.map_or(Ok(()), |process| kill_process(process, signal));
+        sent.map_err(|error| Failure::broken(format!("machine \"{}\"", self.name), error))
+    }
+
+    /// Chooses from the menu behind Ctrl-]. What the console showed before is not looked at again.
+    ///
+    /// # Errors
+    /// When it does not run.
+    pub fn choose(&mut self, letter: u8) -> Result<(), Failure> {
+        self.must_run()?;
+        let console = self.console()?;
+        console.look_away();
+        let sent = console.send(&[ESCAPE, letter]);
+        sent.map_err(|error| Failure::Broken(format!("the menu behind Ctrl-]: {error}")))
+    }
+
+    fn must_run(&mut self) -> Result<(), Failure> {
+        match self.state() {
+            MachineState::Running | MachineState::Paused => Ok(()),
+            _ => Err(Failure::Broken(self.death())),
+        }
     }
 
     /// What a report should show when something failed: names and texts.
@@ -217,6 +285,24 @@ impl Machine {
             (format!("messages of {}", self.name), messages),
         ]
     }
+}
+
+/// Opens the menu of a machine at a terminal: Ctrl-].
+const ESCAPE: u8 = 0x1d;
+
+/// A pseudo-terminal: our end and the machine's.
+fn terminal() -> std::io::Result<(File, OwnedFd)> {
+    let ours = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC)?;
+    grantpt(&ours)?;
+    unlockpt(&ours)?;
+    let name = ptsname(&ours, Vec::new())?;
+    let flags = OFlags::RDWR | OFlags::NOCTTY | OFlags::CLOEXEC;
+    let its = rustix::fs::open(name, flags, Mode::empty())?;
+    // Until the machine makes it raw, the terminal would echo what is typed.
+    let mut modes = tcgetattr(&its)?;
+    modes.make_raw();
+    tcsetattr(&its, OptionalActions::Now, &modes)?;
+    Ok((File::from(ours), its))
 }
 
 impl Drop for Running {

@@ -51,6 +51,9 @@ impl SoftVcpu {
         mem.generation += 1;
         mem.apic.publish(&mem.shared.identities[mem.index as usize]);
         self.runner.cache.clear();
+        if let Some(tier) = &mut self.runner.tier {
+            tier.clear();
+        }
         self.runner.nmis = state.events.nmi_pending.into();
         self.runner.waiting_for_sipi = state.mp == MpState::WaitForSipi;
         Ok(())

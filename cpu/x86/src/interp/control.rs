@@ -178,7 +178,7 @@ impl<M: Memory> Core<'_, M> {
     }
 
     /// Loads the page-directory pointers of PAE paging.
-    fn load_pdptrs(&mut self, cr3: u64) -> Outcome {
+    pub(super) fn load_pdptrs(&mut self, cr3: u64) -> Outcome {
         let mut entries = [0; 4];
         for (number, entry) in (0..).zip(&mut entries) {
             let value = M::load_physical(self, (cr3 & 0xffff_ffe0) + 8 * number);
@@ -268,6 +268,7 @@ impl<M: Memory> Core<'_, M> {
             _ => match (self.cpu.msr.field(number).map(|field| *field), initial(number)) {
                 (Some(value), _) => value,
                 (None, Some(value)) => self.cpu.msr.get(number).unwrap_or(value),
+                (None, None) if self.is_idle_amd_msr(number) => 0,
                 (None, None) => return Err(self.raise_code(vector::GP, 0)),
             },
         };
@@ -292,6 +293,9 @@ impl<M: Memory> Core<'_, M> {
             }
             _ => {}
         }
+        if self.is_idle_amd_msr(number) {
+            return Ok(());
+        }
         let allowed = writable(number, value)
             && (self.cpu.msr.field(number).is_some() || initial(number).is_some());
         if !allowed {
@@ -302,6 +306,13 @@ impl<M: Memory> Core<'_, M> {
             M::flush(self, false);
         }
         Ok(())
+    }
+
+    /// Registers that programs expect of every AMD processor without asking, and that do nothing here: four
+    /// performance counters, SYSCFG, HWCR (AMD64 Architecture Programmer's Manual vol. 2 §13.2, appendix A).
+    fn is_idle_amd_msr(&mut self, number: u32) -> bool {
+        let known = matches!(number, 0xc001_0000..=0xc001_0007 | 0xc001_0010 | 0xc001_0015);
+        known && super::fast_call::is_amd(self)
     }
 
     /// Whether RFLAGS.TF or an enabled breakpoint asks for one instruction at a time.

@@ -10,6 +10,7 @@
 //! fail; so that a fault on the way leaves the interrupted state for the double fault.
 
 use super::descriptor::{Descriptor, null_segment, system};
+use super::task::Cause;
 use crate::core::{Core, Outcome};
 use crate::fault::{Exception, Stop, vector};
 use crate::flags;
@@ -106,8 +107,13 @@ impl<M: Memory> Core<'_, M> {
                 Err(Stop::Exception) => {}
                 other => return other,
             }
-            self.cpu.rflags = resume;
             let second = self.cpu.exception;
+            if second.trap {
+                // A fault of the task that the first one has entered: all is as that task has it.
+                exception = second;
+                continue;
+            }
+            self.cpu.rflags = resume;
             if exception.vector == vector::DF {
                 return Err(Stop::Shutdown);
             }
@@ -304,7 +310,31 @@ impl<M: Memory> Core<'_, M> {
         M::load_system::<u64>(self, self.cpu.tr.base.wrapping_add(u64::from(offset)))
     }
 
+    /// The TSS behind the vector's gate, if that is a task gate.
+    fn task_for(&mut self, event: Event) -> Result<Option<u16>, Stop> {
+        let entry = u64::from(event.vector) * 8;
+        if entry + 7 > u64::from(self.cpu.idtr.limit) {
+            return Ok(None);
+        }
+        let address = self.cpu.idtr.base.wrapping_add(entry);
+        let raw = M::load_system::<u64>(self, address)?;
+        let gate = Descriptor { selector: 0, address, raw };
+        if gate.is_code_or_data() || gate.kind() != system::TASK_GATE {
+            return Ok(None);
+        }
+        if event.source == Source::Software && gate.dpl() < self.cpu.cpl {
+            return Err(self.raise_code(vector::GP, Self::gate_error(event)));
+        }
+        if !gate.present() {
+            return Err(self.raise_code(vector::NP, Self::gate_error(event)));
+        }
+        Ok(Some(gate.gate_selector()))
+    }
+
     fn deliver_protected(&mut self, event: Event) -> Outcome {
+        if let Some(task) = self.task_for(event)? {
+            return self.switch_task(task, Cause::Event(event), self.cpu.rip);
+        }
         let target = self.interrupt_target(event, 8)?;
         let v86 = self.cpu.virtual_8086();
         if v86 && target.cpl != 0 {
@@ -390,7 +420,7 @@ impl<M: Memory> Core<'_, M> {
     }
 }
 
-fn external(event: Event) -> u32 {
+pub(super) fn external(event: Event) -> u32 {
     u32::from(event.source != Source::Software)
 }
 

@@ -1,14 +1,15 @@
-//! Far control flow: JMP, CALL, RET far, IRET, INT, SYSCALL, SYSENTER and their returns.
+//! Far control flow: JMP, CALL, RET far, IRET and INT.
 
 use super::deliver::{Event, Frame, Source};
 use super::descriptor::{Descriptor, null_segment, real_segment, system};
+use super::task::Cause;
 use crate::core::{Core, Outcome};
 use crate::fault::{Stop, vector};
 use crate::flags;
 use crate::lower::{Form, form};
 use crate::memory::{Intent, Memory};
 use crate::op::{Handler, Op, bits};
-use crate::state::{CS, CodeBits, ES, R11, RCX, RDX, RSP, SS, cr0, efer};
+use crate::state::{CS, CodeBits, ES, RSP, SS};
 use crate::table::{Operation, Row};
 use crate::word::Word;
 use iced_x86::{Code, Instruction};
@@ -40,10 +41,6 @@ pub fn select<M: Memory>(row: &Row, instruction: &Instruction) -> Option<Handler
         (O::Into, _) => into,
         (O::Int1, _) => int1,
         (O::Ud, _) => ud,
-        (O::Syscall, _) => syscall,
-        (O::Sysret, _) => sysret,
-        (O::Sysenter, _) => sysenter,
-        (O::Sysexit, _) => sysexit,
         _ => return None,
     })
 }
@@ -62,7 +59,7 @@ fn software_interrupt<M: Memory>(
     let before = core.cpu.rip;
     core.advance(op);
     let delivered = core.deliver(Event { vector, error: None, source });
-    if delivered.is_err() {
+    if delivered.is_err() && !core.cpu.exception.trap {
         core.cpu.rip = before;
     }
     delivered
@@ -113,12 +110,14 @@ fn far_pointer<M: Memory>(core: &mut Core<'_, M>, op: &Op<M>) -> Result<(u16, u6
 }
 
 fn jmp_far<M: Memory>(core: &mut Core<'_, M>, op: &Op<M>) -> Outcome {
-    core.jump_far(op.disp as u16, op.imm)
+    let next = core.behind(op);
+    core.jump_far(op.disp as u16, op.imm, next)
 }
 
 fn jmp_far_mem<M: Memory>(core: &mut Core<'_, M>, op: &Op<M>) -> Outcome {
     let (selector, offset) = far_pointer(core, op)?;
-    core.jump_far(selector, offset)
+    let next = core.behind(op);
+    core.jump_far(selector, offset, next)
 }
 
 fn call_far<M: Memory>(core: &mut Core<'_, M>, op: &Op<M>) -> Outcome {
@@ -183,11 +182,11 @@ impl<M: Memory> Core<'_, M> {
         Ok(())
     }
 
-    /// JMP far (Intel SDM vol. 2A, JMP).
+    /// JMP far (Intel SDM vol. 2A, JMP); `next` is where this task goes on, should it be left for another.
     ///
     /// # Errors
     /// [`Stop::Exception`]
-    pub fn jump_far(&mut self, selector: u16, rip: u64) -> Outcome {
+    pub fn jump_far(&mut self, selector: u16, rip: u64, next: u64) -> Outcome {
         if !self.cpu.protected() {
             return self.set_real_code(selector, rip);
         }
@@ -198,6 +197,9 @@ impl<M: Memory> Core<'_, M> {
             self.set_code_segment(&code, cpl);
             self.cpu.rip = rip;
             return Ok(());
+        }
+        if let Some(task) = self.task_behind(&descriptor)? {
+            return self.switch_task(task, Cause::Jump, next);
         }
         let (code, rip) = self.call_gate(&descriptor)?;
         if !code.is_conforming() && code.dpl() != self.cpu.cpl {
@@ -265,6 +267,9 @@ impl<M: Memory> Core<'_, M> {
             self.set_code_segment(&code, cpl);
             self.cpu.rip = rip;
             return Ok(());
+        }
+        if let Some(task) = self.task_behind(&descriptor)? {
+            return self.switch_task(task, Cause::Call, back);
         }
         self.call_through_gate(&descriptor, back)
     }
@@ -448,13 +453,16 @@ fn set_masked_flags<M: Memory>(core: &mut Core<'_, M>, mask: u64, value: u64) {
     }
 }
 
-fn iret<M: Memory, T: Word>(core: &mut Core<'_, M>, _op: &Op<M>) -> Outcome {
+fn iret<M: Memory, T: Word>(core: &mut Core<'_, M>, op: &Op<M>) -> Outcome {
     if !core.cpu.protected() {
         return iret_real::<M, T>(core);
     }
     if core.cpu.rflags & flags::NT != 0 {
-        // A nested task: no task switches on this CPU in long mode, nor return links elsewhere.
-        return Err(core.raise_code(vector::GP, 0));
+        if core.cpu.long_mode() {
+            return Err(core.raise_code(vector::GP, 0));
+        }
+        let next = core.behind(op);
+        return core.return_from_task(next);
     }
     let rip = core.peek::<T>(0)?.u64();
     let selector = core.peek::<T>(T::BYTES)?.u64() as u16;
@@ -520,102 +528,5 @@ fn iret_to_v86<M: Memory>(core: &mut Core<'_, M>, rip: u64, selector: u16, image
     core.cpu.gpr[RSP] = esp;
     core.cpu.rip = rip & 0xffff;
     M::permissions_changed(core);
-    Ok(())
-}
-
-fn flat_code(selector: u16, dpl: u8, long: bool) -> Segment {
-    Segment {
-        selector,
-        limit: u32::MAX,
-        kind: 0xb,
-        s: true,
-        dpl,
-        present: true,
-        l: long,
-        db: !long,
-        g: true,
-        ..Segment::default()
-    }
-}
-
-fn flat_stack(selector: u16, dpl: u8) -> Segment {
-    Segment { kind: 3, db: true, l: false, ..flat_code(selector, dpl, false) }
-}
-
-/// Loads flat CS and SS, as SYSCALL and its kin do.
-fn set_flat<M: Memory>(core: &mut Core<'_, M>, code: Segment, stack: Segment) {
-    core.cpu.segments[CS] = code;
-    core.cpu.segments[SS] = stack;
-    core.cpu.derive();
-    M::permissions_changed(core);
-}
-
-/// SYSCALL (Intel SDM vol. 2B): long mode only.
-fn syscall<M: Memory>(core: &mut Core<'_, M>, op: &Op<M>) -> Outcome {
-    let in_long = core.cpu.code_bits == CodeBits::Bits64;
-    if core.cpu.efer & efer::SCE == 0 || !in_long {
-        return Err(core.raise(vector::UD));
-    }
-    core.cpu.gpr[RCX] = core.behind(op);
-    core.cpu.gpr[R11] = core.cpu.rflags() & !flags::RF;
-    let masked = core.cpu.rflags() & !core.cpu.msr.fmask & !flags::RF;
-    core.cpu.set_rflags(masked);
-    let selector = (core.cpu.msr.star >> 32) as u16 & !3;
-    set_flat(core, flat_code(selector, 0, true), flat_stack(selector + 8, 0));
-    core.cpu.rip = core.cpu.msr.lstar;
-    core.cpu.trap_blocked = masked & flags::TF == 0;
-    Ok(())
-}
-
-fn sysret<M: Memory>(core: &mut Core<'_, M>, op: &Op<M>) -> Outcome {
-    if core.cpu.efer & efer::SCE == 0 || core.cpu.code_bits != CodeBits::Bits64 {
-        return Err(core.raise(vector::UD));
-    }
-    core.require_ring_0()?;
-    let to_long = op.bits & bits::OPERAND_64 != 0;
-    let rip = core.cpu.gpr[RCX];
-    if to_long && ((rip << 16) as i64 >> 16) as u64 != rip {
-        return Err(core.raise_code(vector::GP, 0));
-    }
-    let base = (core.cpu.msr.star >> 48) as u16;
-    let image = core.cpu.gpr[R11] & 0x3c_7fd7 | flags::FIXED;
-    core.cpu.set_rflags(image);
-    let code = if to_long { base.wrapping_add(16) } else { base } | 3;
-    set_flat(core, flat_code(code, 3, to_long), flat_stack(base.wrapping_add(8) | 3, 3));
-    core.cpu.rip = if to_long { rip } else { rip & 0xffff_ffff };
-    // TF counts as it is now, not as it was before (Intel SDM vol. 3B §17.3.1.4).
-    core.cpu.trap_blocked = true;
-    if core.cpu.rflags & flags::TF != 0 { Err(core.raise_single_step()) } else { Ok(()) }
-}
-
-fn sysenter<M: Memory>(core: &mut Core<'_, M>, _op: &Op<M>) -> Outcome {
-    let selector = core.cpu.msr.sysenter_cs as u16 & !3;
-    if core.cpu.cr0 & cr0::PE == 0 || selector == 0 {
-        return Err(core.raise_code(vector::GP, 0));
-    }
-    let long = core.cpu.long_mode();
-    core.cpu.rflags &= !(flags::VM | flags::IF);
-    set_flat(core, flat_code(selector, 0, long), flat_stack(selector + 8, 0));
-    let mask = if long { u64::MAX } else { 0xffff_ffff };
-    core.cpu.gpr[RSP] = core.cpu.msr.sysenter_esp & mask;
-    core.cpu.rip = core.cpu.msr.sysenter_eip & mask;
-    Ok(())
-}
-
-fn sysexit<M: Memory>(core: &mut Core<'_, M>, op: &Op<M>) -> Outcome {
-    let base = core.cpu.msr.sysenter_cs as u16 & !3;
-    if base == 0 || core.cpu.cr0 & cr0::PE == 0 || core.cpu.cpl != 0 {
-        return Err(core.raise_code(vector::GP, 0));
-    }
-    let to_long = op.bits & bits::OPERAND_64 != 0;
-    let (rip, rsp) = (core.cpu.gpr[RDX], core.cpu.gpr[RCX]);
-    let canonical = |address: u64| ((address << 16) as i64 >> 16) as u64 == address;
-    if to_long && !(canonical(rip) && canonical(rsp)) {
-        return Err(core.raise_code(vector::GP, 0));
-    }
-    let (code, mask) = if to_long { (base + 32, u64::MAX) } else { (base + 16, 0xffff_ffff) };
-    set_flat(core, flat_code(code | 3, 3, to_long), flat_stack((code + 8) | 3, 3));
-    core.cpu.gpr[RSP] = rsp & mask;
-    core.cpu.rip = rip & mask;
     Ok(())
 }

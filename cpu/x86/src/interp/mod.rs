@@ -14,6 +14,7 @@ pub mod deliver;
 pub mod descriptor;
 mod exchange;
 mod far;
+mod fast_call;
 mod flag;
 mod fpu;
 mod hint;
@@ -28,6 +29,7 @@ mod sse;
 mod stack;
 mod string;
 mod system;
+mod task;
 mod unit;
 mod xsave;
 
@@ -45,6 +47,7 @@ pub fn select<M: Memory>(row: &Row, instruction: &Instruction) -> Option<Handler
         segment::select,
         system::select,
         far::select,
+        fast_call::select,
         alu::select,
         mov::select,
         branch::select,

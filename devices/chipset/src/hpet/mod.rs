@@ -98,7 +98,9 @@ impl TimerState {
     fn advance(&mut self, counter: u64) -> Option<u64> {
         if self.has(timer::PERIODIC) && self.period != 0 {
             let missed = self.late(counter) / self.period;
-            let periods = missed.saturating_sub(BACKLOG) + 1;
+            // Who does not interrupt has nothing to make up for.
+            let backlog = if self.has(timer::INTERRUPT) { BACKLOG } else { 0 };
+            let periods = missed.saturating_sub(backlog) + 1;
             self.comparator = self.comparator.wrapping_add(periods.wrapping_mul(self.period));
             if self.has(timer::MODE_32) {
                 self.comparator &= TURN_32 - 1;
@@ -350,7 +352,10 @@ impl Device for Hpet {
     }
 
     fn deadline(&self) -> Option<Nanoseconds> {
-        self.state.timers.iter().filter_map(|timer| timer.due).min()
+        // Without an interrupt a match shows only in registers, and each access brings those up to date.
+        // Linux leaves the periodic timer of its start running so.
+        let heard = self.state.timers.iter().filter(|timer| timer.has(timer::INTERRUPT));
+        heard.filter_map(|timer| timer.due).min()
     }
 
     fn wake(&mut self, _now: Nanoseconds) {

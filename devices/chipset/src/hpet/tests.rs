@@ -143,6 +143,22 @@ fn a_late_periodic_timer_makes_up_for_some_periods_and_keeps_its_phase() {
 }
 
 #[test]
+fn a_periodic_timer_without_interrupt_wakes_nobody_and_goes_on_in_phase() {
+    let mut bench = bench();
+    let configuration = timer::PERIODIC | timer::SET_VALUE | 20 << 9;
+    bench.put(T2, configuration);
+    bench.put(T2 + register::TIMER_COMPARATOR, 100_000);
+    bench.put(register::CONFIGURATION, configuration::ENABLE);
+    assert_eq!(bench.hpet.deadline(), None);
+    bench.clock.advance(10_050_000 * TICK);
+    assert_eq!(bench.get(T2 + register::TIMER_COMPARATOR), 10_100_000);
+    bench.put(T2, timer::INTERRUPT | timer::PERIODIC | 20 << 9);
+    assert_eq!(bench.hpet.deadline(), Some(10_100_000 * TICK));
+    bench.run(100_000);
+    assert_eq!(bench.gsi20.take(), EDGE);
+}
+
+#[test]
 fn no_period_however_short_makes_a_storm() {
     let mut bench = bench();
     bench.put(T2, timer::INTERRUPT | timer::PERIODIC | timer::SET_VALUE | 20 << 9);

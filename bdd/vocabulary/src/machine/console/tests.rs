@@ -95,6 +95,24 @@ fn a_guest_that_loses_one_character_in_fifty_still_gets_the_line() {
 }
 
 #[test]
+fn a_line_longer_than_the_loss_is_typed_whole() {
+    let line = "printf '%s\\n' one two three four five six seven eight nine ten; echo done";
+    for drop in [7, 13, 50] {
+        let mut console = guest("$ ", drop);
+        console.enter(line).unwrap();
+        assert!(wait_for(&mut console, "echo done>"), "{drop}: {}", console.log());
+        assert!(console.log().contains(&format!("<{line}>")), "{drop}: {}", console.log());
+    }
+}
+
+#[test]
+fn a_lossy_keyboard_loses_what_it_says() {
+    let mut keyboard = Lossy { keys: Vec::new(), every: 3, count: 0 };
+    keyboard.write_all(b"abcdefg").unwrap();
+    assert_eq!(keyboard.keys, b"abdeg");
+}
+
+#[test]
 fn a_character_that_never_comes_is_named_within_five_seconds() {
     let (to, _kept) = channel::<Vec<u8>>();
     let transcript = Arc::new(Transcript::default());

@@ -171,3 +171,15 @@ fn pkru_travels_in_either_format_of_the_xsave_area() {
         assert_eq!(bench.cpu.pkru, 0, "initial when the area has none");
     }
 }
+
+#[test]
+fn the_performance_counters_of_amd_are_there_for_its_name_and_count_nothing() {
+    let write = [0x0f, 0x30]; // wrmsr
+    let bench = || Bench::bits64().with(RCX, 0xc001_0000).with(RAX, 0x43);
+    assert_eq!(bench().fault(&write), (vector::GP, Some(0)));
+    let mut amd = bench();
+    amd.mem.cpuid.insert((0, 0), [1, 0, u32::from_le_bytes(*b"cAMD"), 0]);
+    amd.run(&write).unwrap();
+    amd.run(/* rdmsr */ &[0x0f, 0x32]).unwrap();
+    assert_eq!(amd.cpu.gpr[RAX], 0);
+}

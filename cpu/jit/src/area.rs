@@ -1,0 +1,265 @@
+//! The vCPU area: everything of a vCPU that translated code touches, but guest RAM.
+//!
+//! ```text
+//!   GS base ──► 0x0000  state   registers at the gate, scratch slots, exits        [`Registers`]
+//!               0x1000  bell    one byte that other threads set                    [`Bell`]
+//!               0x2000  jumps   {rip, code} by the low 16 bits of RIP, for each view
+//!               …       slots   where each branch to another page goes
+//!               …       sites   {lo, limit, delta, host} of each access
+//! ```
+//!
+//! Translated code addresses it by constants off the GS base, which glibc and the kernel leave alone; no
+//! register is needed, and no value of the guest's ever takes part in such an address but the low 16 bits of
+//! an index into `jumps`, which has a place for each.
+//!
+//! The area is touched by the thread that runs the vCPU only, the bell excepted.
+//!
+//! Rejected: a reserved register instead of GS (guests use all sixteen), the area on the Rust side of a
+//! `Core` (its address would change from run to run).
+#![expect(unsafe_code, reason = "maps the area, and reads and writes it by offset")]
+
+use crate::memory::ExecutableMemoryError;
+use rustix::mm::{MapFlags, ProtFlags, mmap_anonymous, munmap};
+use std::mem::offset_of;
+use std::ptr::NonNull;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, Ordering};
+
+/// General registers, flags and vectors as they pass through the gate ([`crate::gate`]).
+#[derive(Debug)]
+#[repr(C)]
+pub struct Registers {
+    /// General registers in the order of their encoding.
+    pub gpr: [u64; 16],
+    /// Status flags: OF in bit 0; SF, ZF, AF, PF, CF in bits 15:8 as LAHF has them.
+    pub flags: u64,
+    /// Number of the [`crate::translate::Record`] of the last exit.
+    pub exit: u64,
+    /// Where an indirect branch goes.
+    pub rip: u64,
+    pub(crate) saved_rax: u64,
+    pub(crate) saved_rcx: u64,
+    /// Base of FS.
+    pub fs_base: u64,
+    /// Base of GS.
+    pub gs_base: u64,
+    pub(crate) leave: u64,
+    pub(crate) leave_saved: u64,
+    pub(crate) load_vectors: u64,
+    /// XMM registers and MXCSR are in the host's registers.
+    pub(crate) vectors_live: u64,
+    /// MXCSR.
+    pub mxcsr: u32,
+    pub(crate) host_mxcsr: u32,
+    pub(crate) spill: [u64; 4],
+    /// XMM0 to XMM15.
+    pub xmm: [u128; 16],
+    /// Whether the vectors may have changed since [`Registers::xmm`] was last written by Rust.
+    pub vectors_changed: u64,
+}
+
+/// What a site is good for: see [`crate::translate`].
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(C)]
+pub(crate) struct Site {
+    /// First linear address of the region.
+    pub lo: u64,
+    /// How far from `lo` an access may start, exclusive; 0 when the site is void.
+    pub limit: u64,
+    /// Host address minus linear address.
+    pub delta: u64,
+    /// Host address of `lo`; for a constant address the host address itself, 0 when void.
+    pub host: u64,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(C)]
+struct Jump {
+    /// The negative of the linear RIP.
+    tag: u64,
+    code: u64,
+}
+
+/// Views that have jump caches of their own: user, supervisor, supervisor with RFLAGS.AC.
+pub const VIEWS: usize = 3;
+
+/// Sites of a vCPU.
+pub const SITES: usize = 1 << 18;
+/// Slots of a vCPU.
+pub const SLOTS: usize = 1 << 16;
+const JUMPS: usize = 1 << 16;
+
+pub(crate) const BELL: usize = 0x1000;
+pub(crate) const JUMPS_AT: usize = 0x2000;
+const JUMPS_BYTES: usize = JUMPS * size_of::<Jump>();
+pub(crate) const SLOTS_AT: usize = JUMPS_AT + VIEWS * JUMPS_BYTES;
+pub(crate) const SITES_AT: usize = SLOTS_AT + SLOTS * 8;
+pub(crate) const AREA: usize = SITES_AT + SITES * size_of::<Site>();
+
+const _: () = assert!(size_of::<Registers>() <= BELL);
+const _: () = assert!(offset_of!(Registers, xmm).is_multiple_of(16));
+
+/// The offset of a view's jump cache.
+pub(crate) const fn jumps_of(view: u8) -> usize {
+    JUMPS_AT + view as usize * JUMPS_BYTES
+}
+
+/// The mapping, which a bell keeps alive as well.
+#[derive(Debug)]
+struct Mapping(NonNull<u8>);
+
+// SAFETY: the mapping belongs to whoever holds this; nothing in it is tied to a thread.
+unsafe impl Send for Mapping {}
+// SAFETY: through a shared reference only the bell is reached, which is atomic.
+unsafe impl Sync for Mapping {}
+
+impl Drop for Mapping {
+    fn drop(&mut self) {
+        // SAFETY: the mapping was made in `Area::new` with this size and ends with this value.
+        let _ = unsafe { munmap(self.0.as_ptr().cast(), AREA) };
+    }
+}
+
+/// The area of one vCPU.
+#[derive(Debug)]
+pub struct Area {
+    mapping: Arc<Mapping>,
+    /// What a void slot holds: the way out.
+    void: u64,
+}
+
+/// Asks a vCPU in translated code to come out at its next poll.
+#[derive(Clone, Debug)]
+pub struct Bell(Arc<Mapping>);
+
+impl Bell {
+    fn byte(&self) -> &AtomicU8 {
+        // SAFETY: the byte lies in the mapping, which `self` keeps alive, and is accessed atomically by
+        // Rust and by single loads in translated code.
+        unsafe { AtomicU8::from_ptr(self.0.0.as_ptr().add(BELL)) }
+    }
+
+    /// Rings: the next poll leaves.
+    pub fn ring(&self) {
+        self.byte().store(1, Ordering::SeqCst);
+    }
+
+    /// Stops ringing.
+    pub fn silence(&self) {
+        self.byte().store(0, Ordering::SeqCst);
+    }
+}
+
+impl Area {
+    /// An area with all sites, slots and jumps void.
+    ///
+    /// # Errors
+    /// The host refused the memory.
+    pub(crate) fn new() -> Result<Area, ExecutableMemoryError> {
+        // SAFETY: a new private mapping at an address of the kernel's choice touches nothing else.
+        let mapped = unsafe {
+            mmap_anonymous(
+                std::ptr::null_mut(),
+                AREA,
+                ProtFlags::READ | ProtFlags::WRITE,
+                MapFlags::PRIVATE | MapFlags::NORESERVE,
+            )
+        };
+        let failed = |source| ExecutableMemoryError::area(AREA, source);
+        let base = mapped
+            .and_then(|base| NonNull::new(base.cast()).ok_or(rustix::io::Errno::NOMEM))
+            .map_err(failed)?;
+        let exits = crate::gate::exits();
+        let mut area = Area { mapping: Arc::new(Mapping(base)), void: exits.void_slot };
+        let registers = area.registers();
+        registers.leave = exits.leave;
+        registers.leave_saved = exits.leave_saved;
+        registers.load_vectors = exits.load_vectors;
+        area.void_edges();
+        Ok(area)
+    }
+
+    /// What the GS base is to be.
+    pub(crate) fn base(&self) -> u64 {
+        self.mapping.0.as_ptr() as u64
+    }
+
+    /// The bell, for other threads.
+    pub fn bell(&self) -> Bell {
+        Bell(self.mapping.clone())
+    }
+
+    /// The state.
+    #[inline(always)]
+    pub fn registers(&mut self) -> &mut Registers {
+        // SAFETY: the state lies at the start of the mapping, is valid for every bit pattern, and is
+        // reached by translated code only while `&mut self` is with the gate.
+        unsafe { self.mapping.0.cast::<Registers>().as_mut() }
+    }
+
+    /// Item `index` of the table at `offset`; the caller sees to `index` being within it.
+    #[inline(always)]
+    fn item<T: Copy>(&mut self, offset: usize, index: usize) -> &mut T {
+        let at = offset + index * size_of::<T>();
+        assert!(at + size_of::<T>() <= AREA);
+        // SAFETY: the place lies in the mapping (checked above), the tables are aligned for their items
+        // and valid for every bit pattern; exclusive as in `registers`.
+        unsafe { self.mapping.0.add(at).cast::<T>().as_mut() }
+    }
+
+    #[inline(always)]
+    pub(crate) fn site(&mut self, site: u32) -> &mut Site {
+        self.item(SITES_AT, site as usize & (SITES - 1))
+    }
+
+    /// Where slot `slot` leads from now on; `None` makes it void.
+    #[inline(always)]
+    pub fn set_slot(&mut self, slot: u32, code: Option<u64>) {
+        let void = self.void;
+        *self.item::<u64>(SLOTS_AT, slot as usize & (SLOTS - 1)) = code.unwrap_or(void);
+    }
+
+    /// Remembers where the code for `rip` in a view is.
+    #[inline(always)]
+    pub fn set_jump(&mut self, view: u8, rip: u64, code: u64) {
+        let index = (rip & 0xffff) as usize;
+        let tag = rip.wrapping_neg();
+        *self.item::<Jump>(jumps_of(view.min(VIEWS as u8 - 1)), index) = Jump { tag, code };
+    }
+
+    /// Forgets what is remembered for the place of `rip`.
+    #[inline(always)]
+    pub fn clear_jump(&mut self, view: u8, rip: u64) {
+        let index = (rip & 0xffff) as usize;
+        *self.item::<Jump>(jumps_of(view.min(VIEWS as u8 - 1)), index) = Jump::void(index);
+    }
+
+    /// Forgets all jumps.
+    pub fn clear_jumps(&mut self) {
+        // SAFETY: the range lies in the mapping, which is private and anonymous: its pages read as zero
+        // again, which is valid for jumps.
+        let _ = unsafe {
+            rustix::mm::madvise(
+                self.mapping.0.as_ptr().add(JUMPS_AT).cast(),
+                VIEWS * JUMPS_BYTES,
+                rustix::mm::Advice::LinuxDontNeed,
+            )
+        };
+        self.void_edges();
+    }
+
+    /// A tag of zero is void for all RIPs but two: 0, and with the bell, the last one.
+    fn void_edges(&mut self) {
+        for view in 0..VIEWS as u8 {
+            self.clear_jump(view, 0);
+            self.clear_jump(view, u64::MAX);
+        }
+    }
+}
+
+impl Jump {
+    /// A tag that only an address which is not canonical could match.
+    fn void(index: usize) -> Jump {
+        Jump { tag: (1 << 62) - index as u64, code: 0 }
+    }
+}

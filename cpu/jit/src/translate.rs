@@ -1,0 +1,271 @@
+//! The translator: superblocks of 64-bit guest code become host code.
+//!
+//! Guest and host have the same instructions, so most of them run as themselves: in the registers that they
+//! name, on the host's own flags. What must be written anew is what reaches memory or goes elsewhere.
+//!
+//! ```text
+//!   steps ──► homes ──► liveness ──► emit ──► proof ──► code memory
+//!               │          │          │                   │ hot side: what runs
+//!               │          │          │                   │ cold side: ways out
+//!               ▼          ▼          ▼
+//!         who lends to   flags to   records: why and where code leaves
+//!         R10 and R11    save       sites, slots: numbers of places in the area
+//! ```
+//!
+//! * [`step`](Step): what there is to know of an instruction. The instruction table gives each its [`Rule`].
+//! * `homes`: which host register a guest register is in. `flags`: which flags somebody may still read.
+//! * `emit`: the code. `emit::access`: the check before each access to guest memory. `emit::ways`: branches.
+//! * `record`: what the engine finds when code has left. [`Translator::run`] goes through the gate.
+//! * `proof`: reads every superblock back before it can run.
+//!
+//! # Life
+//! Code is only ever added; when code memory, records, sites or slots run out, all of it is dropped at once
+//! ([`Translator::clear`]). A superblock whose bytes changed is merely not entered any more. Everything
+//! belongs to one vCPU and its thread: nothing here is shared or locked, at the price of translating
+//! what two vCPUs run twice.
+//!
+//! # Trust
+//! Host addresses come into the area by [`Translator::fill`] alone, from the engine's one constructor of
+//! pointers into guest RAM. The guest chooses what is compared with a region, never what the region is.
+//!
+//! # What was rejected
+//! * Cranelift, LLVM: 20 to 50 times slower to translate, and no way to say "these flags" (engine study, §3).
+//! * A software TLB in each access: half a nanosecond more of latency each (§5). The TLB is behind the sites.
+//! * Host page tables as the guest's: 3 µs a fault (§5).
+#![expect(unsafe_code, reason = "runs the code that it has emitted")]
+
+mod asm;
+mod emit;
+mod flags;
+mod homes;
+mod proof;
+mod record;
+mod slots;
+mod step;
+
+use crate::area::{Area, Registers, SITES, SLOTS, Site};
+use crate::gate;
+use crate::memory::{ExecutableMemory, ExecutableMemoryError, synchronise};
+pub use emit::Request;
+use emit::{Books, Emitter};
+pub use flags::{CodePage, PEEK};
+pub use record::{Access, Kind, Record};
+use slots::Slots;
+pub use step::{Operand, Rule, Segment, Step};
+
+/// The most instructions in a superblock.
+pub const LONGEST: usize = 48;
+/// Records of a vCPU.
+const RECORDS: usize = 1 << 19;
+/// The most that one superblock takes of anything.
+const RESERVE: usize = 8 * LONGEST;
+/// The most bytes on either side of one superblock.
+const RESERVE_BYTES: usize = 1 << 15;
+
+/// The translator of one vCPU, with its code.
+#[derive(Debug)]
+pub struct Translator {
+    memory: ExecutableMemory,
+    area: Area,
+    hot: usize,
+    cold: usize,
+    /// Where the cold side starts, and where it ends.
+    bounds: (usize, usize),
+    records: Vec<Record>,
+    sites: u32,
+    slots: Slots,
+}
+
+/// Where a superblock can be entered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Entry(u64);
+
+/// Why there is no translation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Refusal {
+    /// Something has run out: [`Translator::clear`], and ask again.
+    Full,
+    /// The first instruction is the interpreter's, or has no encoding.
+    Untranslatable,
+}
+
+/// A region of guest memory that a site may reach, as the engine's TLB knows it.
+#[derive(Clone, Copy, Debug)]
+pub struct Region {
+    /// Its first linear address, a multiple of 4096.
+    pub start: u64,
+    /// Its length in bytes, a multiple of 4096.
+    pub length: u64,
+    /// The host address of its first byte.
+    pub host: u64,
+}
+
+impl Translator {
+    /// A translator with `bytes` of code memory, a multiple of 4096.
+    ///
+    /// # Errors
+    /// The host refused memory.
+    pub fn new(bytes: usize) -> Result<Translator, ExecutableMemoryError> {
+        let hot = bytes / 2;
+        Ok(Translator {
+            memory: ExecutableMemory::new(bytes)?,
+            area: Area::new()?,
+            hot: 0,
+            cold: hot,
+            bounds: (hot, bytes),
+            records: Vec::new(),
+            sites: 0,
+            slots: Slots::default(),
+        })
+    }
+
+    /// The area.
+    pub fn area(&mut self) -> &mut Area {
+        &mut self.area
+    }
+
+    /// The registers as the guest left them.
+    #[inline(always)]
+    pub fn registers(&mut self) -> &mut Registers {
+        self.area.registers()
+    }
+
+    /// Bytes of code, hot and cold.
+    pub fn used(&self) -> usize {
+        self.hot + (self.cold - self.bounds.0)
+    }
+
+    /// Makes this thread the one that runs this vCPU.
+    pub fn bind(&mut self) {
+        gate::bind(&self.area);
+    }
+
+    /// How many of the steps, from the first on, fit into one superblock.
+    pub fn fitting(steps: &[Step]) -> usize {
+        homes::fitting(steps)
+    }
+
+    /// Whether a translation would be refused for want of room.
+    pub fn is_full(&self) -> bool {
+        self.hot + RESERVE_BYTES > self.bounds.0
+            || self.cold + RESERVE_BYTES > self.bounds.1
+            || self.records.len() + RESERVE > RECORDS
+            || self.sites as usize + RESERVE > SITES
+            || self.slots.len() + RESERVE > SLOTS
+    }
+
+    /// Translates a superblock.
+    ///
+    /// # Errors
+    /// [`Refusal`]
+    pub fn translate(&mut self, request: Request<'_>) -> Result<Entry, Refusal> {
+        if self.is_full() {
+            return Err(Refusal::Full);
+        }
+        if request.steps.first().is_none_or(|step| step.rule == Rule::Interpret) {
+            return Err(Refusal::Untranslatable);
+        }
+        let base = self.memory.base();
+        let (hot, cold) = (base + self.hot as u64, base + self.cold as u64);
+        let known = (self.records.len(), self.sites, self.slots.len() as u32);
+        let books =
+            Books { records: &mut self.records, sites: &mut self.sites, slots: &mut self.slots };
+        let emitted = Emitter::new(request, books, hot, cold).run().ok().filter(|emitted| {
+            emitted.hot.len() < RESERVE_BYTES && emitted.cold.len() < RESERVE_BYTES
+        });
+        let Some(emitted) = emitted else {
+            self.records.truncate(known.0);
+            self.sites = known.1;
+            return Err(Refusal::Untranslatable);
+        };
+        for site in known.1..self.sites {
+            *self.area.site(site) = Site::default();
+        }
+        for slot in known.2..self.slots.len() as u32 {
+            self.area.set_slot(slot, None);
+        }
+        self.memory.write(self.hot, &emitted.hot);
+        self.memory.write(self.cold, &emitted.cold);
+        self.hot = (self.hot + emitted.hot.len()).next_multiple_of(16);
+        self.cold += emitted.cold.len();
+        synchronise();
+        Ok(Entry(hot))
+    }
+
+    /// Drops all code. The caller forgets every [`Entry`], and voids every jump that it has made.
+    pub fn clear(&mut self) {
+        (self.hot, self.cold) = (0, self.bounds.0);
+        self.records.clear();
+        self.sites = 0;
+        self.slots.clear();
+    }
+
+    /// Runs until code leaves, and says why.
+    #[inline(always)]
+    pub fn run(&mut self, entry: Entry) -> Record {
+        // SAFETY: an `Entry` is made by `translate` and `resume` only, for code of this translator; `clear`
+        // obliges the caller to forget them. The area was bound to this thread by `bind`.
+        unsafe { gate::enter(entry.0) };
+        let number = self.area.registers().exit as usize;
+        self.records.get(number).copied().unwrap_or(Record { rip: 0, kind: Kind::Leave })
+    }
+
+    /// Lets a site reach the part of a region that its access fits into; where to go on if the access at
+    /// `linear` is within it now.
+    #[inline(always)]
+    pub fn fill(&mut self, access: &Access, linear: u64, region: Region) -> Option<Entry> {
+        let operand = &access.operand;
+        let limit = region.length.saturating_sub(u64::from(operand.size) - 1);
+        let fits = linear.wrapping_sub(region.start) < limit
+            && linear & u64::from(operand.alignment - 1) == 0;
+        if !fits {
+            return None;
+        }
+        let delta = region.host.wrapping_sub(region.start);
+        let host = if operand.is_constant() { linear.wrapping_add(delta) } else { region.host };
+        *self.area.site(access.site) = Site { lo: region.start, limit, delta, host };
+        Some(Entry(access.resume))
+    }
+
+    /// Makes a site void, so that its next access leaves.
+    #[inline(always)]
+    pub fn empty(&mut self, site: u32) {
+        let site = self.area.site(site);
+        (site.limit, site.host) = (0, 0);
+    }
+
+    /// How many sites there are: numbers below this may be filled.
+    pub fn sites(&self) -> u32 {
+        self.sites
+    }
+
+    /// Leads a branch to where its target is now.
+    pub fn link(&mut self, hole: u64, target: Entry) {
+        let distance = target.0.wrapping_sub(hole).wrapping_sub(4) as i32;
+        let offset = hole.wrapping_sub(self.memory.base()) as usize;
+        self.memory.write(offset, &distance.to_le_bytes());
+        synchronise();
+    }
+
+    /// Leads a slot to its target, or makes it void.
+    pub fn set_slot(&mut self, slot: u32, target: Option<Entry>) {
+        self.area.set_slot(slot, target.map(|entry| entry.0));
+    }
+
+    /// The slot for a target, if some branch uses one.
+    pub fn slot(&self, view: u8, target: u64) -> Option<u32> {
+        self.slots.find(view, target)
+    }
+
+    /// Remembers where indirect branches to `rip` go.
+    pub fn set_jump(&mut self, view: u8, rip: u64, target: Entry) {
+        self.area.set_jump(view, rip, target.0);
+    }
+}
+
+impl Access {
+    /// Its site.
+    pub fn site(&self) -> u32 {
+        self.site
+    }
+}

@@ -1,0 +1,332 @@
+//! The code of a superblock.
+
+use super::Record;
+use super::asm::{Address, Asm, Hole, condition, host};
+use super::flags::{CodePage, liveness};
+use super::homes::Homes;
+use super::record::{Access, Kind};
+use super::step::{Rule, Segment, Step};
+use crate::area::{BELL, Registers, SITES_AT, SLOTS_AT, Site, jumps_of};
+use iced_x86::{ConditionCode, Encoder, IcedError, Instruction, OpKind, Register};
+use std::mem::offset_of;
+
+mod access;
+mod ways;
+
+use access::Place;
+
+/// What there is to translate.
+#[derive(Clone, Copy, Debug)]
+pub struct Request<'a> {
+    /// The instructions, one after the other in one page.
+    pub steps: &'a [Step],
+    /// The page.
+    pub page: CodePage<'a>,
+    /// Which view the code runs in (below [`crate::area::VIEWS`]).
+    pub view: u8,
+}
+
+/// Numbers that code is given while it is emitted.
+#[derive(Debug)]
+pub(super) struct Books<'a> {
+    pub records: &'a mut Vec<Record>,
+    pub sites: &'a mut u32,
+    pub slots: &'a mut super::slots::Slots,
+}
+
+const SAVED_RAX: usize = offset_of!(Registers, saved_rax);
+const SAVED_RCX: usize = offset_of!(Registers, saved_rcx);
+const FLAGS: usize = offset_of!(Registers, flags);
+const EXIT: usize = offset_of!(Registers, exit);
+const LEAVE: usize = offset_of!(Registers, leave);
+const LEAVE_SAVED: usize = offset_of!(Registers, leave_saved);
+const LOAD_VECTORS: usize = offset_of!(Registers, load_vectors);
+const VECTORS_LIVE: usize = offset_of!(Registers, vectors_live);
+
+/// A way out that is written to the cold side when the hot side is done.
+#[derive(Clone, Copy, Debug)]
+struct Stub {
+    hole: Hole,
+    record: u32,
+    /// The flags are in the area.
+    saved: bool,
+    /// RCX waits in the area.
+    rcx: bool,
+    /// Registers are still at the superblock's homes.
+    homes: bool,
+    /// Come back here when the access can be made.
+    resume: Option<u64>,
+}
+
+pub(super) struct Emitter<'a> {
+    hot: Asm,
+    cold: Asm,
+    books: Books<'a>,
+    request: Request<'a>,
+    homes: Homes,
+    live: Vec<u32>,
+    /// The flags that are live are in the area, not in RFLAGS.
+    saved: bool,
+    vectors: bool,
+    stubs: Vec<Stub>,
+    encoder: Encoder,
+    body: u64,
+    at: usize,
+}
+
+/// Hot and cold code, for the places that were promised.
+pub(super) struct Emitted {
+    pub hot: Vec<u8>,
+    pub cold: Vec<u8>,
+}
+
+type Done = Result<(), IcedError>;
+
+impl<'a> Emitter<'a> {
+    /// To emit at these addresses.
+    pub fn new(request: Request<'a>, books: Books<'a>, hot: u64, cold: u64) -> Emitter<'a> {
+        let next = request.steps.last().map_or(0, Step::next);
+        Emitter {
+            hot: Asm::new(hot),
+            cold: Asm::new(cold),
+            books,
+            request,
+            homes: Homes::of(request.steps),
+            live: liveness(request.steps, &request.page, next),
+            saved: false,
+            vectors: request.steps.iter().any(|step| step.rule == Rule::Vector),
+            stubs: Vec::new(),
+            encoder: Encoder::new(64),
+            body: 0,
+            at: 0,
+        }
+    }
+
+    /// Emits everything.
+    pub fn run(mut self) -> Result<Emitted, IcedError> {
+        let mut entry = std::mem::replace(&mut self.hot, Asm::new(0));
+        self.homes.move_in(&mut entry);
+        self.hot = entry;
+        if self.vectors {
+            self.want_vectors();
+        }
+        self.body = self.hot.here();
+        let steps = self.request.steps;
+        for (at, step) in steps.iter().enumerate() {
+            self.at = at;
+            self.step(step)?;
+        }
+        if let Some(last) = steps.last().filter(|last| !last.ends()) {
+            self.at = steps.len();
+            self.go_on(last.next());
+        }
+        self.write_stubs();
+        Ok(Emitted { hot: self.hot.bytes, cold: self.cold.bytes })
+    }
+
+    /// Vector registers are to be in the host's from here on. Leaves the flags alone where they are live.
+    fn want_vectors(&mut self) {
+        let hot = &mut self.hot;
+        if self.live[0] == 0 {
+            hot.is_zero(VECTORS_LIVE);
+            let there = hot.jump_if(condition::NOT_EQUAL);
+            hot.call_through(LOAD_VECTORS);
+            return hot.fill_here(there);
+        }
+        hot.store(SAVED_RCX, host::RCX);
+        hot.load_byte(host::RCX, VECTORS_LIVE);
+        hot.lea(host::RCX, Address::at(host::RCX, -1));
+        let there = hot.jump_if_rcx_is_zero();
+        hot.call_through(LOAD_VECTORS);
+        hot.land(there);
+        hot.load(host::RCX, SAVED_RCX);
+    }
+
+    fn step(&mut self, step: &Step) -> Done {
+        match step.rule {
+            Rule::Nothing => Ok(()),
+            Rule::Copy | Rule::Vector => self.copy(step),
+            Rule::Address => self.address(step),
+            Rule::Push => self.push(step),
+            Rule::Pop => self.pop(step),
+            Rule::Leave => self.leave(),
+            Rule::Call => self.call(step),
+            Rule::Return => self.ret(step),
+            Rule::Jump => self.jump(step),
+            Rule::Branch => self.branch(step),
+            Rule::Interpret => {
+                self.interpret(step.instruction.ip());
+                Ok(())
+            }
+        }
+    }
+
+    /// Flags that are read behind the present step.
+    fn live_behind(&self) -> u32 {
+        self.live[self.at + 1]
+    }
+
+    fn record(&mut self, rip: u64, kind: Kind) -> u32 {
+        self.books.records.push(Record { rip, kind });
+        self.books.records.len() as u32 - 1
+    }
+
+    fn here(&self) -> u64 {
+        self.request.steps.get(self.at).map_or(0, |step| step.instruction.ip())
+    }
+
+    /// Puts the flags into the area. The scratch register keeps its value.
+    fn save_flags(&mut self) {
+        self.hot.store(SAVED_RAX, host::RAX);
+        self.hot.flags_to_rax();
+        self.hot.store_32(FLAGS, host::RAX);
+        self.hot.load(host::RAX, SAVED_RAX);
+        self.saved = true;
+    }
+
+    /// Gets them back. The scratch register keeps its value.
+    fn restore_flags(&mut self) {
+        self.hot.store(SAVED_RAX, host::RAX);
+        self.hot.load_32(host::RAX, FLAGS);
+        self.hot.flags_from_rax();
+        self.hot.load(host::RAX, SAVED_RAX);
+        self.saved = false;
+    }
+
+    /// Before the instruction itself: flags that it reads, or keeps some of, must be the host's.
+    fn prepare_flags(&mut self, step: &Step) {
+        let kept = step.modifies != 0 && self.live_behind() & !step.kills != 0;
+        if self.saved && (step.reads != 0 || kept) {
+            self.restore_flags();
+        }
+    }
+
+    /// Behind it: flags that nobody wants need no place.
+    fn settle_flags(&mut self, step: &Step) {
+        if step.modifies != 0 || self.live_behind() == 0 {
+            self.saved = false;
+        }
+    }
+
+    fn encode(&mut self, mut instruction: Instruction) -> Done {
+        // Redundant ones: those that matter belong to the opcode.
+        instruction.set_has_rep_prefix(false);
+        instruction.set_has_repne_prefix(false);
+        self.encoder.encode(&instruction, 0)?;
+        let bytes = self.encoder.take_buffer();
+        self.hot.raw(&bytes);
+        self.encoder.set_buffer({
+            let mut bytes = bytes;
+            bytes.clear();
+            bytes
+        });
+        Ok(())
+    }
+
+    /// An instruction that runs as itself.
+    fn copy(&mut self, step: &Step) -> Done {
+        let place = match &step.operand {
+            Some(operand) => Some(self.check(operand)),
+            None => None,
+        };
+        self.prepare_flags(step);
+        match place {
+            Some(place) => self.encode_at(step, place)?,
+            None if self.homes.touch(step) || is_prefixed(&step.instruction) => {
+                self.encode(self.homes.rename(&step.instruction))?;
+            }
+            None => self.raw(step),
+        }
+        self.settle_flags(step);
+        Ok(())
+    }
+
+    fn raw(&mut self, step: &Step) {
+        let start = step.instruction.ip().wrapping_sub(self.request.page.start) as usize;
+        let bytes = self.request.page.bytes.get(start..start + step.instruction.len());
+        self.hot.raw(bytes.unwrap_or(&[0x0f, 0x0b]));
+    }
+
+    /// The instruction with its memory operand where the check says.
+    fn encode_at(&mut self, step: &Step, place: Place) -> Done {
+        let mut instruction = self.homes.rename(&step.instruction);
+        let address = place.address();
+        let register = |number: Option<u8>| {
+            number.map_or(Register::None, |number| Register::RAX + u32::from(number))
+        };
+        instruction.set_memory_base(register(address.base));
+        instruction.set_memory_index(register(address.index));
+        instruction.set_memory_index_scale(1);
+        instruction.set_memory_displacement64(i64::from(address.displacement) as u64);
+        instruction.set_memory_displ_size(u32::from(address.displacement != 0));
+        instruction.set_segment_prefix(Register::None);
+        self.encode(instruction)
+    }
+
+    fn address(&mut self, step: &Step) -> Done {
+        let instruction = &step.instruction;
+        let constant = instruction.is_ip_rel_memory_operand()
+            || instruction.memory_base() == Register::None
+                && instruction.memory_index() == Register::None;
+        if !constant {
+            let mut renamed = self.homes.rename(instruction);
+            renamed.set_segment_prefix(Register::None);
+            return self.encode(renamed);
+        }
+        let target = instruction.op0_register();
+        let value = instruction.memory_displacement64();
+        let register = self.homes.host(target.full_register().number() as u8);
+        match target.size() {
+            8 => self.hot.number(register, value),
+            _ => self.hot.number(register, value & 0xffff_ffff),
+        }
+        Ok(())
+    }
+
+    fn push(&mut self, step: &Step) -> Done {
+        let instruction = &step.instruction;
+        let place = self.check(&super::step::Operand::stack(-8, true)).address();
+        match instruction.op0_kind() {
+            OpKind::Register => {
+                let guest = instruction.op0_register().full_register().number() as u8;
+                self.hot.store_to(place, self.homes.host(guest));
+            }
+            _ => self.hot.store_number_to(place, instruction.immediate(0) as i64 as i32),
+        }
+        self.move_stack(-8);
+        Ok(())
+    }
+
+    fn pop(&mut self, step: &Step) -> Done {
+        let place = self.check(&super::step::Operand::stack(0, false)).address();
+        let guest = step.instruction.op0_register().full_register().number() as u8;
+        self.hot.load_from(self.homes.host(guest), place);
+        self.move_stack(8);
+        Ok(())
+    }
+
+    fn leave(&mut self) -> Done {
+        const RBP: u8 = 5;
+        let place = self.check(&super::step::Operand::at(RBP, 0, false)).address();
+        let rbp = self.homes.host(RBP);
+        self.hot.lea(host::STACK, Address::at(rbp, 8));
+        self.hot.load_from(rbp, place);
+        Ok(())
+    }
+
+    fn move_stack(&mut self, by: i32) {
+        self.hot.lea(host::STACK, Address::at(host::STACK, by));
+    }
+}
+
+fn is_prefixed(instruction: &Instruction) -> bool {
+    instruction.has_rep_prefix() || instruction.has_repne_prefix()
+}
+
+/// The number of a condition in opcodes.
+fn condition_number(instruction: &Instruction) -> u8 {
+    match instruction.condition_code() {
+        ConditionCode::None => 0,
+        code => code as u8 - 1,
+    }
+}

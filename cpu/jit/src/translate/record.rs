@@ -1,0 +1,50 @@
+//! Why translated code has left.
+
+use super::step::Operand;
+
+/// A place at which translated code can leave.
+#[derive(Clone, Copy, Debug)]
+pub struct Record {
+    /// Linear address of the instruction at which it leaves, or where it goes on.
+    pub rip: u64,
+    /// Why.
+    pub kind: Kind,
+}
+
+/// Why translated code has left, and what it takes to go back.
+#[derive(Clone, Copy, Debug)]
+pub enum Kind {
+    /// The region of an access' site is another one.
+    Access(Access),
+    /// A branch within the page that has no translation yet.
+    Link {
+        /// Address of the four bytes that lead here.
+        hole: u64,
+    },
+    /// A branch to another page whose slot is void.
+    Slot {
+        /// Its slot.
+        slot: u32,
+    },
+    /// An indirect branch to where [`crate::area::Registers::rip`] says, which the jump cache does not know; or
+    /// the bell.
+    Indirect {
+        /// How far the instruction has moved RSP.
+        moved: i32,
+    },
+    /// The instruction is the interpreter's.
+    Interpret,
+    /// The bell.
+    Leave,
+}
+
+/// An access that was not made.
+#[derive(Clone, Copy, Debug)]
+pub struct Access {
+    /// What is accessed.
+    pub operand: Operand,
+    /// Its site.
+    pub(super) site: u32,
+    /// Where to go on once the site is filled.
+    pub(super) resume: u64,
+}

@@ -1,0 +1,339 @@
+//! What the translator needs to know of one instruction.
+
+use iced_x86::{
+    Code, Instruction, InstructionInfoFactory, Mnemonic, OpAccess, OpKind, Register, RflagsBits,
+};
+
+/// How the translator treats an instruction. The instruction table says which ([`kezhan-x86`]'s `table`),
+/// so that interpreter and translator never disagree about what exists.
+///
+/// [`kezhan-x86`]: https://docs.rs
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Rule {
+    /// Runs as itself on general registers, with at most one memory operand.
+    Copy,
+    /// As [`Rule::Copy`], and works on XMM registers or MXCSR.
+    Vector,
+    /// LEA.
+    Address,
+    /// Does nothing.
+    Nothing,
+    /// PUSH of a register or number.
+    Push,
+    /// POP of a register.
+    Pop,
+    /// LEAVE.
+    Leave,
+    /// CALL near.
+    Call,
+    /// RET near.
+    Return,
+    /// JMP near.
+    Jump,
+    /// Jcc.
+    Branch,
+    /// The interpreter's.
+    Interpret,
+}
+
+/// The six status flags, as iced-x86 numbers them.
+pub(super) const STATUS: u32 = RflagsBits::OF
+    | RflagsBits::SF
+    | RflagsBits::ZF
+    | RflagsBits::AF
+    | RflagsBits::CF
+    | RflagsBits::PF;
+
+/// Number of guest RSP.
+pub(super) const RSP: u8 = 4;
+
+/// Segments with a base in 64-bit mode.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Segment {
+    /// FS.
+    Fs,
+    /// GS.
+    Gs,
+}
+
+/// A memory operand in the guest's terms.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Operand {
+    /// Base register.
+    pub base: Option<u8>,
+    /// Index register.
+    pub index: Option<u8>,
+    /// Shift of the index.
+    pub scale: u8,
+    /// Displacement; the address itself when it is relative to RIP.
+    pub displacement: i64,
+    /// Segment whose base is added.
+    pub segment: Option<Segment>,
+    /// Bytes.
+    pub size: u32,
+    /// Is written, perhaps after being read.
+    pub write: bool,
+    /// Must be a multiple of this: a power of two.
+    pub alignment: u32,
+}
+
+impl Operand {
+    /// `size` bytes at RSP + `displacement`.
+    pub(super) fn stack(displacement: i64, write: bool) -> Operand {
+        Operand::at(RSP, displacement, write)
+    }
+
+    pub(super) fn at(base: u8, displacement: i64, write: bool) -> Operand {
+        Operand {
+            base: Some(base),
+            index: None,
+            scale: 0,
+            displacement,
+            segment: None,
+            size: 8,
+            write,
+            alignment: 1,
+        }
+    }
+
+    /// The linear address with these registers and segment bases.
+    pub fn linear(&self, gpr: &[u64; 16], fs_base: u64, gs_base: u64) -> u64 {
+        let register = |number: Option<u8>| number.map_or(0, |n| gpr[usize::from(n & 15)]);
+        let segment = match self.segment {
+            None => 0,
+            Some(Segment::Fs) => fs_base,
+            Some(Segment::Gs) => gs_base,
+        };
+        register(self.base)
+            .wrapping_add(register(self.index) << self.scale)
+            .wrapping_add(self.displacement as u64)
+            .wrapping_add(segment)
+    }
+
+    /// Neither register nor segment: the address is always the same.
+    pub(super) fn is_constant(&self) -> bool {
+        self.base.is_none() && self.index.is_none() && self.segment.is_none()
+    }
+}
+
+/// An instruction with what the translator needs to know of it.
+#[derive(Clone, Copy, Debug)]
+pub struct Step {
+    /// The instruction, decoded at its linear address.
+    pub instruction: Instruction,
+    /// How it is treated.
+    pub rule: Rule,
+    /// Guest registers that take part in it.
+    pub(super) registers: u16,
+    /// Those that it changes.
+    pub(super) changes: u16,
+    /// Status flags that it reads.
+    pub(super) reads: u32,
+    /// Status flags that it may change.
+    pub(super) modifies: u32,
+    /// Status flags that it always changes.
+    pub(super) kills: u32,
+    /// Its explicit memory operand.
+    pub(super) operand: Option<Operand>,
+}
+
+impl Step {
+    /// An instruction that the table wants treated by `rule`. What has no encoding beside the check of its
+    /// operand becomes [`Rule::Interpret`].
+    pub fn new(
+        instruction: &Instruction,
+        rule: Rule,
+        factory: &mut InstructionInfoFactory,
+    ) -> Step {
+        let modifies = instruction.rflags_modified() & STATUS;
+        let mut step = Step {
+            instruction: *instruction,
+            rule,
+            registers: 0,
+            changes: 0,
+            reads: instruction.rflags_read() & STATUS,
+            modifies,
+            kills: kills(instruction),
+            operand: None,
+        };
+        if matches!(rule, Rule::Interpret | Rule::Nothing) {
+            return step;
+        }
+        let info = factory.info(instruction);
+        for used in info.used_registers() {
+            let register = used.register().full_register();
+            if register.is_gpr64() {
+                let bit = 1 << register.number();
+                step.registers |= bit;
+                if !matches!(used.access(), OpAccess::Read | OpAccess::CondRead) {
+                    step.changes |= bit;
+                }
+            }
+        }
+        step.operand = match rule {
+            Rule::Address => None,
+            _ => memory(instruction),
+        };
+        if let Some(operand) = &mut step.operand {
+            operand.write = info.used_memory().iter().any(|used| {
+                !matches!(used.access(), OpAccess::Read | OpAccess::CondRead)
+                    && used.base().full_register() == instruction.memory_base().full_register()
+            }) && !matches!(rule, Rule::Call);
+        }
+        if !step.is_encodable() {
+            step.rule = Rule::Interpret;
+        }
+        step
+    }
+
+    /// The linear address of the next instruction.
+    pub fn next(&self) -> u64 {
+        self.instruction.next_ip()
+    }
+
+    /// Whether nothing follows it in a superblock.
+    pub fn ends(&self) -> bool {
+        matches!(self.rule, Rule::Call | Rule::Return | Rule::Jump | Rule::Interpret)
+    }
+
+    /// Where it may go to, if that is a constant.
+    pub fn target(&self) -> Option<u64> {
+        let direct = matches!(self.rule, Rule::Call | Rule::Jump | Rule::Branch)
+            && self.instruction.op0_kind() == OpKind::NearBranch64;
+        direct.then(|| self.instruction.near_branch_target())
+    }
+
+    /// Whether it can be encoded with other registers and the scratch register in its operand: AH to BH
+    /// exclude the REX prefix, direct offsets have no ModRM byte, and some address sizes wrap.
+    fn is_encodable(&self) -> bool {
+        let instruction = &self.instruction;
+        let high = (0..instruction.op_count()).any(|operand| {
+            instruction.op_kind(operand) == OpKind::Register
+                && matches!(
+                    instruction.op_register(operand),
+                    Register::AH | Register::CH | Register::DH | Register::BH
+                )
+        });
+        let renamed = self.registers & (1 << 4 | 1 << 10 | 1 << 11) != 0;
+        if high && (self.operand.is_some() || renamed) {
+            return false;
+        }
+        if self.rule == Rule::Address {
+            let narrow = instruction.op0_register().size() == 2
+                || instruction.memory_base() == Register::EIP;
+            return !narrow;
+        }
+        let Some(operand) = &self.operand else { return self.has_only_plain_operands() };
+        let wide = instruction.memory_base().size() != 4 && instruction.memory_index().size() != 4;
+        wide && operand.size > 0
+            && operand.size <= 16
+            && i32::try_from(operand.displacement).is_ok() | operand.is_constant_but_segment()
+            && !is_direct_offset(instruction.code())
+            && !instruction.is_vsib()
+    }
+
+    fn has_only_plain_operands(&self) -> bool {
+        (0..self.instruction.op_count()).all(|operand| {
+            !matches!(
+                self.instruction.op_kind(operand),
+                OpKind::MemorySegSI
+                    | OpKind::MemorySegDI
+                    | OpKind::MemorySegESI
+                    | OpKind::MemorySegEDI
+                    | OpKind::MemorySegRSI
+                    | OpKind::MemorySegRDI
+                    | OpKind::MemoryESDI
+                    | OpKind::MemoryESEDI
+                    | OpKind::MemoryESRDI
+            )
+        })
+    }
+}
+
+impl Operand {
+    fn is_constant_but_segment(&self) -> bool {
+        self.base.is_none() && self.index.is_none()
+    }
+}
+
+/// Status flags that an instruction always changes.
+pub(super) fn kills(instruction: &Instruction) -> u32 {
+    let modifies = instruction.rflags_modified() & STATUS;
+    if changes_flags_always(instruction) { modifies } else { 0 }
+}
+
+/// Shifts and rotations by CL, or by a multiple of the width, may leave all flags alone.
+fn changes_flags_always(instruction: &Instruction) -> bool {
+    use Mnemonic as M;
+    if instruction.has_rep_prefix() || instruction.has_repne_prefix() {
+        return false;
+    }
+    if !matches!(
+        instruction.mnemonic(),
+        M::Shl | M::Sal | M::Shr | M::Sar | M::Rol | M::Ror | M::Rcl | M::Rcr | M::Shld | M::Shrd
+    ) {
+        return true;
+    }
+    let last = instruction.op_count() - 1;
+    match instruction.op_kind(last) {
+        OpKind::Register => false,
+        _ => instruction.immediate(last) & 0x1f != 0,
+    }
+}
+
+fn number(register: Register) -> Option<u8> {
+    register.is_gpr().then(|| register.full_register().number() as u8)
+}
+
+fn memory(instruction: &Instruction) -> Option<Operand> {
+    let explicit = |operand| instruction.op_kind(operand) == OpKind::Memory;
+    (0..instruction.op_count()).find(|operand| explicit(*operand))?;
+    let size = instruction.memory_size().size() as u32;
+    Some(Operand {
+        base: number(instruction.memory_base()),
+        index: number(instruction.memory_index()),
+        scale: instruction.memory_index_scale().trailing_zeros() as u8,
+        displacement: instruction.memory_displacement64() as i64,
+        segment: match instruction.memory_segment() {
+            Register::FS => Some(Segment::Fs),
+            Register::GS => Some(Segment::Gs),
+            _ => None,
+        },
+        size,
+        write: false,
+        alignment: alignment(instruction, size),
+    })
+}
+
+/// What a memory operand must be a multiple of (Intel SDM vol. 1 §4.1.1, vol. 2A §2.4): legacy SSE wants its
+/// 16-byte operands aligned, but for those that say they are unaligned.
+fn alignment(instruction: &Instruction, size: u32) -> u32 {
+    use Mnemonic as M;
+    let lenient = matches!(
+        instruction.mnemonic(),
+        M::Movups
+            | M::Movupd
+            | M::Movdqu
+            | M::Lddqu
+            | M::Pcmpestri
+            | M::Pcmpestrm
+            | M::Pcmpistri
+            | M::Pcmpistrm
+    );
+    if size == 16 && !lenient { 16 } else { 1 }
+}
+
+/// MOV with a direct offset (opcodes A0 to A3).
+fn is_direct_offset(code: Code) -> bool {
+    matches!(
+        code,
+        Code::Mov_AL_moffs8
+            | Code::Mov_AX_moffs16
+            | Code::Mov_EAX_moffs32
+            | Code::Mov_RAX_moffs64
+            | Code::Mov_moffs8_AL
+            | Code::Mov_moffs16_AX
+            | Code::Mov_moffs32_EAX
+            | Code::Mov_moffs64_RAX
+    )
+}

@@ -1,0 +1,275 @@
+//! Running translated code, and making more of it.
+//!
+//! Here is what happens outside of it: looking up superblocks, translating blocks that have become hot, and what
+//! is to be done each time that code leaves ([`crate::tier`] has the picture).
+
+use super::{Runner, SoftCore, execute, fetch_tag};
+use crate::memory::SoftMemory;
+use crate::memory::{self, canonical};
+use crate::ram::PAGE;
+use crate::tier::Name;
+use iced_x86::{Instruction, InstructionInfoFactory};
+use kezhan_jit::translate::{
+    Access, CodePage, Entry, Kind, LONGEST, PEEK, Record, Request, Rule, Step, Translator,
+};
+use kezhan_x86::Stop;
+use kezhan_x86::lower::decoder_at;
+use kezhan_x86::state::{CodeBits, RSP};
+use kezhan_x86::table::rule::rule;
+
+/// What follows when code has left.
+enum Next {
+    /// Back into translated code.
+    Enter(Entry),
+    /// The run loop goes on at a RIP.
+    Loop(u64),
+    /// The interpreter runs the one instruction at a RIP.
+    Interpret(u64),
+}
+
+impl Runner {
+    /// The superblock at a linear and a physical address.
+    pub(super) fn superblock(
+        &self,
+        core: &SoftCore<'_>,
+        linear: u64,
+        physical: u64,
+    ) -> Option<Entry> {
+        let tier = self.tier.as_ref()?;
+        if core.cpu.code_bits != CodeBits::Bits64 {
+            return None;
+        }
+        tier.find(Name::new(linear, physical, core.mem.view.number(), tier.vectors()))
+    }
+
+    /// The block at a linear address has run often enough, or was refused before.
+    #[cold]
+    pub(super) fn hot(
+        &mut self,
+        core: &mut SoftCore<'_>,
+        linear: u64,
+        tag: u64,
+    ) -> Result<(), Stop> {
+        let Some(warm) = self.cache.jump(linear, tag).and_then(|jump| jump.block.clone()) else {
+            return Ok(());
+        };
+        if core.cpu.code_bits != CodeBits::Bits64 {
+            warm.cool_down(0);
+            return execute(core, &warm.block);
+        }
+        if warm.is_refused() {
+            return self.interpret_one(core, linear);
+        }
+        let physical = self.fetch(core, linear, tag)?;
+        match self.translate(core, linear, physical) {
+            Some(entry) => {
+                self.cache.remember(linear, fetch_tag(core), warm, Some(entry));
+                self.run_translated(core, entry)
+            }
+            None => {
+                warm.refuse();
+                self.interpret_one(core, linear)
+            }
+        }
+    }
+
+    /// Makes a superblock.
+    fn translate(&mut self, core: &mut SoftCore<'_>, linear: u64, physical: u64) -> Option<Entry> {
+        if self.tier.as_ref()?.is_full() {
+            self.cache.clear();
+            self.tier.as_mut()?.clear();
+            core.mem.generation += 1;
+        }
+        let vectors = self.tier.as_ref()?.vectors();
+        let shared = self.shared.clone();
+        let page = shared.ram.page(physical)?;
+        let offset = physical & (PAGE - 1);
+        let span = (PAGE - offset).min((15 * LONGEST) as u64);
+        self.mark(core, &page, physical, span);
+        let mut bytes = [0; PAGE as usize];
+        page.host.at(0).copy_to(&mut bytes);
+        let start = linear & !(PAGE - 1);
+        // What branches lead to is looked at as well, so it is watched before it is read for good.
+        let mut watched = Vec::new();
+        for target in steps(&bytes, linear, vectors).iter().filter_map(Step::target) {
+            if target & !(PAGE - 1) == start {
+                let at = target & (PAGE - 1);
+                let length = (PEEK as u64).min(PAGE - at);
+                self.mark(core, &page, physical & !(PAGE - 1) | at, length);
+                watched.push(target);
+            }
+        }
+        page.host.at(0).copy_to(&mut bytes);
+        let steps = steps(&bytes, linear, vectors);
+        let view = core.mem.view.number();
+        let page = CodePage { start, bytes: &bytes, watched: &watched };
+        let name = Name::new(linear, physical, view, vectors);
+        self.tier.as_mut()?.translate(name, Request { steps: &steps, page, view })
+    }
+
+    /// Runs a superblock, and what follows it, until something else is to be done.
+    pub(super) fn run_translated(
+        &mut self,
+        core: &mut SoftCore<'_>,
+        first: Entry,
+    ) -> Result<(), Stop> {
+        let Some(mut tier) = self.tier.take() else { return Ok(()) };
+        if let Some(forgotten) = core.mem.tlb.take_forgotten() {
+            tier.forget(&forgotten);
+        }
+        tier.arrive(&core.cpu);
+        self.tier = Some(tier);
+        let mut entry = first;
+        loop {
+            let Some(tier) = &mut self.tier else { return Ok(()) };
+            let record = tier.run(entry);
+            match self.after(core, &record) {
+                Next::Enter(next) => entry = next,
+                Next::Loop(rip) => {
+                    self.leave(core, rip);
+                    return Ok(());
+                }
+                Next::Interpret(rip) => {
+                    self.leave(core, rip);
+                    return self.interpret_one(core, rip);
+                }
+            }
+        }
+    }
+
+    fn leave(&mut self, core: &mut SoftCore<'_>, rip: u64) {
+        if let Some(tier) = &mut self.tier {
+            tier.leave(&mut core.cpu, rip);
+        }
+    }
+
+    /// Code has left: why, and what now?
+    #[inline(always)]
+    fn after(&mut self, core: &mut SoftCore<'_>, record: &Record) -> Next {
+        match record.kind {
+            Kind::Access(access) => self.serve(core, record, &access),
+            Kind::Link { .. } | Kind::Slot { .. } => self.follow(core, record),
+            Kind::Indirect { moved } => self.follow_indirect(core, record, moved),
+            Kind::Interpret => {
+                if let Some(tier) = &mut self.tier {
+                    tier.counters.interpreted += 1;
+                }
+                Next::Interpret(record.rip)
+            }
+            Kind::Leave => {
+                if let Some(tier) = &mut self.tier {
+                    tier.counters.bells += 1;
+                }
+                Next::Loop(record.rip)
+            }
+        }
+    }
+
+    /// An access is outside of its site's region.
+    fn serve(&mut self, core: &mut SoftCore<'_>, record: &Record, access: &Access) -> Next {
+        let interpret = Next::Interpret(record.rip);
+        let Some(tier) = &mut self.tier else { return interpret };
+        tier.counters.accesses += 1;
+        let operand = &access.operand;
+        let registers = tier.translator().registers();
+        let linear = operand.linear(&registers.gpr, registers.fs_base, registers.gs_base);
+        let host = memory::reach(core, linear, u64::from(operand.size), operand.write);
+        match host.and_then(|host| tier.fill(access, linear, host.address())) {
+            Some(entry) => Next::Enter(entry),
+            None => interpret,
+        }
+    }
+
+    /// A branch to a constant address has no link.
+    fn follow(&mut self, core: &mut SoftCore<'_>, record: &Record) -> Next {
+        let rip = record.rip;
+        let found = self.look_up(core, rip);
+        let busy = self.mailbox().wants_attention();
+        let (Some(tier), Some(entry)) = (&mut self.tier, found) else { return Next::Loop(rip) };
+        tier.counters.branches += 1;
+        match record.kind {
+            Kind::Link { hole } => tier.translator().link(hole, entry),
+            Kind::Slot { slot } => tier.set_slot(slot, rip, entry),
+            _ => {}
+        }
+        if busy { Next::Loop(rip) } else { Next::Enter(entry) }
+    }
+
+    /// An indirect branch goes where the jump cache does not know, or the bell rings.
+    fn follow_indirect(&mut self, core: &mut SoftCore<'_>, record: &Record, moved: i32) -> Next {
+        let Some(tier) = &mut self.tier else { return Next::Loop(record.rip) };
+        tier.counters.indirect += 1;
+        let registers = tier.translator().registers();
+        let rip = registers.rip;
+        if !canonical(rip) {
+            // The instruction faults as a whole.
+            registers.gpr[RSP] = registers.gpr[RSP].wrapping_sub(moved as i64 as u64);
+            return Next::Interpret(record.rip);
+        }
+        let found = self.look_up(core, rip);
+        let busy = self.mailbox().wants_attention();
+        let (Some(tier), Some(entry)) = (&mut self.tier, found) else { return Next::Loop(rip) };
+        tier.set_jump(core.mem.view.number(), rip, entry);
+        if busy { Next::Loop(rip) } else { Next::Enter(entry) }
+    }
+
+    /// The superblock at a linear address, if there is one. That the fetch might fault is found later.
+    fn look_up(&mut self, core: &mut SoftCore<'_>, rip: u64) -> Option<Entry> {
+        let tag = fetch_tag(core);
+        if let Some(jump) = self.cache.jump(rip, tag) {
+            return jump.entry;
+        }
+        let physical = self.fetch(core, rip, tag).ok()?;
+        self.superblock(core, rip, physical)
+    }
+
+    /// Runs one instruction in the interpreter.
+    pub(super) fn interpret_one(
+        &mut self,
+        core: &mut SoftCore<'_>,
+        linear: u64,
+    ) -> Result<(), Stop> {
+        let tag = fetch_tag(core);
+        if let Some(warm) = self.cache.single(linear, tag) {
+            return execute(core, &warm.block);
+        }
+        let physical = self.fetch(core, linear, tag)?;
+        match self.decode_page(core, physical, core.cpu.code_bits, 1)? {
+            Some(block) => {
+                let done = execute(core, &block);
+                // Decoding may have moved the generation on; what ran may have changed anything.
+                if fetch_tag(core) == tag {
+                    self.cache.remember_single(linear, tag, block);
+                }
+                done
+            }
+            None => {
+                let block = self.decode_across(core, linear, physical, tag)?;
+                execute(core, &block)
+            }
+        }
+    }
+}
+
+/// The instructions of a superblock that starts at `linear`, in the page that these are the bytes of.
+fn steps(page: &[u8; PAGE as usize], linear: u64, vectors: bool) -> Vec<Step> {
+    let bytes = &page[(linear & (PAGE - 1)) as usize..];
+    let mut decoder = decoder_at::<SoftMemory>(CodeBits::Bits64, bytes, linear);
+    let mut factory = InstructionInfoFactory::new();
+    let mut instruction = Instruction::default();
+    let mut steps = Vec::with_capacity(LONGEST);
+    while steps.len() < LONGEST && decoder.can_decode() {
+        decoder.decode_out(&mut instruction);
+        if instruction.is_invalid() && decoder.last_error() == iced_x86::DecoderError::NoMoreBytes {
+            break;
+        }
+        let step = Step::new(&instruction, rule(&instruction, vectors), &mut factory);
+        steps.push(step);
+        if step.ends() {
+            break;
+        }
+    }
+    steps.truncate(Translator::fitting(&steps));
+    debug_assert!(steps.iter().rev().skip(1).all(|step| step.rule != Rule::Interpret));
+    steps
+}

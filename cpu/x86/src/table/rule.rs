@@ -1,0 +1,119 @@
+//! What the translator makes of each instruction.
+//!
+//! The interpreter has every instruction of the table; the translator takes those that can run as themselves
+//! once their operands are in place. Whatever is not listed here is the interpreter's.
+
+use super::{Operation, row};
+use crate::lower::{is_general, operand_bits};
+use iced_x86::{Code, Instruction, Mnemonic, OpKind, Register};
+use kezhan_jit::translate::Rule;
+
+/// The rule for an instruction of 64-bit mode. `vectors` says that XMM registers may be used now, with all
+/// SIMD exceptions masked.
+pub fn rule(instruction: &Instruction, vectors: bool) -> Rule {
+    let Some(row) = row(instruction.code()) else { return Rule::Interpret };
+    let strange = instruction.is_invalid()
+        || instruction.has_lock_prefix() && !crate::lower::lock_is_legal(instruction);
+    if strange {
+        return Rule::Interpret;
+    }
+    match row.operation {
+        operation if is_vector(operation) => vector(instruction, vectors),
+        operation if is_copied(operation, instruction) => Rule::Copy,
+        Operation::Lea => Rule::Address,
+        Operation::Nop => Rule::Nothing,
+        Operation::Push => push(instruction),
+        Operation::Pop => pop(instruction),
+        Operation::Leave if instruction.code() == Code::Leaveq => Rule::Leave,
+        Operation::Call => near(instruction, Code::Call_rel32_64, Code::Call_rm64, Rule::Call),
+        Operation::Jmp if instruction.code() == Code::Jmp_rel8_64 => Rule::Jump,
+        Operation::Jmp => near(instruction, Code::Jmp_rel32_64, Code::Jmp_rm64, Rule::Jump),
+        Operation::Ret if matches!(instruction.code(), Code::Retnq | Code::Retnq_imm16) => {
+            Rule::Return
+        }
+        Operation::Jcc if operand_bits(instruction, 0) == 64 => Rule::Branch,
+        _ => Rule::Interpret,
+    }
+}
+
+/// Integer instructions that run as themselves.
+fn is_copied(operation: Operation, instruction: &Instruction) -> bool {
+    use Operation as O;
+    let copied = match operation {
+        O::Add | O::Or | O::Adc | O::Sbb | O::And | O::Sub | O::Xor | O::Cmp | O::Test => true,
+        O::Inc | O::Dec | O::Neg | O::Not | O::Mul | O::Imul => true,
+        O::Rol | O::Ror | O::Rcl | O::Rcr | O::Shl | O::Shr | O::Sar | O::Shld | O::Shrd => true,
+        O::Bt | O::Bts | O::Btr | O::Btc => !reaches_any_byte(instruction),
+        O::Bsf | O::Bsr | O::Popcnt | O::Bswap | O::Crc32 => true,
+        O::Mov | O::Movzx | O::Movsx | O::Xchg | O::Xadd | O::Cmpxchg | O::Cmpxchg8b => true,
+        O::Cmov | O::Setcc | O::Cbw | O::Cwd | O::Lahf | O::Sahf | O::Movbe => true,
+        O::Clc | O::Stc | O::Cmc => true,
+        O::Fence => instruction.op_count() == 0,
+        _ => false,
+    };
+    copied && is_general(instruction)
+}
+
+/// BT and its kin with memory and a register reach any byte (Intel SDM vol. 2A §3.1.1.9).
+fn reaches_any_byte(instruction: &Instruction) -> bool {
+    instruction.op0_kind() == OpKind::Memory && instruction.op1_kind() == OpKind::Register
+}
+
+fn is_vector(operation: Operation) -> bool {
+    use Operation as O;
+    matches!(
+        operation,
+        O::MovVector
+            | O::MovScalar
+            | O::MovHalf
+            | O::Movd
+            | O::LogicVector
+            | O::CompareBytes
+            | O::MoveMask
+            | O::Native
+    )
+}
+
+/// Legacy SSE on XMM and general registers. MMX and x87 registers, VEX encodings and hidden operands are
+/// the interpreter's.
+fn vector(instruction: &Instruction, vectors: bool) -> Rule {
+    let known = (0..instruction.op_count()).all(|operand| match instruction.op_kind(operand) {
+        OpKind::Register => {
+            let register = instruction.op_register(operand);
+            register.is_xmm() || register.is_gpr()
+        }
+        OpKind::Memory | OpKind::Immediate8 => true,
+        _ => false,
+    });
+    let touches_xmm = (0..instruction.op_count()).any(|operand| {
+        instruction.op_kind(operand) == OpKind::Register
+            && instruction.op_register(operand).is_xmm()
+    });
+    let legacy = instruction.code().encoding() == iced_x86::EncodingKind::Legacy;
+    let apart = matches!(
+        instruction.mnemonic(),
+        Mnemonic::Maskmovdqu | Mnemonic::Movnti | Mnemonic::Ldmxcsr | Mnemonic::Stmxcsr
+    );
+    if vectors && known && touches_xmm && legacy && !apart { Rule::Vector } else { Rule::Interpret }
+}
+
+fn push(instruction: &Instruction) -> Rule {
+    let plain = match instruction.op0_kind() {
+        OpKind::Register => instruction.op0_register().is_gpr64(),
+        OpKind::Memory => false,
+        _ => operand_bits(instruction, 0) == 64 || instruction.code() == Code::Pushq_imm8,
+    };
+    if plain { Rule::Push } else { Rule::Interpret }
+}
+
+fn pop(instruction: &Instruction) -> Rule {
+    let plain = instruction.op0_kind() == OpKind::Register
+        && instruction.op0_register().is_gpr64()
+        && instruction.op0_register() != Register::RSP;
+    if plain { Rule::Pop } else { Rule::Interpret }
+}
+
+fn near(instruction: &Instruction, direct: Code, indirect: Code, rule: Rule) -> Rule {
+    let code = instruction.code();
+    if code == direct || code == indirect { rule } else { Rule::Interpret }
+}
