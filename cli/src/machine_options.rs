@@ -65,7 +65,7 @@ pub(crate) struct MachineOptions {
     /// frame, for tcpdump and Wireshark), loss=5%, delay=20ms, rate=100mbit.
     /// Settings of user: forward=tcp:[ADDRESS:]PORT:GUEST-PORT, udp:… or unix:PATH:GUEST-PORT; allow=RULE and
     /// deny=RULE (deb.example:443, *.example, 10.0.0.0/8, any:25), of which the first that matches decides, and
-    /// default=deny; socks=[USER:PASSWORD@]HOST:PORT (everything leaves through this SOCKS server or not at all).
+    /// default=deny; resolver=ADDRESS (a name server in place of the host's); socks=[USER:PASSWORD@]HOST:PORT (everything leaves through this SOCKS server or not at all).
     #[arg(long = "net", value_name = "KIND[,key=value…]")]
     nets: Vec<NetSpec>,
 

@@ -58,8 +58,11 @@ fn told<E: std::fmt::Display>(spec: &NetSpec) -> impl FnOnce(E) -> VmmError {
     move |error| VmmError::Net { net, reason: error.to_string() }
 }
 
-/// What a user network is made from.
+/// What a user network is made from. What it cannot do yet is refused: a guest must not go past a proxy.
 fn user_config(spec: &NetSpec, owner: Owner<'_>) -> Result<UserConfig, String> {
+    if spec.socks.is_some() || spec.socks_listen.is_some() || spec.network.is_some() {
+        return Err("socks=, socks-listen= and network= are not there yet".to_owned());
+    }
     let mac = spec.mac_of(owner.machine, owner.index).bytes();
     let mut gateway = GatewayConfig::usual(mac);
     if let Some(mtu) = spec.mtu {
@@ -78,6 +81,7 @@ fn user_config(spec: &NetSpec, owner: Owner<'_>) -> Result<UserConfig, String> {
         name: format!("net{}", owner.index),
         gateway,
         policy: Policy::new(rules, verdict(spec.default)),
+        resolvers: spec.resolvers.clone(),
         forwards: spec.forwards.iter().map(forward).collect(),
         ..UserConfig::usual(mac)
     })
