@@ -16,6 +16,8 @@ pub(crate) struct Link {
     pub(crate) name: String,
     pub(crate) alias: Option<String>,
     pub(crate) bridge: bool,
+    /// A tun or tap interface.
+    pub(crate) tap: bool,
     pub(crate) mtu: u32,
     /// The interface that it is a part of.
     pub(crate) controller: Option<u32>,
@@ -132,6 +134,7 @@ fn link(answer: RouteNetlinkMessage) -> Option<Link> {
             LinkAttribute::Controller(index) => link.controller = Some(index),
             LinkAttribute::LinkInfo(info) => {
                 link.bridge = info.contains(&LinkInfo::Kind(InfoKind::Bridge));
+                link.tap = info.contains(&LinkInfo::Kind(InfoKind::Tun));
             }
             _ => {}
         }

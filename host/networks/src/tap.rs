@@ -15,7 +15,6 @@ use rustix::event::epoll::{self, CreateFlags, EventData, EventFlags};
 use rustix::event::{EventfdFlags, eventfd};
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
-use std::path::Path;
 use std::sync::{Arc, OnceLock};
 use std::thread::JoinHandle;
 use tun_rs::{DeviceBuilder, Layer, SyncDevice};
@@ -42,15 +41,11 @@ impl Tap {
     /// # Errors
     /// There is none of that name, or it may not be used.
     pub fn open(name: &str) -> Result<Tap, NetworkError> {
-        let folder = Path::new("/sys/class/net").join(name);
-        if !folder.join("tun_flags").exists() {
+        let Some(link) = Links::open()?.find(name)?.filter(|link| link.tap) else {
             let mend = "make one with: ip tuntap add dev NAME mode tap user USER";
             return Err(NetworkError::NoInterface(name.to_owned(), "tap interface", mend));
-        }
-        let mut links = Links::open()?;
-        let device = device(Some(name))?;
-        let link = links.find(name)?.unwrap_or_default();
-        Tap::new(device, &link)
+        };
+        Tap::new(device(Some(name))?, &link)
     }
 
     /// A new tap interface in a bridge: that of a network, or another one of the host's.

@@ -155,3 +155,16 @@ fn a_tap_that_is_not_there_is_named_with_what_makes_one() {
     let error = Tap::join(&store, "lo").unwrap_err().to_string();
     assert!(error.contains("kezhan net create"), "{error}");
 }
+
+#[test]
+fn a_tap_that_an_administrator_made_is_used_and_stays() {
+    let Some((_folder, _store)) = namespace() else { return };
+    let made = tun_rs::DeviceBuilder::new().layer(tun_rs::Layer::L2).name("made").build_sync();
+    let made = made.unwrap();
+    made.persist().unwrap();
+    drop(made);
+    let tap = Tap::open("made").unwrap();
+    assert_eq!(tap.info().mtu, 1500);
+    drop(tap);
+    assert!(names().contains(&"made".to_owned()));
+}
