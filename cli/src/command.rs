@@ -8,6 +8,7 @@ use crate::run::Run;
 use clap::{Parser, Subcommand};
 use kezhan_bdd::BddCommand;
 use kezhan_image::ImageCommand;
+use kezhan_networks::NetCommand;
 use kezhan_socks::SocksArgs;
 use std::process::ExitCode;
 
@@ -39,6 +40,11 @@ pub(crate) enum Command {
     /// Make, examine, convert and change disk images: arguments as qemu-img's
     #[command(subcommand)]
     Image(Box<ImageCommand>),
+    /// Make, show and delete networks of this host for machines: bridges with addresses and NAT
+    ///
+    /// Needs CAP_NET_ADMIN; a machine's own network, --net user, needs nothing of it.
+    #[command(subcommand)]
+    Net(NetCommand),
     /// Serve SOCKS in the foreground, for programs of this host or of a network
     ///
     /// RFC 1928 and 1929 (CONNECT and UDP ASSOCIATE), SOCKS4 and SOCKS4a. A machine that is to use one:
@@ -58,6 +64,7 @@ impl Command {
             Command::Run(run) => run.execute().map(ExitCode::from),
             Command::Doctor(doctor) => doctor.execute().map(ExitCode::from),
             Command::Image(image) => Ok(kezhan_image::run(*image)),
+            Command::Net(net) => Ok(kezhan_networks::run(net)),
             Command::Socks(socks) => Ok(kezhan_socks::run(&socks)),
             Command::Bdd(bdd) => Ok(kezhan_bdd::run(*bdd, Vec::new())),
             Command::Completions(completions) => completions.execute().map(ExitCode::from),

@@ -60,12 +60,17 @@ pub(crate) struct MachineOptions {
 
     /// Add a network card: user, tap=NAME, bridge=NAME, or none for no card; may be given again
     ///
-    /// user is a network of the machine's own, with the host as its router and no privilege needed.
-    /// Settings of every card: card=virtio, mac=ADDRESS, mtu=BYTES, capture=FILE (of every
-    /// frame, for tcpdump and Wireshark), loss=5%, delay=20ms, rate=100mbit.
-    /// Settings of user: forward=tcp:[ADDRESS:]PORT:GUEST-PORT, udp:… or unix:PATH:GUEST-PORT; allow=RULE and
-    /// deny=RULE (deb.example:443, *.example, 10.0.0.0/8, any:25), of which the first that matches decides, and
-    /// default=deny; socks=[USER:PASSWORD@]HOST:PORT (everything leaves through this SOCKS server or not at all).
+    /// user is a network of the machine's own, with the host as its router and no privilege needed; tap and
+    /// bridge are networks of the host (kezhan net --help).
+    ///
+    /// Settings of every card: card=virtio|e1000, mac=ADDRESS, mtu=BYTES, capture=FILE (every frame, for
+    /// tcpdump and Wireshark), loss=5%, delay=20ms, rate=100mbit.
+    ///
+    /// Settings of user: forward=tcp:[ADDRESS:]PORT:GUEST-PORT, udp:… or unix:PATH:GUEST-PORT leads from the
+    /// host into the guest. allow=RULE and deny=RULE (deb.example:443, *.example, 10.0.0.0/8, any:25): the
+    /// first that matches decides, else default=allow|deny. resolver=ADDRESS[:PORT] is asked for names in
+    /// place of the host's. socks=[USER:PASSWORD@]HOST:PORT: everything leaves through this SOCKS server or
+    /// not at all.
     #[arg(long = "net", value_name = "KIND[,key=value…]")]
     nets: Vec<NetSpec>,
 

@@ -17,6 +17,7 @@ mod desk;
 mod disks;
 mod guest;
 mod kernel_log;
+mod networks;
 mod person;
 mod programs;
 mod systems;
@@ -32,5 +33,6 @@ fn main() -> ExitCode {
     trials.extend(person::trials());
     trials.extend(systems::trials());
     trials.extend(disks::trials());
+    trials.extend(networks::trials());
     libtest_mimic::run(&arguments, trials).exit_code()
 }

@@ -7,13 +7,17 @@
 //! | | `--serial socket=PATH` | [`SocketDevice`] |
 //! | | `--serial none` | nothing |
 //! | disks | `--disk FILE` | [`DiskBackend`](kezhan_block::DiskBackend) on a chain of images |
+//! | network cards | `--net user` | [`UserNic`](kezhan_net::user::UserNic), the thread behind it, layers around it |
+//! | | `--net tap=NAME`, `bridge=NAME` | [`Tap`](kezhan_networks::Tap) |
 //! | entropy | | getrandom(2), or the generator of `--seed` |
 
 use crate::events::{Event, EventQueue};
-use crate::{VmmError, disks};
+use crate::nets::Owner;
+use crate::{VmmError, disks, nets};
 use kezhan_board::Ports;
 use kezhan_chardev::{FileDevice, SocketDevice, Terminal, TerminalEnds};
 use kezhan_machine_spec::{MachineSpec, SerialSpec};
+use kezhan_net::user::UserNetwork;
 use kezhan_ports::CharDevice;
 use std::sync::Arc;
 use std::time::Duration;
@@ -29,17 +33,25 @@ pub(crate) struct Backends {
     /// The person's terminal, when a port ends there.
     pub(crate) terminal: Option<Terminal>,
     finishers: Vec<Finisher>,
+    /// They run as long as this is kept.
+    networks: Vec<UserNetwork>,
 }
 
 impl Backends {
     /// Opens them.
     ///
     /// # Errors
-    /// [`VmmError::Chardev`] or [`VmmError::Disk`] that names the option.
+    /// [`VmmError::Chardev`], [`VmmError::Disk`] or [`VmmError::Net`] that names the option.
     pub(crate) fn open(spec: &MachineSpec, events: &Arc<EventQueue>) -> Result<Backends, VmmError> {
         let mut all = Backends::default();
         for disk in &spec.disks {
             all.ports.disks.push(disks::open(disk, events)?);
+        }
+        for (index, net) in spec.nets.iter().filter(|net| net.is_card()).enumerate() {
+            let owner = Owner { machine: &spec.name, index, seed: spec.seed };
+            let network = nets::open(net, owner)?;
+            all.ports.nics.push(network.ports);
+            all.networks.extend(network.user);
         }
         all.ports.entropy = Some(disks::entropy(spec.seed));
         let port: Box<dyn CharDevice> = match &spec.serial {

@@ -46,6 +46,14 @@ pub enum VmmError {
         /// What is wrong.
         error: BlockError,
     },
+    /// A network cannot be opened.
+    #[error("--net {net}: {reason}")]
+    Net {
+        /// The network as it was asked for.
+        net: String,
+        /// What is wrong.
+        reason: String,
+    },
     /// The engine refuses.
     #[error(transparent)]
     Engine(#[from] EngineError),

@@ -16,6 +16,7 @@
 //! |---|---|
 //! | main | the *state driver*: owns every transition, serves device timers and ports, reads the terminal |
 //! | `vcpu0` … | [`Vcpu::run`](kezhan_hypervisor::Vcpu::run), over and over |
+//! | `net0` … | a user network each: its guest's frames, the host's sockets |
 //! | `chardev-out`, `serial-socket` | write what the guest prints, as slowly as the reader likes |
 //!
 //! Nothing but the driver changes the machine's state. Others put an event into its queue: a device that
@@ -55,6 +56,7 @@ mod host;
 mod machine;
 mod memory;
 mod message;
+mod nets;
 mod signals;
 mod snapshot;
 #[cfg(test)]

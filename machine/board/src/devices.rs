@@ -16,9 +16,11 @@ use kezhan_chipset::pit::Pit;
 use kezhan_chipset::pm::Pm;
 use kezhan_chipset::rtc::{CmosMemory, Rtc};
 use kezhan_chipset::testdev::{PcTestdev, PciTestdev};
+use kezhan_e1000::E1000;
 use kezhan_input::{I8042, I8042Wires};
-use kezhan_machine_spec::{DiskSpec, NetSpec};
+use kezhan_machine_spec::{DiskSpec, NetCard, NetSpec};
 use kezhan_pci::HostBridge;
+use kezhan_ports::nic::NullNic;
 use kezhan_serial::Uart16550;
 use kezhan_virtio::{Block, BlockOptions, Net, Rng, VirtioPci};
 use std::sync::{Arc, Mutex};
@@ -225,7 +227,15 @@ pub(crate) fn disk(board: &mut Assembly, index: usize, spec: &DiskSpec) -> Resul
 pub(crate) fn net(board: &mut Assembly, index: usize, spec: &NetSpec) -> Result<(), BoardError> {
     let Some(ports) = board.begin_nic() else { return Ok(()) };
     let mac = spec.mac_of(&board.machine, index).bytes();
-    let net = Box::new(Net::new(ports, mac));
-    let (memory, msi) = (board.memory(), board.wiring.msi());
-    board.plug(VirtioPci::new(&format!("net{index}"), net, memory, msi))
+    let (name, memory) = (format!("net{index}"), board.memory());
+    match spec.card {
+        NetCard::Virtio => {
+            let net = Box::new(Net::new(ports, mac));
+            board.plug(VirtioPci::new(&name, net, memory, board.wiring.msi()))
+        }
+        NetCard::E1000 => {
+            let port = ports.into_iter().next().unwrap_or_else(|| Box::new(NullNic));
+            board.plug(E1000::new(&name, port, mac, memory))
+        }
+    }
 }

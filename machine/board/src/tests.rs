@@ -503,6 +503,17 @@ fn a_network_card_of_the_description_has_the_address_that_was_asked_for() {
 }
 
 #[test]
+fn a_card_for_guests_without_virtio_is_an_82540em() {
+    let nets = vec!["user,card=e1000,mac=52:54:00:12:34:56".parse().unwrap()];
+    let bench = bench_of(&MachineSpec { nets, ..spec(&[]) }).unwrap();
+    bench.load();
+    bench.board.resume();
+    let bar = bench.peek(bench.config(1, 0x10)) & !0xf;
+    assert_eq!(bench.peek(bench.config(1, 0)), 0x100e_8086);
+    assert_eq!(bench.peek(u64::from(bar) + 0x5400), 0x1200_5452);
+}
+
+#[test]
 fn there_is_no_card_where_none_is_asked_for() {
     let nets = vec!["none".parse().unwrap()];
     let bench = bench_of(&MachineSpec { nets, ..spec(&[]) }).unwrap();

@@ -10,6 +10,7 @@
 //! nothing is installed. A system on a disk is the business of [`system`]. The key covers all that goes in, so that a second run only asks apt for versions.
 
 mod cpio;
+mod drivers;
 mod packages;
 mod recipe;
 mod system;
@@ -154,8 +155,12 @@ fn take_kernel(folder: &Path, root: &Path) -> Outcome {
 }
 
 fn build_userland(userland: &Userland, all: &[Package], folder: &Path, root: &Path) -> Outcome {
-    for package in all {
+    let (packages, kernels) = all.split_at(userland.packages.len());
+    for package in packages {
         packages::unpack(package, root, None)?;
+    }
+    for (kernel, drivers) in kernels.iter().zip(userland.drivers.values()) {
+        drivers::add(kernel, drivers, root, &folder.join("kernel"))?;
     }
     for path in &userland.leave_out {
         fs::remove_dir_all(root.join(path))?;

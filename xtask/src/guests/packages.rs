@@ -13,7 +13,8 @@ pub(crate) struct Package {
     version: String,
 }
 
-/// The packages of a recipe; of a system, its kernel, busybox for its initial RAM disk, then those named.
+/// The packages of a recipe; of a userland, those named, then the kernels of its drivers; of a system, its
+/// kernel, busybox for its initial RAM disk, then those named.
 ///
 /// # Errors
 /// A package that apt does not know.
@@ -21,8 +22,11 @@ pub(crate) fn resolve(recipe: &Recipe) -> Outcome<Vec<Package>> {
     match &recipe.kind {
         Kind::Kernel(meta) => of_names(&[&kernel(meta)?]),
         Kind::Userland(userland) => {
-            let names: Vec<&str> = userland.packages.iter().map(String::as_str).collect();
-            of_names(&names)
+            let mut names = userland.packages.clone();
+            for meta in userland.drivers.keys() {
+                names.push(kernel(meta)?);
+            }
+            of_names(&names.iter().map(String::as_str).collect::<Vec<_>>())
         }
         Kind::System(system) => {
             let kernel = kernel(&system.kernel)?;

@@ -63,6 +63,9 @@ pub(crate) struct Userland {
     /// Folders that are not needed.
     #[serde(default)]
     pub(crate) leave_out: Vec<String>,
+    /// Drivers in `/drivers/RELEASE`, by the package that depends on the kernel's.
+    #[serde(default)]
+    pub(crate) drivers: BTreeMap<String, Vec<String>>,
     /// Compressed, as the initial RAM disks of distributions are. Starts later under emulation.
     pub(crate) gzip: bool,
 }

@@ -95,6 +95,8 @@ pub struct NetSpec {
     pub rules: Vec<NetRule>,
     /// User: what is done where none matches.
     pub default: NetVerdict,
+    /// User: name servers in place of the host's.
+    pub resolvers: Vec<SocketAddr>,
     /// User: the SOCKS server through which everything leaves.
     pub socks: Option<String>,
     /// User: where a SOCKS server that reaches into the network listens.
@@ -105,8 +107,8 @@ pub struct NetSpec {
 
 /// What is possible, for a setting that is not.
 const SETTINGS: &str = "write user, tap=NAME, bridge=NAME or none, and of card=, mac=, mtu=, capture=, loss=, \
-                        delay=, rate=, and for user forward=, allow=, deny=, default=, socks=, socks-listen= \
-                        and network= what you need";
+                        delay=, rate=, and for user forward=, allow=, deny=, default=, resolver=, socks=, \
+                        socks-listen= and network= what you need";
 
 impl NetSpec {
     /// Whether there is a card.
@@ -137,8 +139,8 @@ impl NetSpec {
         }
         if self.kind != NetKind::User && self.has_user_settings() {
             return wrong(
-                "forward=, allow=, deny=, default=, socks=, socks-listen= and network= \
-                          belong to user",
+                "forward=, allow=, deny=, default=, resolver=, socks=, socks-listen= and \
+                          network= belong to user",
             );
         }
         if self.kind == NetKind::None && *self != NetSpec::of(NetKind::None) {
@@ -156,6 +158,7 @@ impl NetSpec {
         !self.forwards.is_empty()
             || !self.rules.is_empty()
             || self.default != NetVerdict::Allow
+            || !self.resolvers.is_empty()
             || self.socks.is_some()
             || self.socks_listen.is_some()
             || self.network.is_some()
@@ -184,6 +187,7 @@ impl NetSpec {
             "allow" => self.rules.push(rule(NetVerdict::Allow)),
             "deny" => self.rules.push(rule(NetVerdict::Deny)),
             "default" => self.default = verdict(value)?,
+            "resolver" => self.resolvers.push(resolver(value)?),
             "socks" => self.socks = Some(value.to_owned()),
             "socks-listen" => {
                 let address = value.parse().map_err(|_address| "socks-listen is ADDRESS:PORT")?;
@@ -202,6 +206,12 @@ fn card(text: &str) -> Result<NetCard, &'static str> {
         "e1000" => Ok(NetCard::E1000),
         _ => Err("card is virtio or e1000"),
     }
+}
+
+/// An address, and a port when it is not that of name servers (RFC 1035 §4.2.1).
+fn resolver(text: &str) -> Result<SocketAddr, &'static str> {
+    let alone = || Some(SocketAddr::new(text.parse().ok()?, 53));
+    text.parse().ok().or_else(alone).ok_or("resolver is ADDRESS or ADDRESS:PORT")
 }
 
 fn verdict(text: &str) -> Result<NetVerdict, &'static str> {
@@ -278,6 +288,9 @@ impl fmt::Display for NetSpec {
             write!(f, ",{verdict}={about}")?;
         }
         write_some(f, "default", Some(&self.default).filter(|d| **d != NetVerdict::Allow))?;
+        for resolver in &self.resolvers {
+            write!(f, ",resolver={resolver}")?;
+        }
         write_some(f, "socks", self.socks.as_ref())?;
         write_some(f, "socks-listen", self.socks_listen.as_ref())?;
         write_some(f, "network", self.network.as_ref())

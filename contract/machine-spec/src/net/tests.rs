@@ -9,6 +9,7 @@ fn a_card_reads_as_it_is_written() {
         "bridge=br0,loss=0.05%,delay=20ms,rate=100mbit",
         "user,forward=tcp:127.0.0.1:2222:22,forward=udp:[::1]:5300:53,forward=unix:/run/s:80",
         "user,allow=deb.example:443,deny=10.0.0.0/8,default=deny,socks=127.0.0.1:1080",
+        "user,resolver=9.9.9.9:53,resolver=[::1]:5353",
         "user,socks-listen=127.0.0.1:1081,network=lan",
     ] {
         assert_eq!(text.parse::<NetSpec>().unwrap().to_string(), text);
@@ -49,6 +50,7 @@ fn what_is_wrong_is_named_with_the_option() {
         "user,default=maybe",
         "user,card=ne2000",
         "user,colour=red",
+        "user,resolver=dns.example",
         "user,capture=",
         "user,socks-listen=here",
         "tap=t,forward=tcp:1:2",

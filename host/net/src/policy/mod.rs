@@ -185,6 +185,12 @@ impl Policy {
         }
     }
 
+    /// The names that the guest knows an address by.
+    #[must_use]
+    pub fn names(&self, now: Duration, ip: IpAddr) -> Vec<String> {
+        self.learned.names(now, inner(ip)).into_iter().map(str::to_owned).collect()
+    }
+
     /// How often each reason decided.
     #[must_use]
     pub fn counts(&self) -> &Counts {

@@ -1,8 +1,9 @@
 //! The name forwarder (RFC 1035): which questions are open, and what an answer teaches.
 
+use super::StreamId;
 use smoltcp::wire::{DnsFlags, DnsOpcode, DnsPacket, DnsQuestion, DnsRecord, DnsRecordData};
 use std::collections::BTreeMap;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 /// Questions that may be open.
@@ -20,7 +21,7 @@ const REFUSED: u8 = 5;
 
 /// A query's number; it is not used again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct QueryId(u64);
+pub struct QueryId(pub(super) u64);
 
 /// A question: the name in lower case without the root's dot, and the bytes of the type.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -29,9 +30,19 @@ pub(super) struct Question {
     kind: u16,
 }
 
+/// Who asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Client {
+    /// By a datagram from this address to ours.
+    Datagram { guest: SocketAddr, ours: IpAddr },
+    /// On this connection.
+    #[expect(dead_code, reason = "questions by TCP come next")]
+    Stream(StreamId),
+}
+
 #[derive(Debug)]
 struct Open {
-    port: u16,
+    client: Client,
     id: u16,
     question: Question,
     end: Duration,
@@ -40,7 +51,7 @@ struct Open {
 /// An answer for the guest.
 #[derive(Debug)]
 pub(super) struct Answered {
-    pub(super) port: u16,
+    pub(super) client: Client,
     pub(super) name: String,
     pub(super) message: Vec<u8>,
     pub(super) addresses: Vec<(IpAddr, Duration)>,
@@ -58,7 +69,7 @@ impl Questions {
     pub(super) fn ask(
         &mut self,
         now: Duration,
-        port: u16,
+        client: Client,
         message: &[u8],
     ) -> Option<(QueryId, Vec<u8>)> {
         self.expire(now);
@@ -71,7 +82,7 @@ impl Questions {
         DnsPacket::new_checked(&mut outward[..]).ok()?.set_transaction_id(0);
         let query = QueryId(self.next);
         self.next += 1;
-        self.open.insert(query, Open { port, id, question, end: now + PATIENCE });
+        self.open.insert(query, Open { client, id, question, end: now + PATIENCE });
         Some((query, outward))
     }
 
@@ -87,7 +98,7 @@ impl Questions {
         };
         DnsPacket::new_checked(&mut message[..]).ok()?.set_transaction_id(open.id);
         let open = self.open.remove(&query)?;
-        Some(Answered { port: open.port, name: open.question.name, message, addresses })
+        Some(Answered { client: open.client, name: open.question.name, message, addresses })
     }
 
     pub(super) fn expire(&mut self, now: Duration) {

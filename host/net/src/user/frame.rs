@@ -1,108 +1,264 @@
 //! Frames for the guest.
+//!
+//! A frame is its headers and, for a stream, pieces of what was read from the host: these are shared, not
+//! copied, until the frame is written into the device's buffer.
 
 use super::GatewayConfig;
-use smoltcp::phy::ChecksumCapabilities;
-use smoltcp::wire::{
-    ArpPacket, ArpRepr, EthernetAddress, EthernetFrame, EthernetProtocol, EthernetRepr,
-    Icmpv4Packet, Icmpv4Repr, IpProtocol, Ipv4Packet, Ipv4Repr, UdpPacket, UdpRepr,
-};
-use std::net::{Ipv4Addr, SocketAddrV4};
+use super::checksum::Sum;
+use kezhan_ports::nic::Packet;
+use smoltcp::wire::{ArpPacket, ArpRepr};
+use std::net::{IpAddr, SocketAddr};
+use std::ops::Range;
+use std::sync::Arc;
 
-const ETHERNET: usize = 14;
-const IPV4: usize = 20;
-const UDP: usize = 8;
+/// Bytes of an Ethernet header (IEEE 802.3 §3.1.1).
+pub(super) const ETHERNET: usize = 14;
+/// Bytes of an IPv4 header without options (RFC 791 §3.1).
+pub(super) const IPV4: usize = 20;
+/// Bytes of an IPv6 header (RFC 8200 §3), and of its fragment header (§4.5).
+pub(super) const IPV6: usize = 40;
+const FRAGMENT: usize = 8;
+/// Bytes of a UDP header (RFC 768).
+pub(super) const UDP: usize = 8;
 
-/// The longest payload of a UDP datagram (RFC 768, with IPv4's 16-bit total length).
-const LONGEST_UDP: usize = 65_535 - IPV4 - UDP;
+/// Where the UDP checksum is in its header (RFC 768).
+pub(super) const UDP_CHECKSUM: u16 = 6;
 
-/// What an IPv4 header says.
+/// The longest IP packet.
+const LONGEST: usize = 65_535;
+
+/// Ethernet types (IEEE 802 numbers at IANA).
+pub(super) mod kind {
+    pub(crate) const IPV4: u16 = 0x0800;
+    pub(crate) const ARP: u16 = 0x0806;
+    pub(crate) const IPV6: u16 = 0x86dd;
+}
+
+/// Protocol numbers (RFC 791 §3.1 and RFC 8200 §4; IANA's list).
+pub(super) mod protocol {
+    pub(crate) const HOP_BY_HOP: u8 = 0;
+    pub(crate) const ICMP: u8 = 1;
+    pub(crate) const TCP: u8 = 6;
+    pub(crate) const UDP: u8 = 17;
+    pub(crate) const ROUTING: u8 = 43;
+    pub(crate) const FRAGMENT: u8 = 44;
+    pub(crate) const ICMPV6: u8 = 58;
+    pub(crate) const DESTINATION: u8 = 60;
+}
+
+/// Bytes that frames and buffers share.
+#[derive(Clone, Debug)]
+pub(super) struct Piece {
+    pub(super) bytes: Arc<Vec<u8>>,
+    pub(super) range: Range<usize>,
+}
+
+impl Piece {
+    pub(super) fn as_slice(&self) -> &[u8] {
+        self.bytes.get(self.range.clone()).unwrap_or_default()
+    }
+}
+
+/// A frame for the guest.
+#[derive(Clone, Debug, Default)]
+pub struct Frame {
+    pub(super) head: Vec<u8>,
+    pub(super) body: Vec<Piece>,
+    pub(super) packet: Packet,
+}
+
+impl Frame {
+    pub(super) fn plain(head: Vec<u8>) -> Frame {
+        Frame { head, ..Frame::default() }
+    }
+
+    /// Its length in bytes.
+    #[must_use]
+    pub fn length(&self) -> usize {
+        self.head.len() + self.body.iter().map(|piece| piece.range.len()).sum::<usize>()
+    }
+
+    /// The work that is left to the guest.
+    #[must_use]
+    pub fn packet(&self) -> Packet {
+        self.packet
+    }
+
+    /// Writes it to the start of a buffer; its length, or `None` when it does not fit.
+    #[must_use]
+    pub fn write(&self, buffer: &mut [u8]) -> Option<usize> {
+        let length = self.length();
+        let mut rest = buffer.get_mut(..length)?;
+        let pieces = self.body.iter().map(Piece::as_slice);
+        for piece in std::iter::once(self.head.as_slice()).chain(pieces) {
+            let (here, behind) = rest.split_at_mut_checked(piece.len())?;
+            here.copy_from_slice(piece);
+            rest = behind;
+        }
+        Some(length)
+    }
+
+    /// Its bytes in one piece.
+    #[must_use]
+    pub fn to_vec(&self) -> Vec<u8> {
+        let mut bytes = self.head.clone();
+        self.body.iter().for_each(|piece| bytes.extend(piece.as_slice()));
+        bytes
+    }
+}
+
+/// What an IP header says.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Header {
-    pub(super) protocol: IpProtocol,
-    pub(super) from: Ipv4Addr,
-    pub(super) to: Ipv4Addr,
+    pub(super) protocol: u8,
+    pub(super) from: IpAddr,
+    pub(super) to: IpAddr,
     pub(super) ident: u16,
 }
 
-fn ethernet(config: &GatewayConfig, to: EthernetAddress, kind: EthernetProtocol) -> EthernetRepr {
-    EthernetRepr { src_addr: EthernetAddress(config.mac), dst_addr: to, ethertype: kind }
+/// How the parts of a packet that is cut are told apart.
+#[derive(Clone, Copy, Debug, Default)]
+struct Cut {
+    offset: usize,
+    more: bool,
+    whole: bool,
+}
+
+fn ethernet(config: &GatewayConfig, to: [u8; 6], kind: u16, room: usize) -> Vec<u8> {
+    let mut bytes = Vec::with_capacity(ETHERNET + room);
+    bytes.extend(to);
+    bytes.extend(config.mac);
+    bytes.extend(kind.to_be_bytes());
+    bytes
+}
+
+/// The station of an IP address: the guest's, or everybody's (RFC 1112 §6.4, RFC 2464 §7).
+fn station(config: &GatewayConfig, to: IpAddr) -> [u8; 6] {
+    match to {
+        IpAddr::V6(ip) if ip.is_multicast() => {
+            let [.., a, b, c, d] = ip.octets();
+            [0x33, 0x33, a, b, c, d]
+        }
+        ip if config.is_broadcast(ip) => [0xff; 6],
+        _ => config.guest_mac,
+    }
 }
 
 pub(super) fn arp(config: &GatewayConfig, packet: &ArpRepr) -> Vec<u8> {
-    let mut bytes = vec![0; ETHERNET + packet.buffer_len()];
-    let guest = EthernetAddress(config.guest_mac);
-    let mut frame = EthernetFrame::new_unchecked(&mut bytes[..]);
-    ethernet(config, guest, EthernetProtocol::Arp).emit(&mut frame);
-    packet.emit(&mut ArpPacket::new_unchecked(frame.payload_mut()));
+    let mut bytes = ethernet(config, config.guest_mac, kind::ARP, packet.buffer_len());
+    bytes.resize(ETHERNET + packet.buffer_len(), 0);
+    packet.emit(&mut ArpPacket::new_unchecked(bytes.get_mut(ETHERNET..).unwrap_or_default()));
     bytes
 }
 
-pub(super) fn icmp(message: &Icmpv4Repr<'_>) -> Vec<u8> {
-    let mut bytes = vec![0; message.buffer_len()];
-    let mut packet = Icmpv4Packet::new_unchecked(&mut bytes[..]);
-    message.emit(&mut packet, &ChecksumCapabilities::default());
-    bytes
-}
-
-/// A UDP datagram; `None` when the payload is too long for one.
-pub(super) fn udp(from: SocketAddrV4, to: SocketAddrV4, payload: &[u8]) -> Option<Vec<u8>> {
-    if payload.len() > LONGEST_UDP {
+/// A UDP datagram with its checksum; `None` when the payload is too long for one.
+pub(super) fn udp(from: SocketAddr, to: SocketAddr, payload: &[u8]) -> Option<Vec<u8>> {
+    let length = u16::try_from(UDP + payload.len()).ok()?;
+    if usize::from(length) > LONGEST - IPV4 {
         return None;
     }
-    let mut bytes = vec![0; UDP + payload.len()];
-    let header = UdpRepr { src_port: from.port(), dst_port: to.port() };
-    header.emit(
-        &mut UdpPacket::new_unchecked(&mut bytes[..]),
-        &(*from.ip()).into(),
-        &(*to.ip()).into(),
-        payload.len(),
-        |to| to.copy_from_slice(payload),
-        &ChecksumCapabilities::default(),
-    );
+    let mut bytes = Vec::with_capacity(length.into());
+    for field in [from.port(), to.port(), length, 0] {
+        bytes.extend(field.to_be_bytes());
+    }
+    bytes.extend(payload);
+    let mut sum = Sum::pseudo(from.ip(), to.ip(), protocol::UDP, length.into());
+    sum.add(&bytes);
+    // A sum of zero is sent as its other form: zero means that there is none (RFC 768, RFC 8200 §8.1).
+    let sum = match sum.finish() {
+        [0, 0] => [0xff, 0xff],
+        sum => sum,
+    };
+    if let Some(field) = bytes.get_mut(usize::from(UDP_CHECKSUM)..UDP) {
+        field.copy_from_slice(&sum);
+    }
     Some(bytes)
 }
 
-/// The frames of an IPv4 packet, cut into fragments when it is longer than the MTU (RFC 791 §3.2).
-pub(super) fn ipv4(config: &GatewayConfig, header: &Header, payload: &[u8]) -> Vec<Vec<u8>> {
+/// Ethernet and IP headers before a payload of `length` bytes that is not cut, with room for `room` bytes
+/// behind them.
+pub(super) fn headers(
+    config: &GatewayConfig,
+    header: &Header,
+    length: usize,
+    room: usize,
+) -> Vec<u8> {
+    ip(config, header, length, (Cut { whole: true, ..Cut::default() }, room))
+}
+
+fn ip(
+    config: &GatewayConfig,
+    header: &Header,
+    length: usize,
+    (cut, room): (Cut, usize),
+) -> Vec<u8> {
+    let to = station(config, header.to);
+    match (header.from, header.to) {
+        (IpAddr::V6(from), IpAddr::V6(target)) => {
+            let mut bytes = ethernet(config, to, kind::IPV6, IPV6 + FRAGMENT + room);
+            let extension = if cut.whole { 0 } else { FRAGMENT };
+            let first = if cut.whole { header.protocol } else { protocol::FRAGMENT };
+            bytes.extend([0x60, 0, 0, 0]);
+            bytes.extend(clipped(length + extension).to_be_bytes());
+            // Neighbour discovery demands that no router has been passed (RFC 4861 §4.1).
+            bytes.extend([first, if header.protocol == protocol::ICMPV6 { 255 } else { 64 }]);
+            bytes.extend(from.octets());
+            bytes.extend(target.octets());
+            if !cut.whole {
+                bytes.extend([header.protocol, 0]);
+                bytes.extend((clipped(cut.offset) | u16::from(cut.more)).to_be_bytes());
+                bytes.extend(u32::from(header.ident).to_be_bytes());
+            }
+            bytes
+        }
+        (from, target) => {
+            let mut bytes = ethernet(config, to, kind::IPV4, IPV4 + room);
+            let fragment = clipped(cut.offset / 8) | if cut.more { 0x2000 } else { 0 };
+            bytes.extend([0x45, 0]);
+            for field in [clipped(IPV4 + length), header.ident, fragment] {
+                bytes.extend(field.to_be_bytes());
+            }
+            bytes.extend([64, header.protocol, 0, 0]);
+            for ip in [from, target] {
+                if let IpAddr::V4(ip) = ip {
+                    bytes.extend(ip.octets());
+                }
+            }
+            let mut sum = Sum::default();
+            sum.add(bytes.get(ETHERNET..).unwrap_or_default());
+            if let Some(field) = bytes.get_mut(ETHERNET + 10..ETHERNET + 12) {
+                field.copy_from_slice(&sum.finish());
+            }
+            bytes
+        }
+    }
+}
+
+fn clipped(length: usize) -> u16 {
+    u16::try_from(length).unwrap_or(u16::MAX)
+}
+
+/// The frames of an IP packet, cut into fragments when it is longer than the MTU (RFC 791 §3.2, RFC 8200
+/// §4.5).
+pub(super) fn packet(config: &GatewayConfig, header: &Header, payload: &[u8]) -> Vec<Frame> {
+    let mtu = usize::from(config.mtu);
+    let (network, extension) = if header.to.is_ipv6() { (IPV6, FRAGMENT) } else { (IPV4, 0) };
+    if network + payload.len() <= mtu {
+        let mut bytes = headers(config, header, payload.len(), payload.len());
+        bytes.extend(payload);
+        return vec![Frame::plain(bytes)];
+    }
     // Fragments but the last carry multiples of 8 bytes.
-    let room = (usize::from(config.mtu).saturating_sub(IPV4) & !7).max(8);
-    let whole = payload.len() + IPV4 <= config.mtu.into();
-    let pieces = payload.chunks(if whole { payload.len().max(1) } else { room });
+    let room = (mtu.saturating_sub(network + extension) & !7).max(8);
+    let pieces = payload.chunks(room);
     let count = pieces.len();
     pieces
         .enumerate()
-        .map(|(index, piece)| fragment(config, header, piece, (index * room, index + 1 < count)))
+        .map(|(index, piece)| {
+            let cut = Cut { offset: index * room, more: index + 1 < count, whole: false };
+            let mut bytes = ip(config, header, piece.len(), (cut, piece.len()));
+            bytes.extend(piece);
+            Frame::plain(bytes)
+        })
         .collect()
-}
-
-fn fragment(
-    config: &GatewayConfig,
-    header: &Header,
-    piece: &[u8],
-    (offset, more): (usize, bool),
-) -> Vec<u8> {
-    let mut bytes = vec![0; ETHERNET + IPV4 + piece.len()];
-    let to = match header.to.is_broadcast() {
-        true => EthernetAddress::BROADCAST,
-        false => EthernetAddress(config.guest_mac),
-    };
-    let mut frame = EthernetFrame::new_unchecked(&mut bytes[..]);
-    ethernet(config, to, EthernetProtocol::Ipv4).emit(&mut frame);
-    let mut packet = Ipv4Packet::new_unchecked(frame.payload_mut());
-    let ip = Ipv4Repr {
-        src_addr: header.from,
-        dst_addr: header.to,
-        next_header: header.protocol,
-        payload_len: piece.len(),
-        hop_limit: 64,
-    };
-    ip.emit(&mut packet, &ChecksumCapabilities::ignored());
-    packet.set_ident(header.ident);
-    packet.set_dont_frag(false);
-    packet.set_more_frags(more);
-    // A packet is shorter than 64 KiB.
-    packet.set_frag_offset(u16::try_from(offset).unwrap_or(u16::MAX));
-    packet.payload_mut().copy_from_slice(piece);
-    packet.fill_checksum();
-    bytes
 }

@@ -1,0 +1,146 @@
+//! UDP: services of ours, and flows to everywhere.
+
+use super::dns::{self, Client};
+use super::frame::{UDP, UDP_CHECKSUM};
+use super::icmp::Refusal;
+use super::inward::Inward;
+use super::{DNS_PORT, DecisionRecord, FlowId, Gateway, Outward, Subject, dhcp};
+use crate::policy::Protocol;
+use kezhan_ports::nic::Packet;
+use smoltcp::wire::{DHCP_CLIENT_PORT, DHCP_SERVER_PORT};
+use std::net::SocketAddr;
+use std::time::Duration;
+
+/// A datagram of the guest's.
+struct Datagram<'a> {
+    inward: &'a Inward,
+    frame: &'a [u8],
+    guest: SocketAddr,
+    to: SocketAddr,
+    payload: &'a [u8],
+}
+
+impl Gateway {
+    /// Takes a datagram that came to a flow's socket.
+    pub fn datagram(&mut self, now: Duration, flow: FlowId, from: SocketAddr, payload: &[u8]) {
+        let from = SocketAddr::new(from.ip().to_canonical(), from.port());
+        match self.flows.heard(now, flow, from) {
+            Some(guest) => {
+                // The host's loopback is reached by our address, and answers from there.
+                let ip = match from.ip().is_loopback() {
+                    true => self.config.ours_like(guest.ip()),
+                    false => from.ip(),
+                };
+                self.send_udp(SocketAddr::new(ip, from.port()), guest, payload);
+            }
+            None => self.counts.dropped += 1,
+        }
+    }
+
+    /// RFC 768.
+    pub(super) fn udp(
+        &mut self,
+        now: Duration,
+        inward: &Inward,
+        frame: &[u8],
+        packet: Packet,
+    ) -> Option<()> {
+        let bytes = inward.bytes(frame);
+        let header = bytes.first_chunk::<UDP>()?;
+        let [source, port, length, sum] =
+            [0, 2, 4, 6].map(|at| u16::from_be_bytes([header[at], header[at + 1]]));
+        let unsummed = sum == 0 && inward.from.is_ipv4() && packet.checksum.is_none();
+        if !unsummed && !inward.is_sound(frame, packet, UDP_CHECKSUM) {
+            return None;
+        }
+        let payload = bytes.get(UDP..length.into())?;
+        let datagram = Datagram {
+            inward,
+            frame,
+            guest: SocketAddr::new(inward.from, source),
+            to: SocketAddr::new(inward.to, port),
+            payload,
+        };
+        let for_us = self.config.is_ours(inward.to);
+        let broadcast = self.config.is_broadcast(inward.to);
+        let lease = source == DHCP_CLIENT_PORT && port == DHCP_SERVER_PORT;
+        if lease && inward.to.is_ipv4() && (for_us || broadcast) {
+            return self.dhcp(payload);
+        }
+        if inward.from.is_unspecified() {
+            self.counts.spoofed += 1;
+            return Some(());
+        }
+        match port {
+            _ if broadcast || inward.to.is_multicast() => None,
+            DNS_PORT if for_us => self.resolve_datagram(now, &datagram),
+            _ if self.reply(now, (datagram.guest, datagram.to), payload).is_some() => Some(()),
+            _ => self.forward(now, &datagram),
+        }
+    }
+
+    fn dhcp(&mut self, message: &[u8]) -> Option<()> {
+        let (reply, to) = dhcp::reply(&self.config, message)?;
+        let from = SocketAddr::new(self.config.gateway.into(), DHCP_SERVER_PORT);
+        self.send_udp(from, SocketAddr::new(to.into(), DHCP_CLIENT_PORT), &reply);
+        Some(())
+    }
+
+    fn resolve_datagram(&mut self, now: Duration, datagram: &Datagram<'_>) -> Option<()> {
+        let client = Client::Datagram { guest: datagram.guest, ours: datagram.to.ip() };
+        self.resolve(now, client, datagram.payload)
+    }
+
+    /// Takes a question of the guest's.
+    pub(super) fn resolve(&mut self, now: Duration, client: Client, message: &[u8]) -> Option<()> {
+        let name = dns::question(message)?.name;
+        let allowed = self.policy.may_resolve(&name);
+        let subject = Subject::Name(name);
+        self.decisions.note(DecisionRecord { at: now, subject, allowed, decision: None });
+        if !allowed {
+            self.counts.denied += 1;
+            let refusal = dns::refusal(message)?;
+            self.send_answer(client, &refusal);
+            return Some(());
+        }
+        if !self.may_order() {
+            return Some(());
+        }
+        match self.questions.ask(now, client, message) {
+            Some((query, message)) => self.orders.push_back(Outward::Query { query, message }),
+            None => self.counts.full += 1,
+        }
+        Some(())
+    }
+
+    fn forward(&mut self, now: Duration, datagram: &Datagram<'_>) -> Option<()> {
+        let guest = datagram.guest;
+        let Some(to) = self.allowed_target(now, datagram) else {
+            self.counts.denied += 1;
+            let refusal = match self.config.is_ours(datagram.to.ip()) {
+                true => Refusal::Port,
+                false => Refusal::Prohibited,
+            };
+            self.refuse_packet(datagram.inward, datagram.frame, refusal);
+            return Some(());
+        };
+        if !self.may_order() {
+            return Some(());
+        }
+        let (flow, closed) = self.flows.sent(now, guest, to);
+        if let Some(flow) = closed {
+            self.orders.push_back(Outward::Close { flow });
+        }
+        self.orders.push_back(Outward::Datagram { flow, to, payload: datagram.payload.to_vec() });
+        Some(())
+    }
+
+    /// A flow that lives was allowed when it sent there first.
+    fn allowed_target(&mut self, now: Duration, datagram: &Datagram<'_>) -> Option<SocketAddr> {
+        let to = datagram.to;
+        if !self.config.is_ours(to.ip()) && self.flows.knows(now, datagram.guest, to) {
+            return Some(to);
+        }
+        self.target(now, to, Protocol::Udp)
+    }
+}

@@ -1,0 +1,50 @@
+//! What the machine asks of a running network.
+
+use super::forwards::Listener;
+use super::nic::Shared;
+use super::{Forward, ForwardId, Report, UserError};
+use std::sync::Arc;
+use std::sync::mpsc::{Sender, channel};
+
+/// Something to do, and where the answer goes.
+#[derive(Debug)]
+pub(super) enum Command {
+    AddForward(Listener, Sender<ForwardId>),
+    RemoveForward(ForwardId, Sender<bool>),
+    Forwards(Sender<Vec<(ForwardId, Forward)>>),
+    Report(Sender<Report>),
+    Stop,
+}
+
+/// The machine's end of the line.
+#[derive(Debug)]
+pub(super) struct Remote {
+    commands: Sender<Command>,
+    shared: Arc<Shared>,
+}
+
+impl Remote {
+    pub(super) fn new(commands: Sender<Command>, shared: Arc<Shared>) -> Remote {
+        Remote { commands, shared }
+    }
+
+    /// Sends a command and waits for its answer: the thread is never busy for long.
+    pub(super) fn ask<T>(
+        &self,
+        command: impl FnOnce(Sender<T>) -> Command,
+    ) -> Result<T, UserError> {
+        let (reply, answer) = channel();
+        self.commands.send(command(reply)).map_err(|_closed| UserError::Ended)?;
+        self.shared.ring();
+        answer.recv().map_err(|_closed| UserError::Ended)
+    }
+
+    pub(super) fn stop(&self) {
+        self.commands.send(Command::Stop).ok();
+        self.shared.ring();
+    }
+
+    pub(super) fn set_link(&self, up: bool) {
+        self.shared.set_link(up);
+    }
+}

@@ -1,0 +1,251 @@
+//! The thread that drives a guest's user-mode network, with the host's sockets.
+//!
+//! ```text
+//!   device ── UserNic ──► inbox  ──bell──► thread: Gateway, epoll, sockets ──► host's network
+//!                    ◄── outbox ◄──waker──┘        ▲
+//!   machine ─ UserNetwork ── commands ──bell───────┘
+//! ```
+//! # The device's half
+//! [`UserNic`] is a `Nic`: `transmit` copies the frame into the inbox and rings the bell when the thread may
+//! sleep; `receive` writes the next frame of the outbox into the device's buffer. No call waits for
+//! anything but the short lock of a queue. Large segments are taken (`NicInfo::offloads` has all), and given
+//! once `accept` said so: a frame then is up to 64 KiB with `Packet::segmentation` and
+//! `Packet::checksum`. The waker may be called by the network's thread at any time and must only signal.
+//!
+//! # The machine's half
+//! [`UserNetwork`] adds and removes forwards, moves the link, and reports counts and decisions, while the
+//! machine runs. Dropping it ends the thread and closes every socket; the device's half then takes and
+//! drops what it is given.
+//!
+//! # Order of a turn
+//! Events are collected; the guest's frames go to the gateway; its orders are carried out; sockets are read
+//! and written within a budget; frames are taken from the gateway while the outbox has room. A full outbox
+//! stops segments from being made, and a full retransmission buffer stops the host's socket from being
+//! read: nothing piles up between the two ends.
+//!
+//! Locks: the inbox and the outbox have one each, never held together, and no call to the waker is made
+//! under either.
+//!
+//! Rejected: working on frames in the device's own thread, which saves a wake-up and spends the vCPU's
+//! time, and which would need the machine's threads to be allowed sockets. A thread for each connection.
+
+mod commands;
+mod datagrams;
+mod forwards;
+mod nic;
+mod poller;
+mod resolver;
+mod sockets;
+mod thread;
+
+use super::{DecisionRecord, Gateway, GatewayConfig, GatewayCounts};
+use crate::policy::{Counts, Policy};
+use commands::{Command, Remote};
+use nic::Shared;
+use std::io;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::mpsc;
+use std::thread::JoinHandle;
+use thiserror::Error;
+
+pub use nic::UserNic;
+
+/// A user-mode network for one guest.
+#[derive(Debug)]
+pub struct UserConfig {
+    /// What the thread is called, and the log names.
+    pub name: String,
+    /// The network that the guest sees.
+    pub gateway: GatewayConfig,
+    /// What the guest may reach.
+    pub policy: Policy,
+    /// Name servers to ask; when there are none, those of `/etc/resolv.conf`.
+    pub resolvers: Vec<SocketAddr>,
+    /// Forwards that exist from the start.
+    pub forwards: Vec<Forward>,
+}
+
+impl UserConfig {
+    /// The usual network with nothing forwarded and everything but the host itself allowed.
+    #[must_use]
+    pub fn usual(guest_mac: [u8; 6]) -> UserConfig {
+        UserConfig {
+            name: "net".to_owned(),
+            gateway: GatewayConfig::usual(guest_mac),
+            policy: Policy::open(),
+            resolvers: Vec::new(),
+            forwards: Vec::new(),
+        }
+    }
+}
+
+/// Where a forward listens on the host.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Listen {
+    /// For TCP connections; port 0 takes a free one.
+    Tcp(SocketAddr),
+    /// For UDP datagrams; port 0 takes a free one.
+    Udp(SocketAddr),
+    /// For connections to a socket file, which must not exist; it is removed with the forward.
+    Unix(PathBuf),
+}
+
+/// A way from the host into the guest.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Forward {
+    /// Where it listens.
+    pub listen: Listen,
+    /// The guest's port.
+    pub port: u16,
+}
+
+/// A forward's number; it is not used again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ForwardId(pub(super) u64);
+
+/// Why a network, or a part of it, could not be made.
+#[derive(Debug, Error)]
+pub enum UserError {
+    /// The thread or its descriptors.
+    #[error("network {name:?}: it cannot be started: {error}")]
+    Start {
+        /// The network.
+        name: String,
+        /// What the host said.
+        error: io::Error,
+    },
+    /// A forward's own socket.
+    #[error(
+        "forward {0:?}: the host's side cannot listen: {1}; give another address or end what uses it"
+    )]
+    Listen(Listen, io::Error),
+    /// The thread has ended.
+    #[error("the network has ended")]
+    Ended,
+}
+
+/// What a network did so far.
+#[derive(Clone, Debug, Default)]
+pub struct Report {
+    /// What became of frames.
+    pub counts: GatewayCounts,
+    /// How often each rule decided.
+    pub policy: Counts,
+    /// TCP connections now.
+    pub streams: usize,
+    /// UDP flows now.
+    pub flows: usize,
+    /// Bytes that connections hold or have promised to hold.
+    pub held: usize,
+    /// The last decisions, the oldest first.
+    pub decisions: Vec<DecisionRecord>,
+}
+
+/// A running network, for the machine that owns it. See the module.
+#[derive(Debug)]
+pub struct UserNetwork {
+    remote: Remote,
+    thread: Option<JoinHandle<()>>,
+}
+
+/// Starts a network: the device's half, and the machine's.
+///
+/// # Errors
+/// A descriptor or the thread could not be made, or a forward cannot listen.
+pub fn spawn(config: UserConfig) -> Result<(UserNic, UserNetwork), UserError> {
+    let name = config.name;
+    let failed = |error| UserError::Start { name: name.clone(), error };
+    let shared = Arc::new(Shared::new(config.gateway.mtu).map_err(failed)?);
+    let (commands, orders) = mpsc::channel();
+    let gateway = Gateway::new(config.gateway, config.policy);
+    let resolvers = match config.resolvers {
+        given if given.is_empty() => resolver::hosts_resolvers(),
+        given => given,
+    };
+    let driver =
+        thread::Driver::new(gateway, Arc::clone(&shared), resolvers, orders).map_err(failed)?;
+    raise_descriptors();
+    let thread = std::thread::Builder::new()
+        .name(name.clone())
+        .spawn(move || driver.run())
+        .map_err(failed)?;
+    let remote = Remote::new(commands, Arc::clone(&shared));
+    let network = UserNetwork { remote, thread: Some(thread) };
+    for forward in config.forwards {
+        network.add_forward(forward)?;
+    }
+    Ok((UserNic::new(shared), network))
+}
+
+/// A connection of the guest's takes a descriptor: as many as the host lets us have.
+fn raise_descriptors() {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let limit = getrlimit(Resource::Nofile);
+    let raised = Rlimit { current: limit.maximum, maximum: limit.maximum };
+    if limit.current != limit.maximum
+        && let Err(error) = setrlimit(Resource::Nofile, raised)
+    {
+        log::warn!("the limit of open files stays at {:?}: {error}", limit.current);
+    }
+}
+
+impl UserNetwork {
+    /// Adds a forward; its number, and the address that it really listens on.
+    ///
+    /// # Errors
+    /// The host's side cannot listen, or the network has ended.
+    pub fn add_forward(&self, forward: Forward) -> Result<(ForwardId, Listen), UserError> {
+        let listener = forwards::Listener::open(&forward)?;
+        let listens = listener.listens().clone();
+        let id = self.remote.ask(|reply| Command::AddForward(listener, reply))?;
+        Ok((id, listens))
+    }
+
+    /// Removes a forward; connections that came by it stay. Whether there was one.
+    ///
+    /// # Errors
+    /// The network has ended.
+    pub fn remove_forward(&self, id: ForwardId) -> Result<bool, UserError> {
+        self.remote.ask(|reply| Command::RemoveForward(id, reply))
+    }
+
+    /// The forwards that exist.
+    ///
+    /// # Errors
+    /// The network has ended.
+    pub fn forwards(&self) -> Result<Vec<(ForwardId, Forward)>, UserError> {
+        self.remote.ask(Command::Forwards)
+    }
+
+    /// What the network did so far.
+    ///
+    /// # Errors
+    /// The network has ended.
+    pub fn report(&self) -> Result<Report, UserError> {
+        self.remote.ask(Command::Report)
+    }
+
+    /// Plugs the cable in, or pulls it.
+    pub fn set_link(&self, up: bool) {
+        self.remote.set_link(up);
+    }
+
+    /// Ends the network and waits for its thread.
+    pub fn stop(self) {
+        drop(self);
+    }
+}
+
+impl Drop for UserNetwork {
+    fn drop(&mut self) {
+        self.remote.stop();
+        if let Some(thread) = self.thread.take() {
+            thread.join().ok();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

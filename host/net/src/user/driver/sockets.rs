@@ -1,0 +1,248 @@
+//! The host's ends of streams.
+//!
+//! Each socket is watched for changes: what it is ready for is remembered, and it is read and written
+//! until it would block, within a budget for each turn.
+
+use super::super::{Failure, StreamId};
+use super::poller::{Ready, Token, Watch};
+use super::thread::Desk;
+use rustix::buffer::spare_capacity;
+use rustix::io::Errno;
+use rustix::net::{
+    AddressFamily, RecvFlags, SendAncillaryBuffer, SendFlags, Shutdown, SocketFlags, SocketType,
+    sockopt,
+};
+use std::collections::{HashMap, VecDeque};
+use std::net::SocketAddr;
+use std::os::fd::OwnedFd;
+use std::time::Duration;
+
+/// Bytes that one read asks for, and from how many on the buffer itself is handed over.
+const READ: usize = 128 * 1024;
+const LARGE: usize = READ / 4;
+
+/// Bytes that one socket is read in a turn.
+const BUDGET: usize = 1024 * 1024;
+
+#[derive(Debug)]
+struct Socket {
+    fd: OwnedFd,
+    connecting: bool,
+    readable: bool,
+    writable: bool,
+    /// The peer's end is in sight: read until it is reached.
+    ending: bool,
+    ended: bool,
+    queued: bool,
+}
+
+/// All of them.
+#[derive(Debug, Default)]
+pub(super) struct Sockets {
+    open: HashMap<StreamId, Socket>,
+    /// Those that had more than their share.
+    again: VecDeque<StreamId>,
+    buffer: Vec<u8>,
+}
+
+/// What the guest is told of an error.
+fn failure(error: Errno) -> Failure {
+    match error {
+        Errno::NETUNREACH | Errno::NETDOWN => Failure::NetworkUnreachable,
+        Errno::HOSTUNREACH | Errno::HOSTDOWN | Errno::TIMEDOUT => Failure::HostUnreachable,
+        _ => Failure::Refused,
+    }
+}
+
+/// Begins to connect.
+fn dial(to: SocketAddr) -> Result<OwnedFd, Errno> {
+    let family = if to.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
+    let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
+    let fd = rustix::net::socket_with(family, SocketType::STREAM, flags, None)?;
+    prepare(&fd)?;
+    match rustix::net::connect(&fd, &to) {
+        Ok(()) | Err(Errno::INPROGRESS) => Ok(fd),
+        Err(error) => Err(error),
+    }
+}
+
+/// The guest's own stack decides when to send, and an idle connection is asked after by the host's.
+fn prepare(fd: &OwnedFd) -> Result<(), Errno> {
+    sockopt::set_tcp_nodelay(fd, true)?;
+    sockopt::set_socket_keepalive(fd, true)
+}
+
+impl Sockets {
+    pub(super) fn connect(&mut self, desk: &mut Desk, id: StreamId, to: SocketAddr) {
+        let begun = dial(to).and_then(|fd| self.watch(desk, id, fd, true));
+        if let Err(error) = begun {
+            log::debug!("{to}: {error}");
+            desk.gateway.stream_failed(desk.now, id, failure(error));
+        }
+    }
+
+    /// Takes a connection that was accepted for a stream. Whether it could be watched.
+    pub(super) fn adopt(&mut self, desk: &mut Desk, id: StreamId, fd: OwnedFd) {
+        // A Unix socket has no such options.
+        prepare(&fd).ok();
+        if let Err(error) = self.watch(desk, id, fd, false) {
+            desk.gateway.stream_failed(desk.now, id, failure(error));
+        }
+    }
+
+    fn watch(
+        &mut self,
+        desk: &Desk,
+        id: StreamId,
+        fd: OwnedFd,
+        connecting: bool,
+    ) -> Result<(), Errno> {
+        let added = desk.poller.add(&fd, Token::Stream(id), Watch::Changes);
+        added.map_err(|error| Errno::from_io_error(&error).unwrap_or(Errno::IO))?;
+        let socket = Socket {
+            fd,
+            connecting,
+            readable: false,
+            writable: !connecting,
+            ending: false,
+            ended: false,
+            queued: false,
+        };
+        self.open.insert(id, socket);
+        Ok(())
+    }
+
+    pub(super) fn ready(&mut self, desk: &mut Desk, id: StreamId, ready: Ready) {
+        let Some(socket) = self.open.get_mut(&id) else { return };
+        if socket.connecting {
+            if !ready.write {
+                return;
+            }
+            match sockopt::socket_error(&socket.fd) {
+                Ok(Ok(())) => {
+                    socket.connecting = false;
+                    desk.gateway.stream_connected(desk.now, id);
+                }
+                Ok(Err(error)) | Err(error) => return self.fail(desk, id, error),
+            }
+        }
+        let Some(socket) = self.open.get_mut(&id) else { return };
+        socket.readable |= ready.read;
+        socket.writable |= ready.write;
+        socket.ending |= ready.ended;
+        if ready.write {
+            self.write(desk, id);
+        }
+        if ready.read {
+            self.read(desk, id);
+        }
+    }
+
+    fn fail(&mut self, desk: &mut Desk, id: StreamId, error: Errno) {
+        self.open.remove(&id);
+        desk.gateway.stream_failed(desk.now, id, failure(error));
+    }
+
+    /// Writes what the guest sent.
+    pub(super) fn write(&mut self, desk: &mut Desk, id: StreamId) {
+        let Some(socket) = self.open.get_mut(&id) else { return };
+        while socket.writable && !socket.connecting {
+            let slices = desk.gateway.stream_output(id);
+            if slices.is_empty() {
+                return;
+            }
+            let mut control = SendAncillaryBuffer::default();
+            let sent = rustix::net::sendmsg(&socket.fd, &slices, &mut control, SendFlags::NOSIGNAL);
+            drop(slices);
+            match sent {
+                Ok(count) => desk.gateway.stream_written(desk.now, id, count),
+                Err(Errno::AGAIN) => socket.writable = false,
+                Err(Errno::INTR) => {}
+                Err(error) => return self.fail(desk, id, error),
+            }
+        }
+    }
+
+    /// Reads what the guest has room for.
+    pub(super) fn read(&mut self, desk: &mut Desk, id: StreamId) {
+        let Some(socket) = self.open.get_mut(&id) else { return };
+        let mut left = BUDGET;
+        while socket.readable && !socket.ended && !socket.connecting {
+            let room = desk.gateway.stream_room(id).min(READ);
+            if room == 0 {
+                return;
+            }
+            if left == 0 {
+                if !std::mem::replace(&mut socket.queued, true) {
+                    self.again.push_back(id);
+                }
+                return;
+            }
+            self.buffer.clear();
+            self.buffer.reserve_exact(READ);
+            let wanted = room.min(self.buffer.capacity());
+            let read = read_into(&socket.fd, &mut self.buffer, wanted);
+            match read {
+                Ok(0) => {
+                    socket.ended = true;
+                    desk.gateway.stream_end(desk.now, id);
+                }
+                Ok(count) => {
+                    // A short read has emptied the socket (epoll(7)), unless its end follows.
+                    socket.readable = count == wanted || socket.ending;
+                    left = left.saturating_sub(count);
+                    let bytes = match count >= LARGE {
+                        true => std::mem::take(&mut self.buffer),
+                        false => self.buffer.as_slice().to_vec(),
+                    };
+                    desk.gateway.stream_data(desk.now, id, bytes);
+                }
+                Err(Errno::AGAIN) => socket.readable = false,
+                Err(Errno::INTR) => {}
+                Err(error) => return self.fail(desk, id, error),
+            }
+        }
+    }
+
+    /// Those that had more than their share get another.
+    pub(super) fn go_on(&mut self, desk: &mut Desk) {
+        for _ in 0..self.again.len() {
+            let Some(id) = self.again.pop_front() else { return };
+            if let Some(socket) = self.open.get_mut(&id) {
+                socket.queued = false;
+                self.read(desk, id);
+            }
+        }
+    }
+
+    pub(super) fn has_more(&self) -> bool {
+        !self.again.is_empty()
+    }
+
+    pub(super) fn shut(&mut self, id: StreamId) {
+        if let Some(socket) = self.open.get(&id) {
+            rustix::net::shutdown(&socket.fd, Shutdown::Write).ok();
+        }
+    }
+
+    pub(super) fn close(&mut self, id: StreamId, reset: bool) {
+        if let Some(socket) = self.open.remove(&id)
+            && reset
+        {
+            // Closing without waiting resets the connection (socket(7), SO_LINGER).
+            sockopt::set_socket_linger(&socket.fd, Some(Duration::ZERO)).ok();
+        }
+    }
+}
+
+/// Reads at most `wanted` bytes into the empty buffer's spare room.
+fn read_into(fd: &OwnedFd, buffer: &mut Vec<u8>, wanted: usize) -> Result<usize, Errno> {
+    if wanted >= buffer.capacity() {
+        let (count, _) = rustix::net::recv(fd, spare_capacity(buffer), RecvFlags::empty())?;
+        return Ok(count);
+    }
+    buffer.resize(wanted, 0);
+    let (count, _) = rustix::net::recv(fd, buffer.as_mut_slice(), RecvFlags::empty())?;
+    buffer.truncate(count);
+    Ok(count)
+}

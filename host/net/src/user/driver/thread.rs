@@ -1,0 +1,199 @@
+//! The thread's loop.
+
+use super::super::frame::Frame;
+use super::super::{Gateway, Outward};
+use super::Report;
+use super::commands::Command;
+use super::datagrams::Datagrams;
+use super::forwards::Forwards;
+use super::nic::Shared;
+use super::poller::{Poller, Token, Watch};
+use super::resolver::Resolver;
+use super::sockets::Sockets;
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::mpsc::Receiver;
+use std::time::{Duration, Instant};
+
+/// Frames that are taken from the gateway before they are handed over.
+const BATCH: usize = 64;
+
+/// What every part of the driver works with.
+#[derive(Debug)]
+pub(super) struct Desk {
+    pub(super) gateway: Gateway,
+    pub(super) poller: Poller,
+    started: Instant,
+    /// The time of this turn.
+    pub(super) now: Duration,
+}
+
+/// The thread's state.
+#[derive(Debug)]
+pub(super) struct Driver {
+    desk: Desk,
+    shared: Arc<Shared>,
+    sockets: Sockets,
+    datagrams: Datagrams,
+    resolver: Resolver,
+    forwards: Forwards,
+    commands: Receiver<Command>,
+    batch: Vec<Frame>,
+}
+
+impl Driver {
+    pub(super) fn new(
+        gateway: Gateway,
+        shared: Arc<Shared>,
+        resolvers: Vec<SocketAddr>,
+        commands: Receiver<Command>,
+    ) -> io::Result<Driver> {
+        let poller = Poller::new()?;
+        poller.add(shared.bell(), Token::Bell, Watch::Reading)?;
+        let desk = Desk { gateway, poller, started: Instant::now(), now: Duration::ZERO };
+        Ok(Driver {
+            desk,
+            shared,
+            sockets: Sockets::default(),
+            datagrams: Datagrams::new(),
+            resolver: Resolver::new(resolvers),
+            forwards: Forwards::default(),
+            commands,
+            batch: Vec::new(),
+        })
+    }
+
+    /// Works until it is told to stop.
+    pub(super) fn run(mut self) {
+        if let Err(error) = self.turn_over() {
+            log::error!("the network has failed: {error}");
+        }
+        self.shared.end();
+    }
+
+    fn turn_over(&mut self) -> io::Result<()> {
+        loop {
+            self.desk.now = self.desk.started.elapsed();
+            let timeout = self.timeout();
+            let events = self.desk.poller.wait(timeout)?;
+            self.desk.now = self.desk.started.elapsed();
+            for (token, ready) in events {
+                match token {
+                    Token::Bell => {
+                        self.shared.hush();
+                        if !self.obey() {
+                            return Ok(());
+                        }
+                    }
+                    Token::Stream(id) => self.sockets.ready(&mut self.desk, id, ready),
+                    Token::Flow(id) => self.datagrams.ready(&mut self.desk, id),
+                    Token::Query(id) => self.resolver.ready(&mut self.desk, id),
+                    Token::Forward(id) => {
+                        self.forwards.ready(&mut self.desk, &mut self.sockets, id);
+                    }
+                }
+            }
+            self.take_in();
+            self.carry_out();
+            self.sockets.go_on(&mut self.desk);
+            self.carry_out();
+            self.hand_over();
+        }
+    }
+
+    /// How long to sleep: not at all while a socket has more than its turn's share.
+    fn timeout(&mut self) -> Option<Duration> {
+        if self.sockets.has_more() {
+            return Some(Duration::ZERO);
+        }
+        let now = self.desk.now;
+        let ends = [self.desk.gateway.expire(now), self.resolver.expire(&mut self.desk)];
+        self.carry_out();
+        self.hand_over();
+        let next = ends.into_iter().flatten().min()?;
+        // A little late is right: a deadline that has not come yet would be slept for again.
+        Some(next.saturating_sub(now) + Duration::from_micros(50))
+    }
+
+    /// Whether to go on.
+    fn obey(&mut self) -> bool {
+        while let Ok(command) = self.commands.try_recv() {
+            match command {
+                Command::Stop => return false,
+                Command::AddForward(listener, reply) => {
+                    reply.send(self.forwards.add(&mut self.desk, listener)).ok();
+                }
+                Command::RemoveForward(id, reply) => {
+                    reply.send(self.forwards.remove(&mut self.desk, id)).ok();
+                }
+                Command::Forwards(reply) => drop(reply.send(self.forwards.list())),
+                Command::Report(reply) => drop(reply.send(self.report())),
+            }
+        }
+        true
+    }
+
+    fn report(&self) -> Report {
+        let gateway = &self.desk.gateway;
+        let (streams, flows, held) = gateway.load();
+        Report {
+            counts: gateway.counts(),
+            policy: gateway.policy().counts().clone(),
+            streams,
+            flows,
+            held,
+            decisions: gateway.decisions().cloned().collect(),
+        }
+    }
+
+    fn take_in(&mut self) {
+        let inbox = self.shared.take();
+        if let Some(offloads) = inbox.offloads {
+            self.desk.gateway.accept(offloads);
+        }
+        for (frame, packet) in inbox.frames {
+            self.desk.gateway.receive(self.desk.now, frame, packet);
+        }
+    }
+
+    fn carry_out(&mut self) {
+        while let Some(order) = self.desk.gateway.take_outward() {
+            match order {
+                Outward::Datagram { flow, to, payload } => {
+                    self.datagrams.send(&mut self.desk, flow, (to, &payload));
+                }
+                Outward::Close { flow } => self.datagrams.close(flow),
+                Outward::Query { query, message } => {
+                    self.resolver.ask(&mut self.desk, query, message);
+                }
+                Outward::Connect { stream, to } => {
+                    self.sockets.connect(&mut self.desk, stream, to);
+                }
+                Outward::Output { stream } => self.sockets.write(&mut self.desk, stream),
+                Outward::Room { stream } => self.sockets.read(&mut self.desk, stream),
+                Outward::Shut { stream } => self.sockets.shut(stream),
+                Outward::Drop { stream, reset } => self.sockets.close(stream, reset),
+                Outward::Reply { forward, to, payload } => {
+                    self.forwards.reply(forward, to, &payload);
+                }
+            }
+        }
+    }
+
+    fn hand_over(&mut self) {
+        while self.shared.has_room() {
+            while self.batch.len() < BATCH
+                && let Some(frame) = self.desk.gateway.take_frame(self.desk.now)
+            {
+                self.batch.push(frame);
+            }
+            if self.batch.is_empty() {
+                return;
+            }
+            self.shared.give(&mut self.batch);
+            // Making segments may have ended a stream.
+            self.carry_out();
+        }
+    }
+}

@@ -1,0 +1,5 @@
+//! A guest on a running network, with sockets of the host on the other side.
+
+mod guest;
+mod tcp;
+mod udp;

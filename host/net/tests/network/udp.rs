@@ -1,0 +1,91 @@
+//! Datagrams and names.
+
+use crate::guest::{MAC, guest};
+use crate::tcp::config;
+use kezhan_net::user::{Forward, Listen, UserConfig};
+use std::net::{SocketAddr, UdpSocket};
+
+fn host() -> (UdpSocket, u16) {
+    let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+    socket.set_read_timeout(Some(crate::guest::PATIENCE)).unwrap();
+    let port = socket.local_addr().unwrap().port();
+    (socket, port)
+}
+
+#[test]
+fn a_datagram_reaches_the_host_and_its_answer_comes_back_from_where_it_went() {
+    let (mut guest, _network) = guest(config());
+    let (socket, port) = host();
+    let handle = guest.add_udp(5000);
+    let to = SocketAddr::new([10, 0, 2, 2].into(), port);
+    guest.udp(handle).send_slice(b"ping", to).unwrap();
+    // The first waits for the neighbour.
+    guest.until("the sending", |guest| guest.udp(handle).send_queue() == 0);
+    let mut buffer = [0; 64];
+    let (length, from) = socket.recv_from(&mut buffer).unwrap();
+    assert_eq!(&buffer[..length], b"ping");
+    socket.send_to(b"pong", from).unwrap();
+    assert_eq!(guest.receive_udp(handle), (b"pong".to_vec(), to));
+}
+
+#[test]
+fn a_forward_of_datagrams_keeps_its_peers_apart() {
+    let (mut guest, network) = guest(config());
+    let listen = Listen::Udp("127.0.0.1:0".parse().unwrap());
+    let (_, Listen::Udp(at)) = network.add_forward(Forward { listen, port: 53 }).unwrap() else {
+        panic!("no UDP");
+    };
+    let handle = guest.add_udp(53);
+    for name in [b"one", b"two"] {
+        let (socket, _) = host();
+        socket.send_to(name, at).unwrap();
+        let (bytes, from) = guest.receive_udp(handle);
+        assert_eq!(bytes, name);
+        guest.udp(handle).send_slice(name, from).unwrap();
+        guest.until("the sending", |guest| guest.udp(handle).send_queue() == 0);
+        let mut buffer = [0; 64];
+        let (length, from) = socket.recv_from(&mut buffer).unwrap();
+        assert_eq!((&buffer[..length], from), (&name[..], at));
+    }
+}
+
+/// A question for the address of a name, and the answer (RFC 1035 §4).
+fn question(name: &[u8]) -> Vec<u8> {
+    let mut message = vec![0x12, 0x34, 1, 0, 0, 1, 0, 0, 0, 0, 0, 0];
+    for label in name.split(|byte| *byte == b'.') {
+        message.push(label.len() as u8);
+        message.extend(label);
+    }
+    message.extend([0, 0, 1, 0, 1]);
+    message
+}
+
+fn answered(question: &[u8], ip: [u8; 4]) -> Vec<u8> {
+    let mut message = question.to_vec();
+    (message[2], message[7]) = (0x81, 1);
+    message.extend([0xc0, 12, 0, 1, 0, 1, 0, 0, 1, 0, 0, 4]);
+    message.extend(ip);
+    message
+}
+
+#[test]
+fn a_name_is_asked_of_the_hosts_resolver_and_the_next_when_the_first_is_dead() {
+    let (resolver, port) = host();
+    let (dead, dead_port) = host();
+    drop(dead);
+    let at = |port| SocketAddr::new([127, 0, 0, 1].into(), port);
+    let resolvers = vec![at(dead_port), at(port)];
+    let (mut guest, _network) = guest(UserConfig { resolvers, ..UserConfig::usual(MAC) });
+    let handle = guest.add_udp(5000);
+    let server = SocketAddr::new([10, 0, 2, 2].into(), 53);
+    guest.udp(handle).send_slice(&question(b"web.example"), server).unwrap();
+    guest.until("the sending", |guest| guest.udp(handle).send_queue() == 0);
+    let mut buffer = [0; 512];
+    let (length, from) = resolver.recv_from(&mut buffer).unwrap();
+    let asked = &buffer[..length];
+    assert_eq!(asked[2..], question(b"web.example")[2..]);
+    resolver.send_to(&answered(asked, [198, 51, 100, 7]), from).unwrap();
+    let (bytes, from) = guest.receive_udp(handle);
+    assert_eq!(from, server);
+    assert_eq!(bytes, answered(&question(b"web.example"), [198, 51, 100, 7]));
+}

@@ -1,0 +1,147 @@
+//! Network cards: what a guest makes of them, and what the host sees of the guest.
+
+use crate::desk::Desk;
+use crate::guest::{Guest, PLAIN, Transcript, kezhan};
+use libtest_mimic::{Failed, Trial};
+use std::fs;
+use std::io::{Read, Write};
+use std::net::{TcpListener, TcpStream, UdpSocket};
+use std::process::Command;
+use std::thread;
+
+const NETWORK: Guest = Guest { userland: "network", memory: "256M", ..PLAIN };
+
+/// The bytes that a guest serves.
+const SERVED: usize = 4 << 20;
+/// The address that the test's name server has for every name.
+const ANSWER: [u8; 4] = [192, 0, 2, 7];
+
+pub fn trials() -> Vec<Trial> {
+    let root = rustix::process::geteuid().is_root();
+    vec![
+        Trial::test(
+            "a guest gets an address and names from its user network, and its frames are captured",
+            addresses_and_names,
+        ),
+        Trial::test("four megabytes come out of a guest through a forwarded port", through_a_port),
+        // A network of the kernel needs root.
+        Trial::test(
+            "a guest on a bridge of the host is heard, and nothing stays behind",
+            on_a_bridge,
+        )
+        .with_ignored_flag(!root),
+    ]
+}
+
+/// The command of a guest that runs the script `network`, with these further words and options.
+fn command(words: &str, options: &[&str]) -> Result<Command, Failed> {
+    let mut command = NETWORK.command(&format!("kezhan.run=network {words}"))?;
+    command.args(options);
+    Ok(command)
+}
+
+fn has(seen: &Transcript, part: &str, wanted: &str) -> Result<(), Failed> {
+    match seen.part(part).iter().any(|line| line.contains(wanted)) {
+        true => Ok(()),
+        false => Err(seen.failed(&format!("part `{part}` has no line with `{wanted}`"))),
+    }
+}
+
+fn addresses_and_names() -> Result<(), Failed> {
+    let names = UdpSocket::bind("127.0.0.1:0")?;
+    let folder = tempfile::tempdir()?;
+    let capture = folder.path().join("frames.pcap");
+    let net = format!(
+        "user,mac=52:54:00:12:34:56,mtu=9000,capture={},resolver={}",
+        capture.display(),
+        names.local_addr()?
+    );
+    thread::spawn(move || answer_names(&names));
+    let seen = Transcript::of(command("kezhan.ask=inn.test", &["--net", &net])?)?;
+    seen.assert_clean("network")?;
+    has(&seen, "lease", "address 10.0.2.15/24 router 10.0.2.2 dns 10.0.2.2 mtu 9000")?;
+    has(&seen, "card", "52:54:00:12:34:56")?;
+    has(&seen, "card", "9000")?;
+    has(&seen, "ping", "3 packets received")?;
+    has(&seen, "names", "192.0.2.7")?;
+    let captured = fs::read(&capture)?;
+    // The name as a DNS message carries it (RFC 1035 §3.1).
+    match captured.windows(10).any(|bytes| bytes == b"\x03inn\x04test\x00") {
+        true => Ok(()),
+        false => Err(seen.failed("the capture has no question for inn.test")),
+    }
+}
+
+/// Answers every question with one address (RFC 1035 §4).
+fn answer_names(socket: &UdpSocket) {
+    let mut message = [0; 512];
+    while let Ok((length, from)) = socket.recv_from(&mut message) {
+        let Some(name) = message[12..length].iter().position(|byte| *byte == 0) else { continue };
+        let question = 12..(12 + name + 5).min(length);
+        let mut reply = message[..2].to_vec();
+        // An answer, recursion available; one question, one record.
+        reply.extend([0x81, 0x80, 0, 1, 0, 1, 0, 0, 0, 0]);
+        reply.extend(&message[question]);
+        // The name of the question, type A, class IN, a minute, four bytes.
+        reply.extend([0xc0, 12, 0, 1, 0, 1, 0, 0, 0, 60, 0, 4]);
+        reply.extend(ANSWER);
+        if socket.send_to(&reply, from).is_err() {
+            return;
+        }
+    }
+}
+
+fn through_a_port() -> Result<(), Failed> {
+    let port = TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
+    let net = format!("user,forward=tcp:{port}:80");
+    let words = format!("kezhan.serve={SERVED}");
+    let mut desk = Desk::sit_down(command(&words, &["--net", &net])?)?;
+    desk.wait_for("ready")?;
+    let bytes = fetch(port, "/bytes")?;
+    let wanted = b"kezhan\n".iter().copied().cycle().take(SERVED);
+    if bytes.len() != SERVED || !bytes.iter().copied().eq(wanted) {
+        return Err(format!("{} bytes came, or not the right ones", bytes.len()).into());
+    }
+    fetch(port, "/cgi-bin/end")?;
+    desk.see_the_power_go_off()
+}
+
+/// What a server has at a path (RFC 1945).
+fn fetch(port: u16, path: &str) -> Result<Vec<u8>, Failed> {
+    let mut server = TcpStream::connect(("127.0.0.1", port))?;
+    write!(server, "GET {path} HTTP/1.0\r\n\r\n")?;
+    let mut reply = Vec::new();
+    server.read_to_end(&mut reply)?;
+    let head = reply.windows(4).position(|bytes| bytes == b"\r\n\r\n");
+    let head = head.ok_or_else(|| format!("{path}: no HTTP answer in {} bytes", reply.len()))?;
+    Ok(reply.split_off(head + 4))
+}
+
+/// In a network namespace of its own, which the host's networks are not in.
+fn on_a_bridge() -> Result<(), Failed> {
+    const SCRIPT: &str = r#"
+        kezhan=$1; shift
+        $kezhan net create lan --subnet 10.99.0.1/24 >/dev/null || exit
+        "$@"; status=$?
+        $kezhan net delete lan >/dev/null || exit
+        sed -n 's/^ *\([^ :]*\):.*/left: \1/p' /proc/self/net/dev
+        exit $status"#;
+    let folder = tempfile::tempdir()?;
+    let guest =
+        command("kezhan.address=10.99.0.2/24 kezhan.ping=10.99.0.1", &["--net", "bridge=lan"])?;
+    let mut command = Command::new("unshare");
+    command.args(["--net", "sh", "-c", SCRIPT, "sh"]).arg(kezhan(&[])?.get_program());
+    command.arg(guest.get_program()).args(guest.get_args());
+    let seen = Transcript::of({
+        command.env("KEZHAN_RUNTIME_DIR", folder.path());
+        command
+    })?;
+    seen.assert_clean("network")?;
+    has(&seen, "ping", "3 packets received")?;
+    let left: Vec<&str> =
+        seen.lines.iter().filter_map(|(_, line)| line.strip_prefix("left: ")).collect();
+    match left[..] {
+        ["lo"] => Ok(()),
+        _ => Err(seen.failed(&format!("interfaces {left:?} are left"))),
+    }
+}

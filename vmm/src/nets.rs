@@ -1,0 +1,169 @@
+//! Networks: the back-ends behind `--net`, and the layers around them.
+//!
+//! ```text
+//!   card ──► capture ──► loss ──► delay, rate ──► user network | tap
+//! ```
+//! The capture is what the guest sees; the network is what the bad line leaves of it.
+
+use crate::VmmError;
+use kezhan_machine_spec::{Forward, ForwardFrom, ForwardProtocol, NetKind, NetSpec, NetVerdict};
+use kezhan_net::middleware::{Capture, Line, LineRates, LossRates, Lossy};
+use kezhan_net::policy::{Policy, Rule, Verdict};
+use kezhan_net::user::{self, GatewayConfig, Listen, UserConfig, UserNetwork};
+use kezhan_networks::{Store, Tap};
+use kezhan_ports::Nic;
+use std::fs::File;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+/// A card's back-end.
+pub(crate) struct Network {
+    /// A port for each pair of the card's queues.
+    pub(crate) ports: Vec<Box<dyn Nic>>,
+    /// The user network, which ends when this is dropped.
+    pub(crate) user: Option<UserNetwork>,
+}
+
+/// Who the card belongs to, and which it is.
+#[derive(Clone, Copy)]
+pub(crate) struct Owner<'a> {
+    pub(crate) machine: &'a str,
+    pub(crate) index: usize,
+    pub(crate) seed: Option<u64>,
+}
+
+/// Opens what is behind a card.
+///
+/// # Errors
+/// [`VmmError::Net`] that names the option.
+pub(crate) fn open(spec: &NetSpec, owner: Owner<'_>) -> Result<Network, VmmError> {
+    let failed = |reason: String| VmmError::Net { net: spec.to_string(), reason };
+    let (port, user): (Box<dyn Nic>, _) = match &spec.kind {
+        NetKind::User => {
+            let (nic, network) =
+                user::spawn(user_config(spec, owner).map_err(failed)?).map_err(told(spec))?;
+            (Box::new(nic), Some(network))
+        }
+        NetKind::Tap(name) => (Box::new(Tap::open(name).map_err(told(spec))?), None),
+        NetKind::Bridge(name) => {
+            (Box::new(Tap::join(&Store::usual(), name).map_err(told(spec))?), None)
+        }
+        NetKind::None => return Ok(Network { ports: Vec::new(), user: None }),
+    };
+    Ok(Network { ports: vec![layers(port, spec, owner)?], user })
+}
+
+/// An error with the option before it.
+fn told<E: std::fmt::Display>(spec: &NetSpec) -> impl FnOnce(E) -> VmmError {
+    let net = spec.to_string();
+    move |error| VmmError::Net { net, reason: error.to_string() }
+}
+
+/// What a user network is made from. What it cannot do yet is refused: a guest must not go past a proxy.
+fn user_config(spec: &NetSpec, owner: Owner<'_>) -> Result<UserConfig, String> {
+    if spec.socks.is_some() || spec.socks_listen.is_some() || spec.network.is_some() {
+        return Err("socks=, socks-listen= and network= are not there yet".to_owned());
+    }
+    let mac = spec.mac_of(owner.machine, owner.index).bytes();
+    let mut gateway = GatewayConfig::usual(mac);
+    if let Some(mtu) = spec.mtu {
+        gateway.mtu = mtu;
+    }
+    let verdict = |verdict| match verdict {
+        NetVerdict::Allow => Verdict::Allow,
+        NetVerdict::Deny => Verdict::Deny,
+    };
+    let mut rules = Vec::new();
+    for rule in &spec.rules {
+        let read = Rule::parse(verdict(rule.verdict), &rule.about);
+        rules.push(read.map_err(|error| format!("{}={}: {error}", rule.verdict, rule.about))?);
+    }
+    Ok(UserConfig {
+        name: format!("net{}", owner.index),
+        gateway,
+        policy: Policy::new(rules, verdict(spec.default)),
+        resolvers: spec.resolvers.clone(),
+        forwards: spec.forwards.iter().map(forward).collect(),
+        ..UserConfig::usual(mac)
+    })
+}
+
+fn forward(given: &Forward) -> user::Forward {
+    let listen = match (&given.from, given.protocol) {
+        (ForwardFrom::Unix(path), _) => Listen::Unix(path.clone()),
+        (ForwardFrom::Port(address), ForwardProtocol::Tcp) => Listen::Tcp(*address),
+        (ForwardFrom::Port(address), ForwardProtocol::Udp) => Listen::Udp(*address),
+    };
+    user::Forward { listen, port: given.to }
+}
+
+/// Puts the layers that were asked for around a port.
+fn layers(
+    mut port: Box<dyn Nic>,
+    spec: &NetSpec,
+    owner: Owner<'_>,
+) -> Result<Box<dyn Nic>, VmmError> {
+    let rates = LineRates { delay: spec.delay.time(), rate: spec.rate.map(|rate| rate.bits()) };
+    if rates != LineRates::default() {
+        port = Box::new(Line::new(port, rates).map_err(told(spec))?);
+    }
+    let loss = spec.loss.of_a_million();
+    if loss != 0 {
+        let seed = owner.seed.unwrap_or_else(|| since_1970().as_nanos() as u64);
+        let losses = LossRates { transmit: loss, receive: loss };
+        port = Box::new(Lossy::new(port, losses, seed.wrapping_add(owner.index as u64)));
+    }
+    if let Some(path) = &spec.capture {
+        let file = File::create(path).map_err(told(spec))?;
+        let capture = Capture::new(port, Box::new(file), Box::new(since_1970));
+        port = Box::new(capture.map_err(told(spec))?);
+    }
+    Ok(port)
+}
+
+fn since_1970() -> std::time::Duration {
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn opened(text: &str) -> Result<Network, VmmError> {
+        open(&text.parse().unwrap(), Owner { machine: "m", index: 0, seed: None })
+    }
+
+    #[test]
+    fn a_user_network_has_a_link_and_ends_with_its_machine() {
+        let network = opened("user,mtu=9000,default=deny,allow=deb.example:443").unwrap();
+        let [port] = &network.ports[..] else { panic!("one pair") };
+        assert!(port.link_up());
+        assert_eq!(port.info().mtu, 9000);
+        network.user.unwrap().stop();
+        assert!(!port.link_up());
+    }
+
+    #[test]
+    fn what_is_wrong_is_named_with_the_option() {
+        for text in [
+            "user,allow=a..b",
+            "user,capture=/no/folder/file",
+            "user,forward=unix:/no/x:1",
+            "tap=no-such-tap",
+            "bridge=no-such-bridge",
+        ] {
+            let error = opened(text).err().unwrap();
+            assert!(error.to_string().starts_with(&format!("--net {text}")), "{error}");
+            assert_eq!(error.status(), 2);
+        }
+    }
+
+    #[test]
+    fn layers_keep_what_the_network_is() {
+        let folder = tempfile::tempdir().unwrap();
+        let capture = folder.path().join("all.pcap");
+        let text = format!("user,loss=1%,delay=1ms,rate=1gbit,capture={}", capture.display());
+        let network = opened(&text).unwrap();
+        assert_eq!(network.ports[0].info().mtu, 1500);
+        assert_eq!(std::fs::metadata(capture).unwrap().len(), 24);
+    }
+}
