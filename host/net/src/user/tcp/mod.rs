@@ -168,7 +168,12 @@ struct Send {
     duplicates: u32,
     /// Up to where everything must be acknowledged to end a recovery (RFC 6582 §3.2).
     recover: Option<Seq>,
-    resend: bool,
+    /// What is sent again, from and up to where: the hole alone, or after a time-out as much more for each
+    /// acknowledgement as `burst` grows (RFC 5681 §3.1, slow start).
+    again: (Seq, Seq),
+    burst: usize,
+    /// The SYN is to be sent, again perhaps.
+    syn: bool,
     probe: bool,
     retries: u32,
     rtt: Rtt,
@@ -241,7 +246,9 @@ impl Stream {
                 fin_acknowledged: false,
                 duplicates: 0,
                 recover: None,
-                resend: false,
+                again: (first, first),
+                burst: 0,
+                syn: false,
                 probe: false,
                 retries: 0,
                 rtt: Rtt::new(),
@@ -264,7 +271,7 @@ impl Stream {
     pub(super) fn calling(now: Duration, key: Key, first: Seq) -> Stream {
         let mut stream = Stream::new(now, key, Phase::Calling, first);
         stream.receive.shift = SHIFT;
-        stream.send.resend = true;
+        stream.send.syn = true;
         stream
     }
 
@@ -292,7 +299,7 @@ impl Stream {
     pub(super) fn connected(&mut self) {
         if self.phase == Phase::Dialling {
             self.phase = Phase::Answering;
-            self.send.resend = true;
+            self.send.syn = true;
         }
     }
 

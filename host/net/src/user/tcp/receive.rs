@@ -102,7 +102,7 @@ impl Stream {
     fn again(&mut self, segment: &Segment) -> Answer {
         let same = segment.seq.plus(1) == self.receive.next;
         if self.phase == Phase::Answering && same {
-            self.send.resend = true;
+            self.send.syn = true;
         } else {
             self.owe();
         }
@@ -158,7 +158,7 @@ impl Stream {
         self.send.fin_acknowledged = self.send.fin_sent && ack == self.send.next;
         self.send.retries = 0;
         self.send.duplicates = 0;
-        self.send.resend = false;
+        self.send.rtt.forgive();
         if let Some((until, since)) = self.send.timed
             && !until.is_after(ack)
         {
@@ -167,8 +167,19 @@ impl Stream {
         }
         match self.send.recover {
             // A partial acknowledgement: the next hole (RFC 6582 §3.2 step 3).
-            Some(recover) if recover.is_after(ack) => self.send.resend = true,
-            _ => self.send.recover = None,
+            Some(recover) if recover.is_after(ack) && self.send.burst == 0 => {
+                self.send.again = (ack, ack.plus(1));
+            }
+            Some(recover) if recover.is_after(ack) => {
+                self.send.burst += count + usize::from(self.send.mss);
+                let reach = self.send.burst.min(recover.since(ack));
+                self.send.again = (self.send.again.0.later(ack), ack.plus(reach));
+            }
+            _ => {
+                self.send.recover = None;
+                self.send.burst = 0;
+                self.send.again = (ack, ack);
+            }
         }
         self.timer = None;
         self.news.room |= self.starved;
@@ -188,7 +199,8 @@ impl Stream {
         if self.send.duplicates >= enough {
             self.send.duplicates = 0;
             self.send.recover = Some(self.send.next);
-            self.send.resend = true;
+            self.send.burst = 0;
+            self.send.again = (self.send.first, self.send.first.plus(1));
         }
     }
 
