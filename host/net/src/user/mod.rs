@@ -177,6 +177,7 @@ pub struct Gateway {
     orders: VecDeque<Outward>,
     counts: GatewayCounts,
     offloads: Offloads,
+    held: bool,
     ident: u16,
     ephemeral: u16,
 }
@@ -197,6 +198,7 @@ impl Gateway {
             orders: VecDeque::new(),
             counts: GatewayCounts::default(),
             offloads: Offloads::default(),
+            held: false,
             ident: 0,
             ephemeral: 0,
         }
@@ -226,6 +228,12 @@ impl Gateway {
             self.policy.learn(now, &answered.name, *ip, *lifetime);
         }
         self.send_answer(answered.client, &answered.message);
+    }
+
+    /// Whether frames that were taken wait for the guest to come for them: then nothing is sent again, since
+    /// nothing can have been lost yet. A paused guest's connections stay.
+    pub fn hold(&mut self, held: bool) {
+        self.held = held;
     }
 
     /// Ends what has been idle for too long, and repeats what was lost; when to call again, `None` when

@@ -220,7 +220,7 @@ impl Gateway {
     pub(super) fn expire_streams(&mut self, now: Duration) {
         while let Some(id) = self.streams.next_expired(now) {
             let Some(entry) = self.streams.get_mut(id) else { continue };
-            if entry.stream.expired(now) {
+            if entry.stream.expired(now, self.held) {
                 let (key, reset) = (entry.stream.key, entry.stream.reset());
                 entry.stream.abort();
                 self.send_segment(key, reset);

@@ -108,6 +108,7 @@ impl Driver {
             return Some(Duration::ZERO);
         }
         let now = self.desk.now;
+        self.desk.gateway.hold(self.shared.is_stuck());
         let ends = [self.desk.gateway.expire(now), self.resolver.expire(&mut self.desk)];
         self.carry_out();
         self.hand_over();

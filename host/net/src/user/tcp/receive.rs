@@ -261,19 +261,25 @@ impl Stream {
         }
     }
 
-    /// Moves the edge when that is worth a word (RFC 9293 §3.8.6.2.2).
+    /// Moves the edge when that is worth a word, and says the word (RFC 9293 §3.8.6.2.2).
     pub(super) fn open_window(&mut self, allowance: usize) {
+        if self.move_edge(allowance) && self.phase == Phase::Open {
+            self.receive.owed = self.receive.owed.max(1);
+        }
+    }
+
+    /// Moves the edge by a quarter of the window, or when nothing is left to the guest. Whether it moved.
+    pub(super) fn move_edge(&mut self, allowance: usize) -> bool {
         let window = self.receive.window.min(allowance);
         let free = window.saturating_sub(self.receive.output.length());
         let edge = self.receive.next.plus(free);
         let gained = edge.since(self.receive.edge);
         let left = self.receive.edge.since(self.receive.next);
-        let closed = left < usize::from(self.send.mss);
-        if gained * 4 >= window || closed && gained > usize::from(self.send.mss) {
+        let mss = usize::from(self.send.mss);
+        let moves = gained * 4 >= window || left < mss && gained > mss;
+        if moves {
             self.receive.edge = edge;
-            if self.phase == Phase::Open && (closed || gained * 2 >= window) {
-                self.receive.owed = self.receive.owed.max(1);
-            }
         }
+        moves
     }
 }

@@ -70,7 +70,7 @@ impl Stream {
     }
 
     fn header(&mut self, reach: Reach, seq: Seq, flags: u8) -> Segment {
-        self.open_window(reach.allowance);
+        self.move_edge(reach.allowance);
         let window = self.receive.edge.since(self.receive.next);
         let syn = flags & flag::SYN != 0;
         let shift = if syn { 0 } else { self.receive.shift };
@@ -224,14 +224,19 @@ impl Stream {
         }
     }
 
-    /// The deadline has come. Whether the stream is given up, and the guest is to be told.
-    pub(crate) fn expired(&mut self, now: Duration) -> bool {
+    /// The deadline has come; `held` when the guest does not come for its frames. Whether the stream is given
+    /// up, and the guest is to be told.
+    pub(crate) fn expired(&mut self, now: Duration, held: bool) -> bool {
         let Some(deadline) = self.deadline(now) else { return false };
         if now < deadline {
             return false;
         }
         self.timer = None;
         match self.phase {
+            _ if held && self.phase != Phase::Waiting => {
+                self.timer = Some(now + self.send.rtt.timeout());
+                self.heard = now;
+            }
             Phase::Waiting => self.phase = Phase::Gone,
             Phase::Answering | Phase::Calling => return self.retry(),
             _ if self.send.next != self.send.first => return self.retry(),
