@@ -88,7 +88,7 @@ impl Driver {
                     }
                     Token::Stream(id) => self.sockets.ready(&mut self.desk, id, ready),
                     Token::Flow(id) => self.datagrams.ready(&mut self.desk, id),
-                    Token::Query(id) => self.resolver.ready(&mut self.desk, id),
+                    Token::Query(id) => self.resolver.ready(&mut self.desk, id, ready),
                     Token::Forward(id) => {
                         self.forwards.ready(&mut self.desk, &mut self.sockets, id);
                     }
@@ -121,6 +121,7 @@ impl Driver {
     fn obey(&mut self) -> bool {
         while let Ok(command) = self.commands.try_recv() {
             match command {
+                Command::Names(machines) => self.desk.gateway.set_names(machines),
                 Command::Stop => return false,
                 Command::AddForward(listener, reply) => {
                     reply.send(self.forwards.add(&mut self.desk, listener)).ok();
@@ -165,8 +166,8 @@ impl Driver {
                     self.datagrams.send(&mut self.desk, flow, (to, &payload));
                 }
                 Outward::Close { flow } => self.datagrams.close(flow),
-                Outward::Query { query, message } => {
-                    self.resolver.ask(&mut self.desk, query, message);
+                Outward::Query { query, message, stream } => {
+                    self.resolver.ask(&mut self.desk, query, (message, stream));
                 }
                 Outward::Connect { stream, to } => {
                     self.sockets.connect(&mut self.desk, stream, to);

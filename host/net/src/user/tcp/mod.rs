@@ -290,6 +290,11 @@ impl Stream {
         self.phase == Phase::Open
     }
 
+    /// Whether the guest sends no more, and everything was taken.
+    pub(super) fn is_shut(&self) -> bool {
+        self.shut_told
+    }
+
     /// Whether a number is past everything that was received.
     pub(super) fn is_past(&self, seq: Seq) -> bool {
         !self.receive.next.is_after(seq)
