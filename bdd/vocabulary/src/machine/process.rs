@@ -280,10 +280,12 @@ impl Machine {
         if let Some(ending) = self.ending() {
             messages.push_str(&ending);
         }
-        vec![
+        let mut texts = vec![
             (format!("console of {}", self.name), last),
             (format!("messages of {}", self.name), messages),
-        ]
+        ];
+        texts.retain(|(_, text)| !text.is_empty());
+        texts
     }
 }
 
