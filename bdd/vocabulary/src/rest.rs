@@ -19,6 +19,7 @@ pub fn steps() -> Vec<StepDefinition> {
         answers,
         answers_with,
         answers_fields,
+        answer_contains,
         answers_problem,
         answer_header,
         save_field,
@@ -191,6 +192,17 @@ fn answers_fields(world: &mut World, table: Table) -> Result<(), Failure> {
         }
     }
     Ok(())
+}
+
+/// Looks for a text in the body of the last answer.
+#[check(en = "the response contains {string}", zh = "响应体包含 {string}")]
+fn answer_contains(world: &mut World, text: &str) -> Result<(), Failure> {
+    let (sent, response) = last(world)?;
+    if String::from_utf8_lossy(&response.body).contains(text) {
+        Ok(())
+    } else {
+        Err(Failure::mismatch(format!("{text:?} from {sent}"), shown(&response)))
+    }
 }
 
 /// Compares the type of a problem document. (RFC 9457 §3.1.1)

@@ -165,6 +165,8 @@ fn an_api_is_asked_and_its_answer_compared() {
     scenario.step("the API answers 201");
     scenario.try_step("API 返回 201:", &doc("{\"state\": \"#string\"}")).unwrap();
     scenario.try_step("the response has:", "| /id | 7 |\n| /state | running |\n").unwrap();
+    scenario.step("the response contains \"running\"");
+    scenario.step("响应体不包含 \"paused\"");
     scenario.step("the response header \"location\" is \"/x\"");
     scenario.step("I save the response field /id as \"id\"");
     scenario.step("the variable \"id\" is \"7\"");
