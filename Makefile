@@ -14,7 +14,7 @@ test_packages := bzip2 xz-utils mawk openssl util-linux git
 # What bdd/ and its examples are tested with; these often come from elsewhere than Debian, so that a package
 # is installed only when the command is not there.
 test_commands := go:golang-go npm:npm python3:python3 qemu-img:qemu-utils mke2fs:e2fsprogs
-bench_packages := qemu-system-x86
+bench_packages := qemu-system-x86 qemu-utils
 
 # The machine of `make run`: its disk holds what differs from the guest's, to which `guest` leads. Both stay
 # when apt has newer packages, so that what was written is there the next time.

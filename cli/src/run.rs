@@ -16,6 +16,10 @@ use kezhan_vmm::tell;
 pub(crate) struct Run {
     #[command(flatten)]
     machine: MachineOptions,
+
+    /// Say at the end what the engine has counted
+    #[arg(long)]
+    stats: bool,
 }
 
 const AFTER_HELP: &str = "\
@@ -38,8 +42,9 @@ Exit status:
 
 impl Run {
     pub(crate) fn execute(self: Box<Run>) -> Result<u8, Failure> {
+        let stats = self.stats;
         let spec = MachineSpec::from(self.machine);
-        let ending = kezhan_vmm::run(&spec)?;
+        let ending = kezhan_vmm::run(&spec, stats)?;
         if let Some(message) = ending.message() {
             tell(&format!("{}: {message}", spec.name));
         }

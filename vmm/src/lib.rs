@@ -91,11 +91,12 @@ const LAST_WORDS: Duration = Duration::from_secs(2);
 /// How long when a signal wants the process gone.
 const LAST_WORDS_IN_HASTE: Duration = Duration::from_millis(200);
 
-/// Runs a machine from start to end in this process, in the foreground.
+/// Runs a machine from start to end in this process, in the foreground. With `statistics` it says at the end
+/// what the engine has counted.
 ///
 /// # Errors
 /// [`VmmError`] when it cannot be started, or a reset fails; its status is [`VmmError::status`].
-pub fn run(spec: &MachineSpec) -> Result<Ending, VmmError> {
+pub fn run(spec: &MachineSpec, statistics: bool) -> Result<Ending, VmmError> {
     spec.validate()?;
     memory::check_host_has(&HostRoot::default(), spec.memory)?;
     let files = BootFiles::open(spec)?;
@@ -116,7 +117,12 @@ pub fn run(spec: &MachineSpec) -> Result<Ending, VmmError> {
     machine.start()?;
     let mut driver = Driver { spec, engine, machine, backends, events, signals };
     let result = driver.run();
-    let Driver { machine, backends, .. } = driver;
+    let Driver { mut machine, backends, .. } = driver;
+    if statistics {
+        for line in machine.statistics()? {
+            tell(&line);
+        }
+    }
     drop(machine);
     backends.finish(patience(&result));
     result

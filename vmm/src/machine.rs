@@ -170,6 +170,20 @@ impl Machine {
         self.vcpus.set_states(snapshot.vcpus.clone())
     }
 
+    /// What the engine has counted, one line for each subject. A running machine is paused for it.
+    ///
+    /// # Errors
+    /// [`VmmError::VcpuLost`].
+    pub fn statistics(&mut self) -> Result<Vec<String>, VmmError> {
+        let was_running = self.state == MachineState::Running;
+        self.pause()?;
+        let lines = self.partition.statistics();
+        if was_running {
+            self.resume();
+        }
+        Ok(lines)
+    }
+
     /// Presses the power button.
     pub fn press_power_button(&self) {
         self.board.press_power_button();

@@ -16,7 +16,9 @@
 mod console;
 mod console_steps;
 mod control_steps;
+mod frames;
 mod guest_steps;
+mod network_steps;
 mod process;
 
 pub use console::{Console, ConsoleError, Transcript};
@@ -45,7 +47,8 @@ pub fn steps() -> Vec<StepDefinition> {
         exits,
         machine_says
     ];
-    [machines, control_steps::steps(), console_steps::steps(), guest_steps::steps()].concat()
+    let consoles = [console_steps::steps(), guest_steps::steps()].concat();
+    [machines, control_steps::steps(), consoles, network_steps::steps()].concat()
 }
 
 /// The machines of a scenario, by name; "the machine" is the last one spoken of.

@@ -1,5 +1,7 @@
 //! Steps on HTTP servers.
 //!
+//! Events (`text/event-stream`, and the step "the event … arrives") come with the manager that sends them.
+//!
 //! A path alone goes to the server of "the API is at …", or to the one given to the runner with `--api`.
 
 use crate::http::{self, Request, Response, Server};
@@ -17,9 +19,11 @@ pub fn steps() -> Vec<StepDefinition> {
         answers,
         answers_with,
         answers_fields,
+        answer_contains,
         answers_problem,
         answer_header,
         save_field,
+        operation_finishes,
         url_answers
     ]
 }
@@ -190,6 +194,17 @@ fn answers_fields(world: &mut World, table: Table) -> Result<(), Failure> {
     Ok(())
 }
 
+/// Looks for a text in the body of the last answer.
+#[check(en = "the response contains {string}", zh = "响应体包含 {string}")]
+fn answer_contains(world: &mut World, text: &str) -> Result<(), Failure> {
+    let (sent, response) = last(world)?;
+    if String::from_utf8_lossy(&response.body).contains(text) {
+        Ok(())
+    } else {
+        Err(Failure::mismatch(format!("{text:?} from {sent}"), shown(&response)))
+    }
+}
+
 /// Compares the type of a problem document. (RFC 9457 §3.1.1)
 #[check(
     en = "the API answers {status} with problem {string}",
@@ -216,6 +231,34 @@ fn answer_header(world: &mut World, name: &str, expected: &str) -> Result<(), Fa
         found => {
             Err(Failure::mismatch(format!("{name}: {expected}"), found.unwrap_or("no such header")))
         }
+    }
+}
+
+/// What an operation's `status` says while it is under way.
+const UNDER_WAY: [&str; 3] = ["pending", "queued", "running"];
+
+/// Follows the `Location` of the last answer until the operation there is no longer under way; it must not have failed.
+#[check(en = "the operation finishes", zh = "操作完成", patience = "60 s")]
+fn operation_finishes(world: &mut World) -> Result<(), Failure> {
+    let (sent, response) = last(world)?;
+    let place = match response.header("location") {
+        Some(place) => place.to_owned(),
+        // Asked once already: the last answer is the operation's.
+        None => sent.trim_start_matches("GET ").to_owned(),
+    };
+    send(world, "GET", &place, None)?;
+    let (_, response) = last(world)?;
+    let operation = document(&response)?;
+    let status = operation.get("status").and_then(Value::as_str).unwrap_or_default();
+    match status {
+        "failed" | "cancelled" | "" => Err(Failure::Broken(format!(
+            "expected the operation {place} to finish\n     saw {}",
+            shown(&response)
+        ))),
+        status if UNDER_WAY.contains(&status) => {
+            Err(Failure::mismatch(format!("the operation {place} finished"), status.to_owned()))
+        }
+        _ => Ok(()),
     }
 }
 

@@ -165,6 +165,8 @@ fn an_api_is_asked_and_its_answer_compared() {
     scenario.step("the API answers 201");
     scenario.try_step("API 返回 201:", &doc("{\"state\": \"#string\"}")).unwrap();
     scenario.try_step("the response has:", "| /id | 7 |\n| /state | running |\n").unwrap();
+    scenario.step("the response contains \"running\"");
+    scenario.step("响应体不包含 \"paused\"");
     scenario.step("the response header \"location\" is \"/x\"");
     scenario.step("I save the response field /id as \"id\"");
     scenario.step("the variable \"id\" is \"7\"");
@@ -182,6 +184,41 @@ fn an_api_is_asked_and_its_answer_compared() {
         failure.to_string().contains("expected 404 for POST /machines\n     saw 201"),
         "{failure}"
     );
+}
+
+/// A server that gives several answers, one for each connection.
+fn serve_in_turn(bodies: &'static [(&str, &str)]) -> String {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    std::thread::spawn(move || {
+        for (head, body) in bodies {
+            let (mut stream, _) = listener.accept().unwrap();
+            let _ = stream.read(&mut [0; 4096]).unwrap();
+            let length = body.len();
+            let answer = format!("HTTP/1.1 {head}\r\nContent-Length: {length}\r\n\r\n{body}");
+            stream.write_all(answer.as_bytes()).unwrap();
+        }
+    });
+    url
+}
+
+#[test]
+fn an_operation_is_followed_to_its_end() {
+    let mut scenario = Scenario::new();
+    let url = serve_in_turn(&[
+        ("202 Accepted\r\nLocation: /v1/operations/7", "{}"),
+        ("200 OK", r#"{"status": "running"}"#),
+        ("200 OK", r#"{"status": "succeeded", "result": 5}"#),
+        ("202 Accepted\r\nLocation: /v1/operations/8", "{}"),
+        ("200 OK", r#"{"status": "failed", "error": "no space"}"#),
+    ]);
+    scenario.step(&format!("the API is at \"{url}\""));
+    scenario.step("I POST /v1/machines");
+    scenario.step("the operation finishes");
+    scenario.try_step("the response has:", "| /result | 5 |\n").unwrap();
+    scenario.step("I POST /v1/machines");
+    let failure = scenario.try_step("操作完成", "").unwrap_err();
+    assert!(failure.to_string().contains("no space"), "{failure}");
 }
 
 #[test]

@@ -145,6 +145,11 @@ pub trait Partition: MsiTarget {
         None
     }
 
+    /// What the engine has counted so far, one line for each subject, for people. While paused.
+    fn statistics(&self) -> Vec<String> {
+        Vec::new()
+    }
+
     /// Interrupts and doorbells by event descriptor, where the engine has them.
     fn event_descriptors(&self) -> Option<&dyn EventDescriptors> {
         None

@@ -6,6 +6,7 @@
 //!               0x2000  jumps   {rip, code} by the low 16 bits of RIP, for each view
 //!               …       slots   where each branch to another page goes
 //!               …       sites   {lo, limit, delta, host} of each access
+//!               …       filled  the numbers of the sites that are not void, for each half of linear memory
 //! ```
 //!
 //! Translated code addresses it by constants off the GS base, which glibc and the kernel leave alone; no
@@ -56,7 +57,25 @@ pub struct Registers {
     pub xmm: [u128; 16],
     /// Whether the vectors may have changed since [`Registers::xmm`] was last written by Rust.
     pub vectors_changed: u64,
+    /// Address of the software TLB: for each half, [`TLB_SETS`] pairs of tag and addend.
+    pub tlb: u64,
+    pub(crate) probe: u64,
+    /// For the probe: offset of the site in the area, first set of the half, bytes less one.
+    pub(crate) probed_site: u64,
+    pub(crate) probed_half: u32,
+    pub(crate) probed_size: u32,
+    /// RFLAGS.IF in its place, alone.
+    pub interrupt_flag: u64,
+    /// RFLAGS without IF and the status flags, as PUSHFQ shows it.
+    pub other_flags: u64,
+    /// Not zero: an interrupt waits for IF.
+    pub interrupt_waits: u64,
+    /// How many entries the lists of filled sites have: of the lower and of the upper half.
+    pub(crate) filled: [u64; 2],
 }
+
+/// Sets in each half of the software TLB that the probe looks into.
+pub const TLB_SETS: u64 = 1024;
 
 /// What a site is good for: see [`crate::translate`].
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -94,7 +113,8 @@ pub(crate) const JUMPS_AT: usize = 0x2000;
 const JUMPS_BYTES: usize = JUMPS * size_of::<Jump>();
 pub(crate) const SLOTS_AT: usize = JUMPS_AT + VIEWS * JUMPS_BYTES;
 pub(crate) const SITES_AT: usize = SLOTS_AT + SLOTS * 8;
-pub(crate) const AREA: usize = SITES_AT + SITES * size_of::<Site>();
+pub(crate) const FILLED_AT: usize = SITES_AT + SITES * size_of::<Site>();
+pub(crate) const AREA: usize = FILLED_AT + 2 * SITES * 4;
 
 const _: () = assert!(size_of::<Registers>() <= BELL);
 const _: () = assert!(offset_of!(Registers, xmm).is_multiple_of(16));
@@ -144,9 +164,11 @@ impl Bell {
         self.byte().store(1, Ordering::SeqCst);
     }
 
-    /// Stops ringing.
+    /// Stops ringing, if it rings. Loads behind it see what whoever rang had stored before.
     pub fn silence(&self) {
-        self.byte().store(0, Ordering::SeqCst);
+        if self.byte().load(Ordering::SeqCst) != 0 {
+            self.byte().swap(0, Ordering::SeqCst);
+        }
     }
 }
 
@@ -175,6 +197,7 @@ impl Area {
         registers.leave = exits.leave;
         registers.leave_saved = exits.leave_saved;
         registers.load_vectors = exits.load_vectors;
+        registers.probe = exits.probe;
         area.void_edges();
         Ok(area)
     }
@@ -210,6 +233,31 @@ impl Area {
     #[inline(always)]
     pub(crate) fn site(&mut self, site: u32) -> &mut Site {
         self.item(SITES_AT, site as usize & (SITES - 1))
+    }
+
+    /// How many sites the list of a half has; it is empty then, but [`Area::filled_site`] still has them.
+    pub(crate) fn take_filled(&mut self, half: usize) -> usize {
+        let filled = &mut self.registers().filled[half & 1];
+        (std::mem::take(filled) as usize).min(SITES)
+    }
+
+    /// The `n`th of what was the list of a half.
+    #[inline(always)]
+    pub(crate) fn filled_site(&mut self, half: usize, n: usize) -> u32 {
+        *self.item::<u32>(FILLED_AT, (half & 1) * SITES + (n & (SITES - 1)))
+    }
+
+    /// Lists a site by the half that `lo` is in; false when the list is full.
+    #[inline(always)]
+    pub(crate) fn list_site(&mut self, site: u32, lo: u64) -> bool {
+        let half = (lo >> 63) as usize;
+        let n = self.registers().filled[half] as usize;
+        if n >= SITES {
+            return false;
+        }
+        *self.item::<u32>(FILLED_AT, half * SITES + n) = site;
+        self.registers().filled[half] = n as u64 + 1;
+        true
     }
 
     /// Where slot `slot` leads from now on; `None` makes it void.

@@ -73,6 +73,8 @@ pub struct Translator {
     bounds: (usize, usize),
     records: Vec<Record>,
     sites: u32,
+    /// For each site: whether it writes.
+    writes: Vec<bool>,
     slots: Slots,
 }
 
@@ -115,6 +117,7 @@ impl Translator {
             bounds: (hot, bytes),
             records: Vec::new(),
             sites: 0,
+            writes: Vec::new(),
             slots: Slots::default(),
         })
     }
@@ -168,14 +171,19 @@ impl Translator {
         let base = self.memory.base();
         let (hot, cold) = (base + self.hot as u64, base + self.cold as u64);
         let known = (self.records.len(), self.sites, self.slots.len() as u32);
-        let books =
-            Books { records: &mut self.records, sites: &mut self.sites, slots: &mut self.slots };
+        let books = Books {
+            records: &mut self.records,
+            sites: &mut self.sites,
+            writes: &mut self.writes,
+            slots: &mut self.slots,
+        };
         let emitted = Emitter::new(request, books, hot, cold).run().ok().filter(|emitted| {
             emitted.hot.len() < RESERVE_BYTES && emitted.cold.len() < RESERVE_BYTES
         });
         let Some(emitted) = emitted else {
             self.records.truncate(known.0);
             self.sites = known.1;
+            self.writes.truncate(known.1 as usize);
             return Err(Refusal::Untranslatable);
         };
         for site in known.1..self.sites {
@@ -195,8 +203,10 @@ impl Translator {
     /// Drops all code. The caller forgets every [`Entry`], and voids every jump that it has made.
     pub fn clear(&mut self) {
         (self.hot, self.cold) = (0, self.bounds.0);
+        self.empty_sites();
         self.records.clear();
         self.sites = 0;
+        self.writes.clear();
         self.slots.clear();
     }
 
@@ -223,20 +233,57 @@ impl Translator {
         }
         let delta = region.host.wrapping_sub(region.start);
         let host = if operand.is_constant() { linear.wrapping_add(delta) } else { region.host };
+        let before = *self.area.site(access.site);
+        // As the probe does it: what was in the upper half is only listed there.
+        let unlisted = before.limit == 0 || before.lo >> 63 > region.start >> 63;
+        if unlisted && !self.area.list_site(access.site, region.start) {
+            self.empty_sites();
+            return None;
+        }
         *self.area.site(access.site) = Site { lo: region.start, limit, delta, host };
         Some(Entry(access.resume))
     }
 
-    /// Makes a site void, so that its next access leaves.
-    #[inline(always)]
-    pub fn empty(&mut self, site: u32) {
-        let site = self.area.site(site);
-        (site.limit, site.host) = (0, 0);
+    /// Makes every site void, so that its next access leaves; how many were not.
+    pub fn empty_sites(&mut self) -> usize {
+        self.empty_half(0) + self.empty_half(1)
     }
 
-    /// How many sites there are: numbers below this may be filled.
-    pub fn sites(&self) -> u32 {
-        self.sites
+    /// Makes those void whose region is in the lower half of linear memory.
+    pub fn empty_lower_sites(&mut self) -> usize {
+        self.empty_half(0)
+    }
+
+    fn empty_half(&mut self, half: usize) -> usize {
+        let count = self.area.take_filled(half);
+        for n in 0..count {
+            let site = self.area.filled_site(half, n);
+            self.empty(site);
+        }
+        count
+    }
+
+    /// Makes those void that write, when `writes` says so, and those whose region begins at one of `starts`.
+    pub fn empty_some(&mut self, writes: bool, starts: &[u64]) {
+        for half in 0..2 {
+            for n in 0..self.area.take_filled(half) {
+                let number = self.area.filled_site(half, n);
+                let written = writes && self.writes.get(number as usize).copied().unwrap_or(true);
+                let lo = self.area.site(number).lo;
+                if written || starts.contains(&lo) {
+                    self.empty(number);
+                } else if self.area.site(number).limit != 0 || self.area.site(number).host != 0 {
+                    let half = (half as u64) << 63;
+                    self.area.list_site(number, half);
+                }
+            }
+        }
+    }
+
+    #[inline(always)]
+    fn empty(&mut self, site: u32) {
+        let site = self.area.site(site);
+        (site.limit, site.host) = (0, 0);
     }
 
     /// Leads a branch to where its target is now.
@@ -260,12 +307,5 @@ impl Translator {
     /// Remembers where indirect branches to `rip` go.
     pub fn set_jump(&mut self, view: u8, rip: u64, target: Entry) {
         self.area.set_jump(view, rip, target.0);
-    }
-}
-
-impl Access {
-    /// Its site.
-    pub fn site(&self) -> u32 {
-        self.site
     }
 }

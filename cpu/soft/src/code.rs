@@ -18,6 +18,7 @@ use crate::apic::{Identity, Message, deliveries, spec};
 use crate::mailbox::Mailbox;
 use crate::ram::{PAGE, Page, Ram};
 use crate::ticker::Ticker;
+use crate::tier::Counters;
 use kezhan_device::CodeWatch;
 use std::collections::HashMap;
 use std::sync::atomic::Ordering;
@@ -32,6 +33,8 @@ pub struct Shared {
     pub mailboxes: Vec<Mailbox>,
     /// What senders need to know of each local APIC.
     pub identities: Vec<Identity>,
+    /// What each vCPU has counted, as of its last return from `run`.
+    pub counters: Mutex<Vec<Counters>>,
     /// Makes vCPUs in translated code look at the clock.
     pub ticker: Ticker,
     /// The writers of pages: physical page to groups of vCPUs.
@@ -51,6 +54,7 @@ impl Shared {
             ram,
             mailboxes: (0..cpus).map(|_| Mailbox::default()).collect(),
             identities: (0..cpus).map(|_| Identity::default()).collect(),
+            counters: Mutex::new(vec![Counters::default(); cpus as usize]),
             ticker: Ticker::default(),
             writers: Mutex::new(HashMap::new()),
         }

@@ -65,6 +65,15 @@ impl Mailbox {
         }
     }
 
+    /// Translated code has come out, perhaps for the bell: whoever rang has set `attention` before, and the
+    /// vCPU looks at that next.
+    #[inline]
+    pub fn silence(&self) {
+        if let Some(bell) = self.bell.get() {
+            bell.silence();
+        }
+    }
+
     /// From now on a call rings the bell of the vCPU's translated code too.
     pub fn hang(&self, bell: Bell) {
         let _first_only = self.bell.set(bell);
@@ -80,9 +89,6 @@ impl Mailbox {
     pub fn take(&self) -> Notes {
         let mut notes = self.lock();
         self.attention.store(false, Ordering::SeqCst);
-        if let Some(bell) = self.bell.get() {
-            bell.silence();
-        }
         std::mem::take(&mut notes)
     }
 

@@ -28,6 +28,7 @@ use kezhan_x86::state::convert::{PKRU, PKRU_AT, PKRU_BYTES};
 use kezhan_x86::state::cr4;
 use kezhan_x86::word::Word;
 use kezhan_x86::{Core, Stop};
+use std::collections::HashSet;
 use std::sync::{Arc, Mutex, PoisonError};
 
 /// Memory, local APIC and identity of one vCPU.
@@ -42,8 +43,11 @@ pub struct SoftMemory {
     pub(crate) apic: Apic,
     pub(crate) clock: Arc<Clock>,
     pub(crate) cpuid: CpuidTable,
-    /// Counts flushes: cached paths from linear RIP to blocks are as old as this.
-    pub(crate) generation: u64,
+    /// Counts flushes of the lower and of the upper half: cached paths from linear RIP to blocks are as old
+    /// as this.
+    pub(crate) generation: [u64; 2],
+    /// Linear pages that such paths lead to.
+    pub(crate) fetched: HashSet<u64>,
     /// Stores to decoded bytes go through: the run loop is executing one instruction by itself.
     pub(crate) code_writes_pass: bool,
     /// What the TSC is ahead of the clock.
@@ -133,6 +137,7 @@ fn place(
 ) -> Result<Place, Stop> {
     let found = translate(core, linear, intent, privilege)?;
     let physical = found.physical;
+    core.mem.tlb.note(linear, found.global);
     let view = if privilege == Privilege::Implicit { View::SUPERVISOR } else { core.mem.view };
     let memory = &mut core.mem;
     let watched = memory.watch.see(linear, length, intent == Intent::Write);
@@ -185,6 +190,14 @@ pub(crate) fn reach(
 }
 
 impl SoftMemory {
+    /// Paths from linear RIP to blocks count no more.
+    pub(crate) fn forget_fetches(&mut self) {
+        for generation in &mut self.generation {
+            *generation += 1;
+        }
+        self.fetched.clear();
+    }
+
     /// After a store to RAM that did not go through a TLB entry.
     fn stored(&self, physical: u64, length: u64) {
         if let Some(page) = self.shared.ram.page(physical) {
@@ -563,14 +576,20 @@ impl Memory for SoftMemory {
         };
     }
 
-    fn flush(core: &mut SoftCore<'_>, _keep_global: bool) {
-        core.mem.tlb.flush();
-        core.mem.generation += 1;
+    fn flush(core: &mut SoftCore<'_>, keep_global: bool) {
+        if keep_global && core.mem.tlb.flush_local() {
+            core.mem.generation[0] += 1;
+        } else {
+            core.mem.tlb.flush();
+            core.mem.forget_fetches();
+        }
     }
 
     fn flush_page(core: &mut SoftCore<'_>, linear: u64) {
         core.mem.tlb.flush_page(linear);
-        core.mem.generation += 1;
+        if core.mem.fetched.contains(&(linear & !(PAGE - 1))) {
+            core.mem.forget_fetches();
+        }
     }
 }
 

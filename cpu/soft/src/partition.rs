@@ -12,6 +12,7 @@ use kezhan_hypervisor::{
     Partition, PartitionConfig, Route, Vcpu,
 };
 use kezhan_jit::translate::Translator;
+use std::collections::HashSet;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use vm_memory::{GuestMemoryBackend, GuestMemoryRegion};
@@ -167,7 +168,8 @@ impl Partition for SoftPartition {
             apic: Apic::new(index),
             clock: self.clock.clone(),
             cpuid: self.cpuid(index),
-            generation: 1,
+            generation: [1; 2],
+            fetched: HashSet::new(),
             code_writes_pass: false,
             tsc_offset: 0,
             tsc_adjust: 0,
@@ -213,6 +215,11 @@ impl Partition for SoftPartition {
     fn map_rom(&self, address: u64, memory: Arc<GuestMemory>) -> Result<(), EngineError> {
         self.roms.lock().unwrap_or_else(PoisonError::into_inner).push((address, memory));
         Ok(())
+    }
+
+    fn statistics(&self) -> Vec<String> {
+        let all = self.shared().counters.lock().unwrap_or_else(PoisonError::into_inner);
+        all.iter().enumerate().flat_map(|(cpu, counters)| counters.lines(cpu)).collect()
     }
 
     fn dirty_log(&self) -> Option<&dyn DirtyLog> {

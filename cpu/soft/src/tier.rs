@@ -16,6 +16,7 @@
 //! | event | sites | slots and jumps | superblocks |
 //! |---|---|---|---|
 //! | flush | all | all | |
+//! | flush but global pages | those of the lower half | those to the lower half | |
 //! | INVLPG | those of the page | those to the page | |
 //! | page gets its first code | those that write | | |
 //! | store to code | | those to the page's | those of the page |
@@ -29,7 +30,7 @@ use crate::ram::PAGE;
 use crate::tlb::Forgotten;
 use kezhan_jit::area::Registers;
 use kezhan_jit::translate::{Access, Entry, Record, Refusal, Region, Request, Translator};
-use kezhan_x86::flags::LazyFlags;
+use kezhan_x86::flags::{self, LazyFlags};
 use kezhan_x86::state::{CpuState, FS, GS, cr0, cr4};
 use std::collections::HashMap;
 use std::hash::BuildHasherDefault;
@@ -73,6 +74,44 @@ pub struct Counters {
     pub interpreted: u64,
     /// Exits for the bell.
     pub bells: u64,
+    /// Times that the bell or a note was found in the interpreter.
+    pub attended: u64,
+    /// Sites dropped with a flush, slots and jumps likewise.
+    pub forgotten: u64,
+    /// Flushes that reached the translator.
+    pub flushes: u64,
+    /// Bytes of code at the end.
+    pub code_bytes: u64,
+    /// Entries from the run loop.
+    pub entries: u64,
+}
+
+impl Counters {
+    /// For people, of one vCPU.
+    pub fn lines(&self, cpu: usize) -> Vec<String> {
+        vec![
+            format!(
+                "cpu {cpu}: {} superblocks of {} instructions, {} KiB of code, {} clears",
+                self.superblocks,
+                self.instructions,
+                self.code_bytes >> 10,
+                self.clears
+            ),
+            format!(
+                "cpu {cpu}: {} entries; exits: {} access, {} branch, {} indirect, {} interpret, {} bell",
+                self.entries,
+                self.accesses,
+                self.branches,
+                self.indirect,
+                self.interpreted,
+                self.bells
+            ),
+            format!(
+                "cpu {cpu}: {} flushes of {} sites and ways; ticks found in the translated tier {}, elsewhere {}",
+                self.flushes, self.forgotten, self.bells, self.attended
+            ),
+        ]
+    }
 }
 
 /// The tier of one vCPU.
@@ -83,18 +122,12 @@ pub(crate) struct Tier {
     pages: Map<u64, Vec<Name>>,
     /// SSE may be used, as of the last look.
     vectors: bool,
-    /// Sites that have a region, each once.
-    filled: Vec<u32>,
-    /// For each site: 0, or its page and whether it writes.
-    regions: Vec<u64>,
-    slots: Vec<(u32, u64)>,
-    jumps: Vec<(u8, u64)>,
+    /// Slots that lead somewhere, with their RIPs, by half of linear memory.
+    slots: [Vec<(u32, u64)>; 2],
+    /// Jumps likewise, with their views.
+    jumps: [Vec<(u8, u64)>; 2],
     pub counters: Counters,
 }
-
-/// Bits of [`Tier::regions`] beside the page.
-const FILLED: u64 = 1;
-const WRITES: u64 = 2;
 
 impl Name {
     /// The superblock at a linear and a physical address.
@@ -118,10 +151,8 @@ impl Tier {
             superblocks: Map::default(),
             pages: Map::default(),
             vectors: false,
-            filled: Vec::new(),
-            regions: Vec::new(),
-            slots: Vec::new(),
-            jumps: Vec::new(),
+            slots: Default::default(),
+            jumps: Default::default(),
             counters: Counters::default(),
         }
     }
@@ -180,11 +211,9 @@ impl Tier {
     pub fn clear(&mut self) {
         self.counters.clears += 1;
         self.forget_ways();
-        self.forget_sites();
         self.translator.clear();
         self.superblocks.clear();
         self.pages.clear();
-        self.regions.clear();
     }
 
     /// Drops the superblocks of a physical page (its number).
@@ -200,91 +229,79 @@ impl Tier {
 
     /// Forgets which branch to another page goes where.
     fn forget_ways(&mut self) {
-        for (slot, _) in self.slots.drain(..) {
-            self.translator.set_slot(slot, None);
+        self.forget_ways_to(0);
+        self.forget_ways_to(1);
+    }
+
+    /// Those that lead to one half of linear memory.
+    fn forget_ways_to(&mut self, half: usize) {
+        let Tier { translator, slots, jumps, counters, .. } = self;
+        counters.forgotten += (slots[half].len() + jumps[half].len()) as u64;
+        for (slot, _) in slots[half].drain(..) {
+            translator.set_slot(slot, None);
         }
-        for (view, rip) in self.jumps.drain(..) {
-            self.translator.area().clear_jump(view, rip);
+        for (view, rip) in jumps[half].drain(..) {
+            translator.area().clear_jump(view, rip);
         }
     }
 
-    fn forget_sites(&mut self) {
-        for site in self.filled.drain(..) {
-            self.translator.empty(site);
-            self.regions[site as usize] = 0;
+    /// Those that lead to one page.
+    fn forget_ways_into(&mut self, page: u64) {
+        let Tier { translator, slots, jumps, .. } = self;
+        let half = (page >> 63) as usize;
+        let leads_there = |rip: u64| rip & !(PAGE - 1) == page;
+        for (slot, _) in slots[half].extract_if(.., |(_, rip)| leads_there(*rip)) {
+            translator.set_slot(slot, None);
+        }
+        for (view, rip) in jumps[half].extract_if(.., |(_, rip)| leads_there(*rip)) {
+            translator.area().clear_jump(view, rip);
         }
     }
 
     /// Follows the TLB.
     #[cold]
     pub fn forget(&mut self, forgotten: &Forgotten) {
+        self.counters.flushes += 1;
         if forgotten.all {
-            self.forget_sites();
+            self.counters.forgotten += self.translator.empty_sites() as u64;
             self.forget_ways();
             return;
         }
-        let Tier { translator, filled, regions, .. } = self;
-        filled.retain(|site| {
-            let region = regions[*site as usize];
-            let gone = forgotten.writes && region & WRITES != 0
-                || forgotten.pages.contains(&(region & !(PAGE - 1)));
-            if gone {
-                translator.empty(*site);
-                regions[*site as usize] = 0;
-            }
-            !gone
-        });
-        if forgotten.pages.is_empty() {
-            return;
+        if forgotten.lower {
+            self.counters.forgotten += self.translator.empty_lower_sites() as u64;
+            self.forget_ways_to(0);
         }
-        let stays = |rip: u64| !forgotten.pages.contains(&(rip & !(PAGE - 1)));
-        self.slots.retain(|(slot, rip)| {
-            let stays = stays(*rip);
-            if !stays {
-                translator.set_slot(*slot, None);
-            }
-            stays
-        });
-        self.jumps.retain(|(view, rip)| {
-            let stays = stays(*rip);
-            if !stays {
-                translator.area().clear_jump(*view, *rip);
-            }
-            stays
-        });
+        if forgotten.writes || !forgotten.pages.is_empty() {
+            self.translator.empty_some(forgotten.writes, &forgotten.pages);
+        }
+        for page in &forgotten.pages {
+            self.forget_ways_into(*page);
+        }
     }
 
     /// Lets an access at `linear` reach its page; where to go on, if it lies in it.
     #[inline(always)]
     pub fn fill(&mut self, access: &Access, linear: u64, host: u64) -> Option<Entry> {
         let start = linear & !(PAGE - 1);
-        let entry = self.translator.fill(access, linear, Region { start, length: PAGE, host })?;
-        let site = access.site() as usize;
-        if self.regions.len() <= site {
-            self.regions.resize(site + 1024, 0);
-        }
-        if self.regions[site] == 0 {
-            self.filled.push(site as u32);
-        }
-        let writes = if access.operand.write { WRITES } else { 0 };
-        self.regions[site] = start | FILLED | writes;
-        Some(entry)
+        self.translator.fill(access, linear, Region { start, length: PAGE, host })
     }
 
     pub fn set_slot(&mut self, slot: u32, rip: u64, entry: Entry) {
-        if self.slots.len() > MOST_WAYS {
-            self.forget_ways();
+        let half = (rip >> 63) as usize;
+        if self.slots[half].len() > MOST_WAYS {
+            self.forget_ways_to(half);
         }
         self.translator.set_slot(slot, Some(entry));
-        self.slots.push((slot, rip));
+        self.slots[half].push((slot, rip));
     }
 
     pub fn set_jump(&mut self, view: u8, rip: u64, entry: Entry) {
-        if self.jumps.len() > MOST_WAYS {
-            self.forget_ways();
+        let half = (rip >> 63) as usize;
+        if self.jumps[half].len() > MOST_WAYS {
+            self.forget_ways_to(half);
         }
         self.translator.set_jump(view, rip, entry);
-        self.jumps.push((view, rip));
+        self.jumps[half].push((view, rip));
     }
 
     /// Runs until code leaves.
@@ -294,13 +311,17 @@ impl Tier {
     }
 
     /// Gives the registers to translated code.
-    pub fn arrive(&mut self, cpu: &CpuState) {
+    pub fn arrive(&mut self, cpu: &CpuState, tlb: u64, interrupt_waits: bool) {
         let vectors = self.vectors;
         let to = self.translator.registers();
         to.gpr.copy_from_slice(&cpu.gpr[..16]);
         to.flags = packed(cpu.flags);
         (to.fs_base, to.gs_base) = (cpu.seg_base[FS], cpu.seg_base[GS]);
         to.vectors_changed = 0;
+        to.tlb = tlb;
+        to.interrupt_flag = cpu.rflags & flags::IF;
+        to.other_flags = cpu.rflags & !(flags::IF | flags::VM | flags::RF) | flags::FIXED;
+        to.interrupt_waits = interrupt_waits.into();
         if vectors {
             to.xmm = cpu.fpu.xmm;
             to.mxcsr = cpu.fpu.frame.x87.mxcsr;
@@ -312,6 +333,7 @@ impl Tier {
         let from: &Registers = self.translator.registers();
         cpu.gpr[..16].copy_from_slice(&from.gpr);
         cpu.flags = unpacked(from.flags);
+        cpu.rflags = cpu.rflags & !flags::IF | from.interrupt_flag;
         cpu.rip = rip;
         if from.vectors_changed != 0 {
             cpu.fpu.xmm = from.xmm;

@@ -11,12 +11,13 @@
 use crate::ram::HostPointer;
 
 /// Sets in each half of a view.
-const SETS: u64 = 1024;
+const SETS: u64 = kezhan_jit::area::TLB_SETS;
 const HALVES: u64 = 8;
 const EMPTY: u64 = 1;
 
 /// A translation: tag, and what to add to a linear address to get the host address.
 #[derive(Clone, Copy, Debug)]
+#[repr(C)]
 struct Entry {
     tag: u64,
     addend: u64,
@@ -45,6 +46,10 @@ impl View {
 #[derive(Debug)]
 pub struct Tlb {
     entries: Box<[Entry]>,
+    /// Slots of entries for the lower half of linear memory.
+    lower: Vec<u16>,
+    /// A translation in the upper half is not global: a change of CR3 takes everything with it.
+    upper_is_local: bool,
     /// What was forgotten since translated code was last told.
     forgotten: Forgotten,
 }
@@ -54,6 +59,8 @@ pub struct Tlb {
 pub struct Forgotten {
     /// Everything.
     pub all: bool,
+    /// Everything in the lower half of linear memory.
+    pub lower: bool,
     /// What may be written.
     pub writes: bool,
     /// Single linear pages.
@@ -64,7 +71,7 @@ impl Forgotten {
     /// Nothing at all.
     #[inline(always)]
     pub fn is_nothing(&self) -> bool {
-        !self.all && !self.writes && self.pages.is_empty()
+        !self.all && !self.lower && !self.writes && self.pages.is_empty()
     }
 }
 
@@ -75,8 +82,15 @@ impl Default for Tlb {
     fn default() -> Tlb {
         let empty = Entry { tag: EMPTY, addend: 0 };
         let entries = vec![empty; (SETS * HALVES) as usize].into();
-        Tlb { entries, forgotten: Forgotten::default() }
+        let forgotten = Forgotten::default();
+        Tlb { entries, lower: Vec::new(), upper_is_local: false, forgotten }
     }
+}
+
+/// In the half of linear memory where kernels keep their global pages.
+#[inline(always)]
+fn is_upper(linear: u64) -> bool {
+    linear >> 63 == 1
 }
 
 #[inline(always)]
@@ -94,16 +108,50 @@ impl Tlb {
         (entry.tag == last_page).then(|| HostPointer::from_addend(entry.addend, linear))
     }
 
+    /// Where the entries are, for the probe of translated code. They stay there.
+    pub fn address(&self) -> u64 {
+        self.entries.as_ptr() as u64
+    }
+
     /// Puts a translation in for a view.
     pub fn insert(&mut self, view: View, linear: u64, host: HostPointer, write: bool) {
         let page = linear & !0xfff;
-        self.entries[slot(view, write, linear)] = Entry { tag: page, addend: host.addend(page) };
+        let slot = slot(view, write, linear);
+        let before = self.entries[slot].tag;
+        if !is_upper(page) && (before == EMPTY || is_upper(before)) {
+            self.lower.push(slot as u16);
+        }
+        self.entries[slot] = Entry { tag: page, addend: host.addend(page) };
+    }
+
+    /// Some cache has a translation now that may be global.
+    #[inline]
+    pub fn note(&mut self, linear: u64, global: bool) {
+        self.upper_is_local |= is_upper(linear) && !global;
     }
 
     /// Forgets everything.
     pub fn flush(&mut self) {
         self.entries.fill(Entry { tag: EMPTY, addend: 0 });
+        self.lower.clear();
+        self.upper_is_local = false;
         self.forgotten.all = true;
+    }
+
+    /// Forgets what is not global; false when it took everything. The lower half is never taken for global.
+    pub fn flush_local(&mut self) -> bool {
+        if self.upper_is_local || self.lower.len() > self.entries.len() {
+            self.flush();
+            return false;
+        }
+        for slot in self.lower.drain(..) {
+            let entry = &mut self.entries[usize::from(slot)];
+            if !is_upper(entry.tag) {
+                *entry = Entry { tag: EMPTY, addend: 0 };
+            }
+        }
+        self.forgotten.lower = true;
+        true
     }
 
     /// Takes what was forgotten since the last call.

@@ -29,7 +29,7 @@ use kezhan_x86::op::bits;
 use kezhan_x86::paging::Privilege;
 use kezhan_x86::state::{BLOCK, CS, CodeBits};
 use kezhan_x86::{Core, CpuState, Op, Stop, flags};
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 mod save;
@@ -109,6 +109,7 @@ impl Vcpu for SoftVcpu {
         self.runner.enter();
         let exit = self.runner.run(&mut core);
         self.runner.mailbox().set_running(false);
+        self.runner.publish_counters();
         self.parts = Some(Parts { cpu: core.cpu, mem: core.mem });
         exit
     }
@@ -134,6 +135,15 @@ impl Runner {
         self.until_time_check = 0;
         if let Some(tier) = &mut self.tier {
             tier.translator().bind();
+        }
+    }
+
+    fn publish_counters(&mut self) {
+        let Some(tier) = &mut self.tier else { return };
+        tier.counters.code_bytes = tier.translator().used() as u64;
+        let mut all = self.shared.counters.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(place) = all.get_mut(self.index) {
+            *place = tier.counters;
         }
     }
 
@@ -164,8 +174,13 @@ impl Runner {
     /// Whether an interrupt may have to be delivered: quick, and sometimes wrongly true.
     #[inline(always)]
     fn interrupt_waits(&self, core: &SoftCore<'_>) -> bool {
-        let requested = core.mem.apic.requested() || self.mailbox().external();
-        requested && core.cpu.rflags & flags::IF != 0 || self.nmis != 0
+        self.requested(core) && core.cpu.rflags & flags::IF != 0 || self.nmis != 0
+    }
+
+    /// Whether an interrupt waits for IF at most.
+    #[inline(always)]
+    fn requested(&self, core: &SoftCore<'_>) -> bool {
+        core.mem.apic.requested() || self.mailbox().external()
     }
 
     /// Notes, time, sleep. `Some` when `run` is to return.
@@ -173,6 +188,9 @@ impl Runner {
     fn attend(&mut self, core: &mut SoftCore<'_>) -> Option<Exit> {
         loop {
             self.until_time_check = TIME_CHECK;
+            if let Some(tier) = &mut self.tier {
+                tier.counters.attended += 1;
+            }
             if self.mailbox().wants_attention() && self.read_notes(core) {
                 return Some(Exit::Kicked);
             }
@@ -214,7 +232,7 @@ impl Runner {
             }
         }
         if !notes.stale.is_empty() {
-            core.mem.generation += 1;
+            core.mem.forget_fetches();
         }
         for (vector, level) in notes.interrupts {
             core.mem.apic.accept(vector, level);
@@ -318,10 +336,10 @@ impl Runner {
         if let Some(tier) = &mut self.tier
             && tier.look_at_vectors(&core.cpu)
         {
-            core.mem.generation += 1;
+            core.mem.forget_fetches();
         }
         let linear = fetch_address(core)?;
-        let tag = fetch_tag(core);
+        let tag = fetch_tag(core, linear);
         let Some(jump) = self.cache.jump(linear, tag) else {
             return match self.find_block(core, linear, tag)? {
                 Some(alone) => execute(core, &alone),
@@ -363,7 +381,7 @@ impl Runner {
             block.cool_down(HOT / 2);
         }
         // Decoding may have moved the generation on.
-        self.cache.remember(linear, fetch_tag(core), block, entry);
+        self.cache.remember(linear, fetch_tag(core, linear), block, entry);
         Ok(None)
     }
 
@@ -377,7 +395,10 @@ impl Runner {
         }
         let user = core.cpu.cpl == 3;
         let privilege = if user { Privilege::User } else { Privilege::Supervisor };
-        let physical = translate(core, linear, Intent::Execute, privilege)?.physical;
+        let found = translate(core, linear, Intent::Execute, privilege)?;
+        let physical = found.physical;
+        core.mem.tlb.note(linear, found.global);
+        core.mem.fetched.insert(page);
         self.itlb[slot] = Fetch { page, tag, physical: physical & !(PAGE - 1) };
         Ok(physical)
     }
@@ -460,7 +481,7 @@ impl Runner {
                 return Err(Stop::Exception);
             }
         }
-        let tag = fetch_tag(core);
+        let tag = fetch_tag(core, linear);
         let physical = self.fetch(core, linear, tag)?;
         let code_bits = core.cpu.code_bits;
         let block = match self.decode_page(core, physical, code_bits, 1)? {
@@ -489,9 +510,9 @@ fn fetch_address(core: &mut SoftCore<'_>) -> Result<u64, Stop> {
 
 /// What a linear address' block depends on: generation, view, width.
 #[inline(always)]
-fn fetch_tag(core: &SoftCore<'_>) -> u64 {
+fn fetch_tag(core: &SoftCore<'_>, linear: u64) -> u64 {
     let view = u64::from(core.mem.view.number());
-    core.mem.generation << 4 | view << 2 | core.cpu.code_bits as u64
+    core.mem.generation[(linear >> 63) as usize] << 4 | view << 2 | core.cpu.code_bits as u64
 }
 
 /// Runs a block from its start.

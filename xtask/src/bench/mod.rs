@@ -8,12 +8,14 @@
 //! | start | process start to the guest's first instruction under KVM, against QEMU's microvm |
 //! | share | four guests at once: how alike they end |
 //! | idle | processor time of a guest that waits |
+//! | image | `kezhan image` beside `qemu-img` on an image of real files |
 //! | memory | resident memory of the process beyond what the guest touched of its RAM |
 //!
 //! In turns, since the machine may be busy with other things: then both are slowed alike.
 
 mod boot;
 mod idle;
+mod image;
 mod memory;
 mod payload;
 mod share;
@@ -47,6 +49,7 @@ enum Figure {
     Start,
     Share,
     Idle,
+    Image,
     Memory,
 }
 
@@ -73,6 +76,7 @@ impl Bench {
             Figure::Start => start::measure(rounds),
             Figure::Share => share::measure(),
             Figure::Idle => idle::measure(),
+            Figure::Image => image::measure(rounds),
             Figure::Memory => memory::measure(),
         }
     }
@@ -136,8 +140,13 @@ fn in_turns(
 
 /// One line of the result: Kezhan, QEMU, Kezhan / QEMU.
 fn tell(what: &str, ours: Duration, theirs: Duration) {
+    tell_named(what, "QEMU", ours, theirs);
+}
+
+/// The same beside another program.
+fn tell_named(what: &str, peer: &str, ours: Duration, theirs: Duration) {
     let (a, b) = (ours.as_secs_f64() * 1e3, theirs.as_secs_f64() * 1e3);
-    println!("{what}: kezhan {a:.1} ms, QEMU {b:.1} ms, ratio {:.2}", a / b);
+    println!("{what}: kezhan {a:.1} ms, {peer} {b:.1} ms, ratio {:.2}", a / b);
 }
 
 /// A place for what a measurement needs.

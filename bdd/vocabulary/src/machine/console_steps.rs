@@ -14,6 +14,8 @@ pub(crate) fn steps() -> Vec<StepDefinition> {
         enter_named,
         press,
         log_in,
+        log_in_without,
+        has_booted,
         shows,
         shows_named,
         shows_match,
@@ -150,6 +152,9 @@ fn log_has_line(world: &mut World, pattern: &str) -> Result<(), Failure> {
     }
 }
 
+/// What a shell's prompt ends with, and what a guest says to a stranger.
+const AFTER_LOGIN: [&str; 3] = ["$ ", "# ", "Login incorrect"];
+
 /// Waits for the login prompt, logs in, and waits for the shell's prompt.
 #[step(
     en = "I log in on the console as {string} with password {string}",
@@ -164,10 +169,35 @@ fn log_in(world: &mut World, user: &str, password: &str) -> Result<(), Failure> 
     // A password is not echoed.
     let result = machine.console()?.send(format!("{password}\r").as_bytes());
     typing(machine, "the password", result)?;
-    match await_prompt(world, &["$ ", "# ", "Login incorrect"])? {
+    greeted(world, user)
+}
+
+/// Waits for the login prompt, logs in as a user who has no password, and waits for the shell's prompt.
+#[step(en = "I log in on the console as {string}", zh = "我在控制台以 {string} 身份登录")]
+fn log_in_without(world: &mut World, user: &str) -> Result<(), Failure> {
+    await_prompt(world, &["login:"])?;
+    enter(world, user)?;
+    greeted(world, user)
+}
+
+fn greeted(world: &mut World, user: &str) -> Result<(), Failure> {
+    match await_prompt(world, &AFTER_LOGIN)? {
         2 => Err(Failure::Broken(format!("the guest refuses to log in \"{user}\""))),
         _ => Ok(()),
     }
+}
+
+/// Looks for a prompt, for the user's name or for a command, that a guest shows when it is ready to be spoken to.
+#[check(en = "the machine has booted", zh = "机器已启动完成", patience = "120 s")]
+fn has_booted(world: &mut World) -> Result<(), Failure> {
+    let machine = current(world)?;
+    let log = machine.console()?.log();
+    let last = log.lines().last().unwrap_or_default();
+    if ["login: ", "# ", "$ "].iter().any(|prompt| last.ends_with(prompt)) {
+        return Ok(());
+    }
+    machine.watch()?;
+    Err(Failure::mismatch("a prompt on the console", tail(&log)))
 }
 
 /// Waits for the first of several texts; answers which. Up to the scenario's deadline, since a guest may be booting.

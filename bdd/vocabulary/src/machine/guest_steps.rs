@@ -20,7 +20,7 @@ pub(crate) fn steps() -> Vec<StepDefinition> {
 const MARKER: &str = "kezhan-done";
 
 /// Runs a command line in the guest and waits for its end.
-fn run_line(world: &mut World, line: &str) -> Result<LastCommand, Failure> {
+pub(super) fn run_line(world: &mut World, line: &str) -> Result<LastCommand, Failure> {
     let deadline = world.deadline;
     let machine = current(world)?;
     let typed = format!("{line}; echo kezhan''-done:$?:");

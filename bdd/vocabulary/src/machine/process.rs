@@ -22,7 +22,7 @@ use std::fs::File;
 use std::io::{Read, Write};
 use std::os::fd::OwnedFd;
 use std::os::unix::process::CommandExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::{Arc, LazyLock, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -41,6 +41,10 @@ pub struct Machine {
     options: Vec<(String, String)>,
     /// Every so manieth typed character is lost; 0 for none.
     loss: u64,
+    /// Ports of the host, and the guest's ports that they lead to.
+    ports: Vec<(u16, u16)>,
+    /// Where the packets of its first card are written.
+    capture: Option<PathBuf>,
     running: Option<Running>,
 }
 
@@ -56,7 +60,14 @@ struct Running {
 impl Machine {
     /// A machine that is described and started later.
     pub fn new(name: &str) -> Machine {
-        Machine { name: name.to_owned(), options: Vec::new(), loss: 0, running: None }
+        Machine {
+            name: name.to_owned(),
+            options: Vec::new(),
+            loss: 0,
+            ports: Vec::new(),
+            capture: None,
+            running: None,
+        }
     }
 
     /// Its name.
@@ -73,6 +84,34 @@ impl Machine {
     /// Gives an option of `kezhan run` once more.
     pub fn add(&mut self, option: &str, value: &str) {
         self.options.push((option.to_owned(), value.to_owned()));
+    }
+
+    /// Lengthens the last option of a name; whether there is one.
+    pub fn extend(&mut self, option: &str, more: &str) -> bool {
+        let last = self.options.iter_mut().rev().find(|(known, _)| known == option);
+        let found = last.is_some();
+        last.into_iter().for_each(|(_, value)| value.push_str(more));
+        found
+    }
+
+    /// Notes that a port of the host leads to one of the guest.
+    pub fn led(&mut self, from: u16, to: u16) {
+        self.ports.push((from, to));
+    }
+
+    /// The port of the host that leads to one of the guest.
+    pub fn leads_to(&self, port: u16) -> Option<u16> {
+        self.ports.iter().find(|(_, to)| *to == port).map(|(from, _)| *from)
+    }
+
+    /// Notes where packets are captured, unless that is known already.
+    pub fn captured_in(&mut self, file: PathBuf) {
+        self.capture.get_or_insert(file);
+    }
+
+    /// Where packets are captured.
+    pub fn capture(&self) -> Option<&Path> {
+        self.capture.as_deref()
     }
 
     /// Loses every so manieth character that is typed, from the next start on.
@@ -280,10 +319,12 @@ impl Machine {
         if let Some(ending) = self.ending() {
             messages.push_str(&ending);
         }
-        vec![
+        let mut texts = vec![
             (format!("console of {}", self.name), last),
             (format!("messages of {}", self.name), messages),
-        ]
+        ];
+        texts.retain(|(_, text)| !text.is_empty());
+        texts
     }
 }
 

@@ -10,6 +10,7 @@
 pub(super) mod host {
     pub const RAX: u8 = 0;
     pub const RCX: u8 = 1;
+    pub const RDX: u8 = 2;
     /// Guest RSP.
     pub const STACK: u8 = 10;
     /// The scratch register.
@@ -124,6 +125,18 @@ impl Asm {
         self.area(true, &[0x2b], reg, offset);
     }
 
+    pub fn or(&mut self, reg: u8, offset: usize) {
+        self.area(true, &[0x0b], reg, offset);
+    }
+
+    /// From AL (OF) and AH (the others under `mask`) to RFLAGS bits in RAX; RCX is lost.
+    /// `movzx ecx, al; shl ecx, 11; movzx eax, ah; and eax, mask; or eax, ecx`
+    pub fn flag_bits(&mut self, mask: u32) {
+        self.raw(&[0x0f, 0xb6, 0xc8, 0xc1, 0xe1, 11, 0x0f, 0xb6, 0xc4, 0x25]);
+        self.word(mask as i32);
+        self.raw(&[0x09, 0xc8]);
+    }
+
     pub fn compare(&mut self, reg: u8, offset: usize) {
         self.area(true, &[0x3b], reg, offset);
     }
@@ -231,6 +244,37 @@ impl Asm {
     pub fn test(&mut self, reg: u8) {
         self.rex(true, reg, 0, reg);
         self.raw(&[0x85, 0xc0 | (reg & 7) << 3 | reg & 7]);
+    }
+
+    /// `mov reg, [address]` of 32 bits.
+    pub fn load_32_from(&mut self, reg: u8, address: Address) {
+        self.rex(false, reg, address.index.unwrap_or(0), address.base.unwrap_or(0));
+        self.byte(0x8b);
+        self.modrm(reg, address);
+    }
+
+    /// `op left, right` on registers: CMP (3B), TEST (85), MOV (8B).
+    pub fn pair(&mut self, wide: bool, op: u8, left: u8, right: u8) {
+        self.rex(wide, left, 0, right);
+        self.raw(&[op, 0xc0 | (left & 7) << 3 | right & 7]);
+    }
+
+    /// `cmp reg, -1`
+    pub fn is_minus_one(&mut self, wide: bool, reg: u8) {
+        self.rex(wide, 0, 0, reg);
+        self.raw(&[0x83, 0xf8 | reg & 7, 0xff]);
+    }
+
+    /// `sar reg, by`
+    pub fn shift_right(&mut self, wide: bool, reg: u8, by: u8) {
+        self.rex(wide, 0, 0, reg);
+        self.raw(&[0xc1, 0xf8 | reg & 7, by]);
+    }
+
+    /// `div reg` or, signed, `idiv reg`.
+    pub fn divide(&mut self, wide: bool, signed: bool, reg: u8) {
+        self.rex(wide, 0, 0, reg);
+        self.raw(&[0xf7, if signed { 0xf8 } else { 0xf0 } | reg & 7]);
     }
 
     /// `test r11b, mask`

@@ -11,6 +11,7 @@ use iced_x86::{ConditionCode, Encoder, IcedError, Instruction, OpKind, Register}
 use std::mem::offset_of;
 
 mod access;
+mod careful;
 mod ways;
 
 use access::Place;
@@ -31,6 +32,8 @@ pub struct Request<'a> {
 pub(super) struct Books<'a> {
     pub records: &'a mut Vec<Record>,
     pub sites: &'a mut u32,
+    /// For each site: whether it writes.
+    pub writes: &'a mut Vec<bool>,
     pub slots: &'a mut super::slots::Slots,
 }
 
@@ -56,6 +59,8 @@ struct Stub {
     homes: bool,
     /// Come back here when the access can be made.
     resume: Option<u64>,
+    /// Look into the TLB first.
+    probe: bool,
 }
 
 pub(super) struct Emitter<'a> {
@@ -145,7 +150,14 @@ impl<'a> Emitter<'a> {
     fn step(&mut self, step: &Step) -> Done {
         match step.rule {
             Rule::Nothing => Ok(()),
-            Rule::Copy | Rule::Vector => self.copy(step),
+            Rule::Copy | Rule::Vector | Rule::ExchangePair => self.copy(step),
+            Rule::PushFlags => self.push_flags(),
+            Rule::ClearInterrupt => {
+                self.hot.store_number(offset_of!(Registers, interrupt_flag), 0);
+                Ok(())
+            }
+            Rule::SetInterrupt => self.set_interrupt(step),
+            Rule::Divide => self.divide(step),
             Rule::Address => self.address(step),
             Rule::Push => self.push(step),
             Rule::Pop => self.pop(step),

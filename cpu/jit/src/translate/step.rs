@@ -14,6 +14,16 @@ pub enum Rule {
     Copy,
     /// As [`Rule::Copy`], and works on XMM registers or MXCSR.
     Vector,
+    /// DIV or IDIV of 32 or 64 bits.
+    Divide,
+    /// CMPXCHG16B.
+    ExchangePair,
+    /// PUSHFQ.
+    PushFlags,
+    /// CLI at CPL 0.
+    ClearInterrupt,
+    /// STI at CPL 0, followed by another instruction.
+    SetInterrupt,
     /// LEA.
     Address,
     /// Does nothing.
@@ -175,6 +185,9 @@ impl Step {
             _ => memory(instruction),
         };
         if let Some(operand) = &mut step.operand {
+            if rule == Rule::ExchangePair {
+                operand.alignment = 16;
+            }
             operand.write = info.used_memory().iter().any(|used| {
                 !matches!(used.access(), OpAccess::Read | OpAccess::CondRead)
                     && used.base().full_register() == instruction.memory_base().full_register()

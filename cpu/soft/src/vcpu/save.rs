@@ -48,7 +48,7 @@ impl SoftVcpu {
             mem.apic.accept(vector, false);
         }
         mem.tlb.flush();
-        mem.generation += 1;
+        mem.forget_fetches();
         mem.apic.publish(&mem.shared.identities[mem.index as usize]);
         self.runner.cache.clear();
         if let Some(tier) = &mut self.runner.tier {

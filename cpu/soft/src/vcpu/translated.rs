@@ -15,7 +15,7 @@ use kezhan_jit::translate::{
 use kezhan_x86::Stop;
 use kezhan_x86::lower::decoder_at;
 use kezhan_x86::state::{CodeBits, RSP};
-use kezhan_x86::table::rule::rule;
+use kezhan_x86::table::rule::{Conditions, rule};
 
 /// What follows when code has left.
 enum Next {
@@ -36,7 +36,8 @@ impl Runner {
         physical: u64,
     ) -> Option<Entry> {
         let tier = self.tier.as_ref()?;
-        if core.cpu.code_bits != CodeBits::Bits64 {
+        // Rings 1 and 2 share a view with ring 0, but not its instructions.
+        if core.cpu.code_bits != CodeBits::Bits64 || matches!(core.cpu.cpl, 1 | 2) {
             return None;
         }
         tier.find(Name::new(linear, physical, core.mem.view.number(), tier.vectors()))
@@ -53,7 +54,7 @@ impl Runner {
         let Some(warm) = self.cache.jump(linear, tag).and_then(|jump| jump.block.clone()) else {
             return Ok(());
         };
-        if core.cpu.code_bits != CodeBits::Bits64 {
+        if core.cpu.code_bits != CodeBits::Bits64 || matches!(core.cpu.cpl, 1 | 2) {
             warm.cool_down(0);
             return execute(core, &warm.block);
         }
@@ -63,7 +64,7 @@ impl Runner {
         let physical = self.fetch(core, linear, tag)?;
         match self.translate(core, linear, physical) {
             Some(entry) => {
-                self.cache.remember(linear, fetch_tag(core), warm, Some(entry));
+                self.cache.remember(linear, fetch_tag(core, linear), warm, Some(entry));
                 self.run_translated(core, entry)
             }
             None => {
@@ -78,9 +79,10 @@ impl Runner {
         if self.tier.as_ref()?.is_full() {
             self.cache.clear();
             self.tier.as_mut()?.clear();
-            core.mem.generation += 1;
+            core.mem.forget_fetches();
         }
         let vectors = self.tier.as_ref()?.vectors();
+        let now = Conditions { vectors, supervisor: core.cpu.cpl == 0 };
         let shared = self.shared.clone();
         let page = shared.ram.page(physical)?;
         let offset = physical & (PAGE - 1);
@@ -91,7 +93,7 @@ impl Runner {
         let start = linear & !(PAGE - 1);
         // What branches lead to is looked at as well, so it is watched before it is read for good.
         let mut watched = Vec::new();
-        for target in steps(&bytes, linear, vectors).iter().filter_map(Step::target) {
+        for target in steps(&bytes, linear, now).iter().filter_map(Step::target) {
             if target & !(PAGE - 1) == start {
                 let at = target & (PAGE - 1);
                 let length = (PEEK as u64).min(PAGE - at);
@@ -100,7 +102,7 @@ impl Runner {
             }
         }
         page.host.at(0).copy_to(&mut bytes);
-        let steps = steps(&bytes, linear, vectors);
+        let steps = steps(&bytes, linear, now);
         let view = core.mem.view.number();
         let page = CodePage { start, bytes: &bytes, watched: &watched };
         let name = Name::new(linear, physical, view, vectors);
@@ -117,7 +119,9 @@ impl Runner {
         if let Some(forgotten) = core.mem.tlb.take_forgotten() {
             tier.forget(&forgotten);
         }
-        tier.arrive(&core.cpu);
+        let waits = self.requested(core);
+        tier.arrive(&core.cpu, core.mem.tlb.address(), waits);
+        tier.counters.entries += 1;
         self.tier = Some(tier);
         let mut entry = first;
         loop {
@@ -157,6 +161,7 @@ impl Runner {
                 Next::Interpret(record.rip)
             }
             Kind::Leave => {
+                self.mailbox().silence();
                 if let Some(tier) = &mut self.tier {
                     tier.counters.bells += 1;
                 }
@@ -206,6 +211,7 @@ impl Runner {
             registers.gpr[RSP] = registers.gpr[RSP].wrapping_sub(moved as i64 as u64);
             return Next::Interpret(record.rip);
         }
+        self.mailbox().silence();
         let found = self.look_up(core, rip);
         let busy = self.mailbox().wants_attention();
         let (Some(tier), Some(entry)) = (&mut self.tier, found) else { return Next::Loop(rip) };
@@ -215,7 +221,7 @@ impl Runner {
 
     /// The superblock at a linear address, if there is one. That the fetch might fault is found later.
     fn look_up(&mut self, core: &mut SoftCore<'_>, rip: u64) -> Option<Entry> {
-        let tag = fetch_tag(core);
+        let tag = fetch_tag(core, rip);
         if let Some(jump) = self.cache.jump(rip, tag) {
             return jump.entry;
         }
@@ -229,7 +235,7 @@ impl Runner {
         core: &mut SoftCore<'_>,
         linear: u64,
     ) -> Result<(), Stop> {
-        let tag = fetch_tag(core);
+        let tag = fetch_tag(core, linear);
         if let Some(warm) = self.cache.single(linear, tag) {
             return execute(core, &warm.block);
         }
@@ -238,7 +244,7 @@ impl Runner {
             Some(block) => {
                 let done = execute(core, &block);
                 // Decoding may have moved the generation on; what ran may have changed anything.
-                if fetch_tag(core) == tag {
+                if fetch_tag(core, linear) == tag {
                     self.cache.remember_single(linear, tag, block);
                 }
                 done
@@ -252,7 +258,7 @@ impl Runner {
 }
 
 /// The instructions of a superblock that starts at `linear`, in the page that these are the bytes of.
-fn steps(page: &[u8; PAGE as usize], linear: u64, vectors: bool) -> Vec<Step> {
+fn steps(page: &[u8; PAGE as usize], linear: u64, now: Conditions) -> Vec<Step> {
     let bytes = &page[(linear & (PAGE - 1)) as usize..];
     let mut decoder = decoder_at::<SoftMemory>(CodeBits::Bits64, bytes, linear);
     let mut factory = InstructionInfoFactory::new();
@@ -263,7 +269,7 @@ fn steps(page: &[u8; PAGE as usize], linear: u64, vectors: bool) -> Vec<Step> {
         if instruction.is_invalid() && decoder.last_error() == iced_x86::DecoderError::NoMoreBytes {
             break;
         }
-        let step = Step::new(&instruction, rule(&instruction, vectors), &mut factory);
+        let step = Step::new(&instruction, rule(&instruction, now), &mut factory);
         steps.push(step);
         if step.ends() {
             break;

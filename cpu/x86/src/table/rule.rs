@@ -8,9 +8,17 @@ use crate::lower::{is_general, operand_bits};
 use iced_x86::{Code, Instruction, Mnemonic, OpKind, Register};
 use kezhan_jit::translate::Rule;
 
-/// The rule for an instruction of 64-bit mode. `vectors` says that XMM registers may be used now, with all
-/// SIMD exceptions masked.
-pub fn rule(instruction: &Instruction, vectors: bool) -> Rule {
+/// What the rules depend on beside the instruction.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Conditions {
+    /// XMM registers may be used, and all SIMD exceptions are masked.
+    pub vectors: bool,
+    /// CPL is 0.
+    pub supervisor: bool,
+}
+
+/// The rule for an instruction of 64-bit mode.
+pub fn rule(instruction: &Instruction, now: Conditions) -> Rule {
     let Some(row) = row(instruction.code()) else { return Rule::Interpret };
     let strange = instruction.is_invalid()
         || instruction.has_lock_prefix() && !crate::lower::lock_is_legal(instruction);
@@ -18,8 +26,13 @@ pub fn rule(instruction: &Instruction, vectors: bool) -> Rule {
         return Rule::Interpret;
     }
     match row.operation {
-        operation if is_vector(operation) => vector(instruction, vectors),
+        operation if is_vector(operation) => vector(instruction, now.vectors),
         operation if is_copied(operation, instruction) => Rule::Copy,
+        Operation::Div | Operation::Idiv if operand_bits(instruction, 0) >= 32 => Rule::Divide,
+        Operation::Pushf if instruction.code() == Code::Pushfq => Rule::PushFlags,
+        Operation::Cli if now.supervisor => Rule::ClearInterrupt,
+        Operation::Sti if now.supervisor => Rule::SetInterrupt,
+        Operation::Cmpxchg16b => Rule::ExchangePair,
         Operation::Lea => Rule::Address,
         Operation::Nop => Rule::Nothing,
         Operation::Push => push(instruction),

@@ -7,8 +7,10 @@ use rustix::fs::{FallocateFlags, SeekFrom};
 use rustix::io::Errno;
 use std::fs::File;
 use std::io;
+use std::ops::Range;
 use std::os::unix::fs::{FileExt, FileTypeExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
 
 /// How the host's page cache is used; the words are those of `--disk …,cache=`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -70,6 +72,10 @@ pub struct FileStorage {
     file: File,
     device: bool,
     cache: CacheMode,
+    /// Bytes last found to hold no hole. On some file systems each question takes time in proportion to the
+    /// answer, and whoever reads a file from end to end asks for every piece of it. That somebody else
+    /// has since made a hole there does no harm: it reads as zeroes.
+    data: Mutex<Range<u64>>,
 }
 
 impl FileStorage {
@@ -98,7 +104,8 @@ impl FileStorage {
         if options.create && !device {
             file.set_len(0).map_err(BlockError::io(&name, "empty"))?;
         }
-        Ok(FileStorage { name, path: path.to_owned(), file, device, cache: options.cache })
+        let path = path.to_owned();
+        Ok(FileStorage { name, path, file, device, cache: options.cache, data: Mutex::default() })
     }
 
     /// Where it is.
@@ -172,6 +179,14 @@ impl FileStorage {
         Ok(())
     }
 
+    fn known_data(&self) -> Range<u64> {
+        self.data.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn set_known_data(&self, data: Range<u64>) {
+        *self.data.lock().unwrap_or_else(PoisonError::into_inner) = data;
+    }
+
     fn after_write(&self) -> Result<()> {
         if self.cache.through() { self.flush() } else { Ok(()) }
     }
@@ -232,6 +247,7 @@ impl Storage for FileStorage {
         if length == 0 {
             return Ok(());
         }
+        self.set_known_data(0..0);
         let end = offset.plus(length).get();
         if unmap && !self.device && self.size()? < end {
             // A hole past the end: longer first, so that punching covers all of it.
@@ -259,6 +275,7 @@ impl Storage for FileStorage {
     }
 
     fn set_size(&self, size: u64) -> Result<()> {
+        self.set_known_data(0..0);
         if self.device {
             if size <= self.size()? {
                 return Ok(());
@@ -276,6 +293,10 @@ impl Storage for FileStorage {
         if self.device {
             return Ok(all_data);
         }
+        let known = self.known_data();
+        if known.contains(&offset.get()) {
+            return Ok(Extent { hole: false, length: length.min(known.end - offset.get()) });
+        }
         let seek = |from| rustix::fs::seek(&self.file, from);
         let data = match seek(SeekFrom::Data(offset.get())) {
             Ok(data) => data,
@@ -287,6 +308,7 @@ impl Storage for FileStorage {
         }
         match seek(SeekFrom::Hole(offset.get())) {
             Ok(hole) if hole > offset.get() => {
+                self.set_known_data(offset.get()..hole);
                 Ok(Extent { hole: false, length: length.min(hole - offset.get()) })
             }
             _ => Ok(all_data),

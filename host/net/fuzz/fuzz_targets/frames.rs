@@ -26,7 +26,7 @@ fn record<'a>(data: &mut &'a [u8]) -> Option<&'a [u8]> {
 /// A driver whose sockets take everything and answer with records.
 fn carry_out(gateway: &mut Gateway, now: Duration, order: Outward, data: &mut &[u8]) {
     match order {
-        Outward::Query { query, message } => {
+        Outward::Query { query, message, .. } => {
             gateway.answer(now, query, record(data).unwrap_or(&message));
         }
         Outward::Datagram { flow, to, payload } => gateway.datagram(now, flow, to, &payload),

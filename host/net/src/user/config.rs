@@ -22,6 +22,9 @@ pub struct GatewayConfig {
     pub lease: Duration,
     /// IPv6, when the guest has it.
     pub six: Option<Ipv6Config>,
+    /// Names are not resolved: each gets an address that stands for it, and [`super::Gateway::name_behind`]
+    /// tells the name again. For egress by a proxy.
+    pub stand_ins: bool,
 }
 
 /// The network in IPv6. The guest makes its own addresses in it (RFC 4862 §5.5.3).
@@ -53,6 +56,7 @@ impl GatewayConfig {
                 gateway: Ipv6Addr::new(0xfd6b, 0x7a68, 0x616e, 0, 0, 0, 0, 2),
                 link_local: Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 2),
             }),
+            stand_ins: false,
         }
     }
 

@@ -1,14 +1,14 @@
 //! UDP: services of ours, and flows to everywhere.
 
-use super::dns::{self, Client};
+use super::dns::Client;
 use super::frame::{UDP, UDP_CHECKSUM};
 use super::icmp::Refusal;
 use super::inward::Inward;
-use super::{DNS_PORT, DecisionRecord, FlowId, Gateway, Outward, Subject, dhcp};
+use super::{DNS_PORT, FlowId, Gateway, Outward, dhcp, dhcp6};
 use crate::policy::Protocol;
 use kezhan_ports::nic::Packet;
 use smoltcp::wire::{DHCP_CLIENT_PORT, DHCP_SERVER_PORT};
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 /// A datagram of the guest's.
@@ -67,6 +67,9 @@ impl Gateway {
         if lease && inward.to.is_ipv4() && (for_us || broadcast) {
             return self.dhcp(payload);
         }
+        if port == dhcp6::SERVER && (for_us || inward.to == IpAddr::V6(dhcp6::ALL_SERVERS)) {
+            return self.dhcp6(&datagram);
+        }
         if inward.from.is_unspecified() {
             self.counts.spoofed += 1;
             return Some(());
@@ -86,31 +89,17 @@ impl Gateway {
         Some(())
     }
 
+    fn dhcp6(&mut self, datagram: &Datagram<'_>) -> Option<()> {
+        let six = self.config.six?;
+        let reply = dhcp6::reply(&self.config, &six, datagram.payload)?;
+        let from = SocketAddr::new(six.link_local.into(), dhcp6::SERVER);
+        self.send_udp(from, datagram.guest, &reply);
+        Some(())
+    }
+
     fn resolve_datagram(&mut self, now: Duration, datagram: &Datagram<'_>) -> Option<()> {
         let client = Client::Datagram { guest: datagram.guest, ours: datagram.to.ip() };
         self.resolve(now, client, datagram.payload)
-    }
-
-    /// Takes a question of the guest's.
-    pub(super) fn resolve(&mut self, now: Duration, client: Client, message: &[u8]) -> Option<()> {
-        let name = dns::question(message)?.name;
-        let allowed = self.policy.may_resolve(&name);
-        let subject = Subject::Name(name);
-        self.decisions.note(DecisionRecord { at: now, subject, allowed, decision: None });
-        if !allowed {
-            self.counts.denied += 1;
-            let refusal = dns::refusal(message)?;
-            self.send_answer(client, &refusal);
-            return Some(());
-        }
-        if !self.may_order() {
-            return Some(());
-        }
-        match self.questions.ask(now, client, message) {
-            Some((query, message)) => self.orders.push_back(Outward::Query { query, message }),
-            None => self.counts.full += 1,
-        }
-        Some(())
     }
 
     fn forward(&mut self, now: Duration, datagram: &Datagram<'_>) -> Option<()> {

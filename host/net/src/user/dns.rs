@@ -15,9 +15,15 @@ pub(super) const PATIENCE: Duration = Duration::from_secs(10);
 /// Records of an answer that are looked at.
 const RECORDS: usize = 64;
 
-/// RFC 1035 §4.1.1: bytes of the header, and the code of a refusal.
+/// RFC 1035 §4.1.1: bytes of the header, and codes of replies.
 const HEADER: usize = 12;
-const REFUSED: u8 = 5;
+const NO_ERROR: u8 = 0;
+pub(super) const NO_SUCH_NAME: u8 = 3;
+pub(super) const REFUSED: u8 = 5;
+
+/// Types of records (RFC 1035 §3.2.2, RFC 3596 §2.1).
+const A: u16 = 1;
+const AAAA: u16 = 28;
 
 /// A query's number; it is not used again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -36,7 +42,6 @@ pub(super) enum Client {
     /// By a datagram from this address to ours.
     Datagram { guest: SocketAddr, ours: IpAddr },
     /// On this connection.
-    #[expect(dead_code, reason = "questions by TCP come next")]
     Stream(StreamId),
 }
 
@@ -157,15 +162,43 @@ fn addresses(packet: &DnsPacket<&[u8]>) -> Option<Vec<(IpAddr, Duration)>> {
     Some(found)
 }
 
-/// The query sent back as a refusal: header and question alone.
-pub(super) fn refusal(message: &[u8]) -> Option<Vec<u8>> {
+/// The query sent back with a code: header and question alone.
+pub(super) fn refusal(message: &[u8], code: u8) -> Option<Vec<u8>> {
     let packet = DnsPacket::new_checked(message).ok()?;
     let (behind, _) = DnsQuestion::parse(packet.payload()).ok()?;
     let mut reply = message.get(..message.len() - behind.len())?.to_vec();
     let [_, _, high, low, _, _, counts @ ..] = reply.get_mut(..HEADER)? else { return None };
     // QR; opcode and RD stay. RA, and the code.
     *high |= 0x80;
-    *low = 0x80 | REFUSED;
+    *low = 0x80 | code;
     counts.fill(0);
+    Some(reply)
+}
+
+/// An answer of our own: those of the addresses that were asked for.
+pub(super) fn answer_with(
+    message: &[u8],
+    question: &Question,
+    addresses: &[IpAddr],
+    lifetime: u32,
+) -> Option<Vec<u8>> {
+    let mut reply = refusal(message, NO_ERROR)?;
+    let mut count = 0_u8;
+    for ip in addresses.iter().take(RECORDS) {
+        let data = match (ip, question.kind) {
+            (IpAddr::V4(ip), A) => ip.octets().to_vec(),
+            (IpAddr::V6(ip), AAAA) => ip.octets().to_vec(),
+            _ => continue,
+        };
+        count += 1;
+        // The name is the question's, behind the header (RFC 1035 §4.1.4); class IN.
+        reply.extend([0xc0, HEADER as u8]);
+        reply.extend(question.kind.to_be_bytes());
+        reply.extend([0, 1]);
+        reply.extend(lifetime.to_be_bytes());
+        reply.extend([0, data.len() as u8]);
+        reply.extend(data);
+    }
+    *reply.get_mut(7)? = count;
     Some(reply)
 }

@@ -41,6 +41,7 @@ mod config;
 mod datagrams;
 mod decisions;
 mod dhcp;
+mod dhcp6;
 mod dispatch;
 mod dns;
 mod driver;
@@ -48,17 +49,20 @@ mod flows;
 mod frame;
 mod icmp;
 mod inward;
+mod names;
 mod ndp;
 mod peers;
+mod resolve;
 mod send;
 mod streams;
 mod tcp;
 
 use crate::policy::{Policy, Protocol};
 use decisions::Decisions;
-use dns::{Client, Questions};
+use dns::Questions;
 use flows::Flows;
 use kezhan_ports::nic::{Offloads, Packet};
+use names::Names;
 use peers::Peers;
 use std::collections::VecDeque;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -105,6 +109,8 @@ pub enum Outward {
         query: QueryId,
         /// The DNS message.
         message: Vec<u8>,
+        /// The guest asked by a stream: an answer of any length is welcome.
+        stream: bool,
     },
     /// Send this from the forward's socket.
     Reply {
@@ -171,12 +177,14 @@ pub struct Gateway {
     flows: Flows,
     streams: Streams,
     questions: Questions,
+    names: Names,
     peers: Peers,
     decisions: Decisions,
     frames: VecDeque<Frame>,
     orders: VecDeque<Outward>,
     counts: GatewayCounts,
     offloads: Offloads,
+    held: bool,
     ident: u16,
     ephemeral: u16,
 }
@@ -191,12 +199,14 @@ impl Gateway {
             flows: Flows::default(),
             streams: Streams::default(),
             questions: Questions::default(),
+            names: Names::default(),
             peers: Peers::default(),
             decisions: Decisions::default(),
             frames: VecDeque::new(),
             orders: VecDeque::new(),
             counts: GatewayCounts::default(),
             offloads: Offloads::default(),
+            held: false,
             ident: 0,
             ephemeral: 0,
         }
@@ -216,16 +226,10 @@ impl Gateway {
         }
     }
 
-    /// Takes the resolver's answer to a query.
-    pub fn answer(&mut self, now: Duration, query: QueryId, message: &[u8]) {
-        let Some(answered) = self.questions.answer(query, message) else {
-            self.counts.dropped += 1;
-            return;
-        };
-        for (ip, lifetime) in &answered.addresses {
-            self.policy.learn(now, &answered.name, *ip, *lifetime);
-        }
-        self.send_answer(answered.client, &answered.message);
+    /// Whether frames that were taken wait for the guest to come for them: then nothing is sent again, since
+    /// nothing can have been lost yet. A paused guest's connections stay.
+    pub fn hold(&mut self, held: bool) {
+        self.held = held;
     }
 
     /// Ends what has been idle for too long, and repeats what was lost; when to call again, `None` when
@@ -302,15 +306,6 @@ impl Gateway {
             decision: Some(decision),
         });
         decision.allows().then_some(target)
-    }
-
-    fn send_answer(&mut self, client: Client, message: &[u8]) {
-        match client {
-            Client::Datagram { guest, ours } => {
-                self.send_udp(SocketAddr::new(ours, DNS_PORT), guest, message);
-            }
-            Client::Stream(_) => {}
-        }
     }
 
     /// Whether an order can be given; counts when it cannot. Asked before anything is noted for it, so that

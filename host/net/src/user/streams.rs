@@ -4,12 +4,13 @@ use super::checksum::Sum;
 use super::frame::{self, ETHERNET, Frame, Header, IPV4, IPV6, protocol};
 use super::icmp::{Refusal, TooBig};
 use super::inward::Inward;
+use super::resolve::Session;
 use super::tcp::header::CHECKSUM;
 use super::tcp::table::Entry;
 use super::tcp::{
     Answer, Arrival, Failure, Key, Phase, Planned, Reach, Segment, Seq, Stream, flag,
 };
-use super::{Gateway, Outward, StreamId};
+use super::{DNS_PORT, Gateway, Outward, StreamId};
 use crate::policy::Protocol;
 use kezhan_ports::nic::{Packet, PartialChecksum, Segmentation, SegmentationKind};
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -135,6 +136,9 @@ impl Gateway {
                 let length = payload.len();
                 let arrival = Arrival { segment, frame, payload };
                 let answer = entry.stream.arrives(now, arrival, allowance);
+                if entry.session.is_some() {
+                    self.serve_names(now, id);
+                }
                 self.settle(now, id);
                 if answer == Answer::Reset {
                     self.send_reset(key, &segment, length);
@@ -168,6 +172,9 @@ impl Gateway {
     }
 
     fn dial(&mut self, now: Duration, key: Key, syn: &Segment) {
+        if key.remote.port() == DNS_PORT && self.config.is_ours(key.remote.ip()) {
+            return self.open_session(now, key, syn);
+        }
         let Some(target) = self.target(now, key.remote, Protocol::Tcp) else {
             self.counts.denied += 1;
             self.send_reset(key, syn, 0);
@@ -181,6 +188,22 @@ impl Gateway {
         let stream = Stream::dialled(now, key, syn, first_number(now, &key));
         let id = self.streams.insert(stream);
         self.orders.push_back(Outward::Connect { stream: id, to: target });
+        self.settle(now, id);
+    }
+
+    /// A connection to our name server.
+    fn open_session(&mut self, now: Duration, key: Key, syn: &Segment) {
+        if !self.streams.has_room(true) {
+            self.counts.full += 1;
+            return;
+        }
+        let mut stream = Stream::dialled(now, key, syn, first_number(now, &key));
+        stream.attached = false;
+        stream.connected();
+        let id = self.streams.insert(stream);
+        if let Some(entry) = self.streams.get_mut(id) {
+            entry.session = Some(Session::default());
+        }
         self.settle(now, id);
     }
 
@@ -220,7 +243,7 @@ impl Gateway {
     pub(super) fn expire_streams(&mut self, now: Duration) {
         while let Some(id) = self.streams.next_expired(now) {
             let Some(entry) = self.streams.get_mut(id) else { continue };
-            if entry.stream.expired(now) {
+            if entry.stream.expired(now, self.held) {
                 let (key, reset) = (entry.stream.key, entry.stream.reset());
                 entry.stream.abort();
                 self.send_segment(key, reset);
@@ -229,7 +252,7 @@ impl Gateway {
         }
     }
 
-    fn send_segment(&mut self, key: Key, header: Segment) {
+    pub(super) fn send_segment(&mut self, key: Key, header: Segment) {
         let planned = Planned { header, body: Vec::new(), length: 0, mss: u16::MAX };
         let frame = self.framed(key, planned);
         self.queue(frame);

@@ -1,5 +1,6 @@
 use super::flows::{FLOWS, IDLE};
 use super::frame::protocol;
+use super::inward::Inward;
 use super::*;
 use crate::policy::{Rule, Verdict};
 use smoltcp::phy::ChecksumCapabilities;
@@ -24,6 +25,7 @@ fn config() -> GatewayConfig {
         mtu: 1500,
         lease: Duration::from_secs(86_400),
         six: GatewayConfig::usual(GUEST_MAC).six,
+        stand_ins: false,
     }
 }
 
@@ -400,7 +402,7 @@ fn ask(gateway: &mut Gateway, id: u16, of: &str) -> Option<(QueryId, Vec<u8>)> {
     let server = SocketAddr::new(GATEWAY.into(), 53);
     give(gateway, NOW, &datagram(4000, server, &query(id, of)));
     match gateway.take_outward() {
-        Some(Outward::Query { query, message }) => Some((query, message)),
+        Some(Outward::Query { query, message, .. }) => Some((query, message)),
         other => {
             assert_eq!(other, None);
             None
@@ -498,3 +500,6 @@ fn a_question_with_an_odd_name_or_an_endless_pointer_is_dropped() {
         assert_eq!((gateway.take_outward(), take(&mut gateway)), (None, None), "{message:02x?}");
     }
 }
+
+#[path = "tests6.rs"]
+mod six;

@@ -89,3 +89,54 @@ fn a_name_is_asked_of_the_hosts_resolver_and_the_next_when_the_first_is_dead() {
     assert_eq!(from, server);
     assert_eq!(bytes, answered(&question(b"web.example"), [198, 51, 100, 7]));
 }
+
+/// What came on a stream of questions, without its length.
+fn answer_on(
+    guest: &mut crate::guest::Guest<kezhan_net::user::UserNic>,
+    handle: smoltcp::iface::SocketHandle,
+) -> Vec<u8> {
+    let bytes = guest.receive(handle, 2);
+    let length = usize::from(u16::from_be_bytes([bytes[0], bytes[1]]));
+    assert_eq!(bytes.len(), 2 + length);
+    bytes[2..].to_vec()
+}
+
+fn behind_its_length(message: &[u8]) -> Vec<u8> {
+    let mut bytes = (message.len() as u16).to_be_bytes().to_vec();
+    bytes.extend(message);
+    bytes
+}
+
+#[test]
+fn names_are_asked_by_stream_too() {
+    use std::io::{Read, Write};
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let resolvers = vec![listener.local_addr().unwrap()];
+    let (mut guest, network) = guest(UserConfig { resolvers, ..UserConfig::usual(MAC) });
+    network.set_names(vec![("web".to_owned(), vec![[10, 0, 2, 20].into()])]);
+    let handle = guest.connect(SocketAddr::new([10, 0, 2, 2].into(), 53), 4096);
+    let asked = question(b"web.kezhan.internal");
+    let mut both = behind_its_length(&asked);
+    both.extend(&behind_its_length(&question(b"big.example"))[..5]);
+    guest.send(handle, &both);
+    let mut expected = answered(&asked, [10, 0, 2, 20]);
+    (expected[2], expected[3]) = (0x81, 0x80);
+    // Five seconds: machines come and go.
+    let lifetime = expected.len() - 8;
+    expected[lifetime..lifetime + 2].copy_from_slice(&[0, 5]);
+    assert_eq!(answer_on(&mut guest, handle), expected);
+    guest.send(handle, &behind_its_length(&question(b"big.example"))[5..]);
+    guest.tcp(handle).close();
+    guest.until("the question", |_| true);
+    let (mut stream, _) = listener.accept().unwrap();
+    let mut length = [0; 2];
+    stream.read_exact(&mut length).unwrap();
+    let mut message = vec![0; u16::from_be_bytes(length).into()];
+    stream.read_exact(&mut message).unwrap();
+    let mut reply = answered(&message, [198, 51, 100, 9]);
+    reply.extend([0; 2000]);
+    stream.write_all(&behind_its_length(&reply)).unwrap();
+    let got = answer_on(&mut guest, handle);
+    assert_eq!((got.len(), &got[..2]), (reply.len(), &[0x12, 0x34][..]));
+    assert_eq!(guest.receive(handle, usize::MAX), b"");
+}

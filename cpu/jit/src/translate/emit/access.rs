@@ -18,6 +18,7 @@
 //! ```
 
 use super::*;
+use crate::area::TLB_SETS;
 use crate::translate::step::Operand;
 
 const LO: usize = offset_of!(Site, lo);
@@ -53,24 +54,24 @@ impl Emitter<'_> {
         }
         let site = *self.books.sites;
         *self.books.sites += 1;
+        self.books.writes.push(operand.write);
         let resume = self.hot.here();
         let at = SITES_AT + site as usize * size_of::<Site>();
         let access = Access { operand: *operand, site, resume: 0 };
         let record = self.record(self.here(), Kind::Access(access));
-        let place = if operand.is_constant() {
+        if operand.is_constant() {
             self.hot.load(host::SCRATCH, at + HOST);
             self.hot.test(host::SCRATCH);
-            self.miss(condition::EQUAL, record, resume);
+            self.miss(condition::EQUAL, record, resume, false);
             Place::Scratch
         } else {
             self.linear(operand);
             self.hot.sub(host::SCRATCH, at + LO);
             self.align(operand, record, resume);
             self.hot.compare(host::SCRATCH, at + LIMIT);
-            self.miss(condition::ABOVE_OR_EQUAL, record, resume);
+            self.miss(condition::ABOVE_OR_EQUAL, record, resume, true);
             self.locate(operand, at)
-        };
-        place
+        }
     }
 
     /// The linear address, in the scratch register.
@@ -114,21 +115,29 @@ impl Emitter<'_> {
     fn align(&mut self, operand: &Operand, record: u32, resume: u64) {
         if operand.alignment > 1 {
             self.hot.test_scratch((operand.alignment - 1) as u8);
-            self.miss(condition::NOT_EQUAL, record, resume);
+            self.miss(condition::NOT_EQUAL, record, resume, false);
         }
     }
 
-    fn miss(&mut self, when: u8, record: u32, resume: u64) {
+    fn miss(&mut self, when: u8, record: u32, resume: u64, probe: bool) {
         let hole = self.hot.jump_if(when);
-        let saved = self.saved;
-        self.stubs.push(Stub {
-            hole,
-            record,
-            saved,
-            rcx: false,
-            homes: true,
-            resume: Some(resume),
-        });
+        let (saved, resume) = (self.saved, Some(resume));
+        self.stubs.push(Stub { hole, record, saved, rcx: false, homes: true, resume, probe });
+    }
+
+    /// On the cold side: is the page in the TLB? Then the site gets it, and the check is made again.
+    pub(super) fn probe(&mut self, access: &Access, check: u64) {
+        let at = SITES_AT + access.site as usize * size_of::<Site>();
+        let half =
+            TLB_SETS as u32 * (2 * u32::from(self.request.view) + u32::from(access.operand.write));
+        let cold = &mut self.cold;
+        cold.add(host::SCRATCH, at + LO);
+        cold.store_number(offset_of!(Registers, probed_site), at as u32);
+        cold.store_number(offset_of!(Registers, probed_half), half);
+        cold.store_number(offset_of!(Registers, probed_size), access.operand.size - 1);
+        cold.call_through(offset_of!(Registers, probe));
+        let hole = cold.jump_if(condition::EQUAL);
+        cold.fill(hole, check);
     }
 
     fn locate(&mut self, operand: &Operand, at: usize) -> Place {

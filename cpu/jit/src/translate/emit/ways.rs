@@ -38,9 +38,9 @@ impl Emitter<'_> {
         }
     }
 
-    fn leave_by(&mut self, hole: Hole, record: u32, rcx: bool) {
+    pub(super) fn leave_by(&mut self, hole: Hole, record: u32, rcx: bool) {
         let saved = self.saved;
-        self.stubs.push(Stub { hole, record, saved, rcx, homes: true, resume: None });
+        self.stubs.push(Stub { hole, record, saved, rcx, homes: true, resume: None, probe: false });
     }
 
     fn start(&self) -> u64 {
@@ -91,6 +91,7 @@ impl Emitter<'_> {
             rcx: false,
             homes: false,
             resume: None,
+            probe: false,
         });
     }
 
@@ -240,7 +241,15 @@ impl Emitter<'_> {
         hot.load(host::RCX, SAVED_RCX);
         hot.jump_scratch();
         let saved = false;
-        self.stubs.push(Stub { hole, record, saved, rcx: true, homes: false, resume: None });
+        self.stubs.push(Stub {
+            hole,
+            record,
+            saved,
+            rcx: true,
+            homes: false,
+            resume: None,
+            probe: false,
+        });
     }
 
     /// Leaves to the interpreter.
@@ -259,6 +268,11 @@ impl Emitter<'_> {
             self.hot.fill(stub.hole, here);
             if stub.rcx {
                 self.cold.load(host::RCX, SAVED_RCX);
+            }
+            if let (true, Some(check)) = (stub.probe, stub.resume)
+                && let Kind::Access(access) = self.books.records[stub.record as usize].kind
+            {
+                self.probe(&access, check);
             }
             if stub.homes {
                 self.homes.move_out(&mut self.cold);

@@ -3,6 +3,7 @@
 use super::forwards::Listener;
 use super::nic::Shared;
 use super::{Forward, ForwardId, Report, UserError};
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::mpsc::{Sender, channel};
 
@@ -13,6 +14,7 @@ pub(super) enum Command {
     RemoveForward(ForwardId, Sender<bool>),
     Forwards(Sender<Vec<(ForwardId, Forward)>>),
     Report(Sender<Report>),
+    Names(Vec<(String, Vec<IpAddr>)>),
     Stop,
 }
 
@@ -39,8 +41,9 @@ impl Remote {
         answer.recv().map_err(|_closed| UserError::Ended)
     }
 
-    pub(super) fn stop(&self) {
-        self.commands.send(Command::Stop).ok();
+    /// Sends a command without an answer.
+    pub(super) fn tell(&self, command: Command) {
+        self.commands.send(command).ok();
         self.shared.ring();
     }
 

@@ -43,7 +43,7 @@ use crate::policy::{Counts, Policy};
 use commands::{Command, Remote};
 use nic::Shared;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::mpsc;
@@ -227,6 +227,12 @@ impl UserNetwork {
         self.remote.ask(Command::Report)
     }
 
+    /// Sets the names of the machines on this network, with their addresses: the guest resolves them plain
+    /// and under `kezhan.internal`.
+    pub fn set_names(&self, machines: Vec<(String, Vec<IpAddr>)>) {
+        self.remote.tell(Command::Names(machines));
+    }
+
     /// Plugs the cable in, or pulls it.
     pub fn set_link(&self, up: bool) {
         self.remote.set_link(up);
@@ -240,7 +246,7 @@ impl UserNetwork {
 
 impl Drop for UserNetwork {
     fn drop(&mut self) {
-        self.remote.stop();
+        self.remote.tell(Command::Stop);
         if let Some(thread) = self.thread.take() {
             thread.join().ok();
         }

@@ -9,10 +9,14 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::time::{Duration, Instant};
 
 /// Bytes and frames that wait in one direction.
 const BYTES: usize = 2 * 1024 * 1024;
 const FRAMES: usize = 1024;
+
+/// A device that took nothing for so long is not at work.
+const STUCK: Duration = Duration::from_millis(20);
 
 /// A signal that only says "look".
 type Wake = Arc<dyn Fn() + Send + Sync>;
@@ -36,6 +40,8 @@ struct Outbox {
     accepted: Offloads,
     /// The thread has more than there was room for.
     waits: bool,
+    /// When the device took a frame last.
+    taken: Option<Instant>,
 }
 
 /// What the two sides share.
@@ -122,6 +128,13 @@ impl Shared {
         !outbox.waits
     }
 
+    /// Whether frames wait that the device does not come for: the guest is paused, or busy.
+    pub(super) fn is_stuck(&self) -> bool {
+        let outbox = lock(&self.outbox);
+        let idle = outbox.taken.is_none_or(|taken| taken.elapsed() > STUCK);
+        idle && !outbox.frames.is_empty()
+    }
+
     /// Hands frames to the guest.
     pub(super) fn give(&self, frames: &mut Vec<Frame>) {
         if frames.is_empty() {
@@ -197,6 +210,7 @@ impl Nic for UserNic {
                 let mut outbox = lock(&self.0.outbox);
                 let frame = outbox.frames.pop_front()?;
                 outbox.bytes -= frame.length();
+                outbox.taken = Some(Instant::now());
                 let relieved =
                     outbox.waits && outbox.bytes < BYTES / 2 && outbox.frames.len() < FRAMES / 2;
                 outbox.waits &= !relieved;

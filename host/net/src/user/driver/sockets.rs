@@ -55,7 +55,7 @@ fn failure(error: Errno) -> Failure {
 }
 
 /// Begins to connect.
-fn dial(to: SocketAddr) -> Result<OwnedFd, Errno> {
+pub(super) fn dial(to: SocketAddr) -> Result<OwnedFd, Errno> {
     let family = if to.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
     let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
     let fd = rustix::net::socket_with(family, SocketType::STREAM, flags, None)?;

@@ -88,7 +88,7 @@ impl Driver {
                     }
                     Token::Stream(id) => self.sockets.ready(&mut self.desk, id, ready),
                     Token::Flow(id) => self.datagrams.ready(&mut self.desk, id),
-                    Token::Query(id) => self.resolver.ready(&mut self.desk, id),
+                    Token::Query(id) => self.resolver.ready(&mut self.desk, id, ready),
                     Token::Forward(id) => {
                         self.forwards.ready(&mut self.desk, &mut self.sockets, id);
                     }
@@ -108,6 +108,7 @@ impl Driver {
             return Some(Duration::ZERO);
         }
         let now = self.desk.now;
+        self.desk.gateway.hold(self.shared.is_stuck());
         let ends = [self.desk.gateway.expire(now), self.resolver.expire(&mut self.desk)];
         self.carry_out();
         self.hand_over();
@@ -120,6 +121,7 @@ impl Driver {
     fn obey(&mut self) -> bool {
         while let Ok(command) = self.commands.try_recv() {
             match command {
+                Command::Names(machines) => self.desk.gateway.set_names(machines),
                 Command::Stop => return false,
                 Command::AddForward(listener, reply) => {
                     reply.send(self.forwards.add(&mut self.desk, listener)).ok();
@@ -164,8 +166,8 @@ impl Driver {
                     self.datagrams.send(&mut self.desk, flow, (to, &payload));
                 }
                 Outward::Close { flow } => self.datagrams.close(flow),
-                Outward::Query { query, message } => {
-                    self.resolver.ask(&mut self.desk, query, message);
+                Outward::Query { query, message, stream } => {
+                    self.resolver.ask(&mut self.desk, query, (message, stream));
                 }
                 Outward::Connect { stream, to } => {
                     self.sockets.connect(&mut self.desk, stream, to);

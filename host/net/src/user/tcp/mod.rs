@@ -168,7 +168,12 @@ struct Send {
     duplicates: u32,
     /// Up to where everything must be acknowledged to end a recovery (RFC 6582 §3.2).
     recover: Option<Seq>,
-    resend: bool,
+    /// What is sent again, from and up to where: the hole alone, or after a time-out as much more for each
+    /// acknowledgement as `burst` grows (RFC 5681 §3.1, slow start).
+    again: (Seq, Seq),
+    burst: usize,
+    /// The SYN is to be sent, again perhaps.
+    syn: bool,
     probe: bool,
     retries: u32,
     rtt: Rtt,
@@ -241,7 +246,9 @@ impl Stream {
                 fin_acknowledged: false,
                 duplicates: 0,
                 recover: None,
-                resend: false,
+                again: (first, first),
+                burst: 0,
+                syn: false,
                 probe: false,
                 retries: 0,
                 rtt: Rtt::new(),
@@ -264,7 +271,7 @@ impl Stream {
     pub(super) fn calling(now: Duration, key: Key, first: Seq) -> Stream {
         let mut stream = Stream::new(now, key, Phase::Calling, first);
         stream.receive.shift = SHIFT;
-        stream.send.resend = true;
+        stream.send.syn = true;
         stream
     }
 
@@ -283,6 +290,11 @@ impl Stream {
         self.phase == Phase::Open
     }
 
+    /// Whether the guest sends no more, and everything was taken.
+    pub(super) fn is_shut(&self) -> bool {
+        self.shut_told
+    }
+
     /// Whether a number is past everything that was received.
     pub(super) fn is_past(&self, seq: Seq) -> bool {
         !self.receive.next.is_after(seq)
@@ -292,7 +304,7 @@ impl Stream {
     pub(super) fn connected(&mut self) {
         if self.phase == Phase::Dialling {
             self.phase = Phase::Answering;
-            self.send.resend = true;
+            self.send.syn = true;
         }
     }
 

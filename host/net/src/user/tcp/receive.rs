@@ -102,7 +102,7 @@ impl Stream {
     fn again(&mut self, segment: &Segment) -> Answer {
         let same = segment.seq.plus(1) == self.receive.next;
         if self.phase == Phase::Answering && same {
-            self.send.resend = true;
+            self.send.syn = true;
         } else {
             self.owe();
         }
@@ -158,7 +158,7 @@ impl Stream {
         self.send.fin_acknowledged = self.send.fin_sent && ack == self.send.next;
         self.send.retries = 0;
         self.send.duplicates = 0;
-        self.send.resend = false;
+        self.send.rtt.forgive();
         if let Some((until, since)) = self.send.timed
             && !until.is_after(ack)
         {
@@ -167,8 +167,19 @@ impl Stream {
         }
         match self.send.recover {
             // A partial acknowledgement: the next hole (RFC 6582 §3.2 step 3).
-            Some(recover) if recover.is_after(ack) => self.send.resend = true,
-            _ => self.send.recover = None,
+            Some(recover) if recover.is_after(ack) && self.send.burst == 0 => {
+                self.send.again = (ack, ack.plus(1));
+            }
+            Some(recover) if recover.is_after(ack) => {
+                self.send.burst += count + usize::from(self.send.mss);
+                let reach = self.send.burst.min(recover.since(ack));
+                self.send.again = (self.send.again.0.later(ack), ack.plus(reach));
+            }
+            _ => {
+                self.send.recover = None;
+                self.send.burst = 0;
+                self.send.again = (ack, ack);
+            }
         }
         self.timer = None;
         self.news.room |= self.starved;
@@ -188,7 +199,8 @@ impl Stream {
         if self.send.duplicates >= enough {
             self.send.duplicates = 0;
             self.send.recover = Some(self.send.next);
-            self.send.resend = true;
+            self.send.burst = 0;
+            self.send.again = (self.send.first, self.send.first.plus(1));
         }
     }
 
@@ -249,19 +261,25 @@ impl Stream {
         }
     }
 
-    /// Moves the edge when that is worth a word (RFC 9293 §3.8.6.2.2).
+    /// Moves the edge when that is worth a word, and says the word (RFC 9293 §3.8.6.2.2).
     pub(super) fn open_window(&mut self, allowance: usize) {
+        if self.move_edge(allowance) && self.phase == Phase::Open {
+            self.receive.owed = self.receive.owed.max(1);
+        }
+    }
+
+    /// Moves the edge by a quarter of the window, or when nothing is left to the guest. Whether it moved.
+    pub(super) fn move_edge(&mut self, allowance: usize) -> bool {
         let window = self.receive.window.min(allowance);
         let free = window.saturating_sub(self.receive.output.length());
         let edge = self.receive.next.plus(free);
         let gained = edge.since(self.receive.edge);
         let left = self.receive.edge.since(self.receive.next);
-        let closed = left < usize::from(self.send.mss);
-        if gained * 4 >= window || closed && gained > usize::from(self.send.mss) {
+        let mss = usize::from(self.send.mss);
+        let moves = gained * 4 >= window || left < mss && gained > mss;
+        if moves {
             self.receive.edge = edge;
-            if self.phase == Phase::Open && (closed || gained * 2 >= window) {
-                self.receive.owed = self.receive.owed.max(1);
-            }
         }
+        moves
     }
 }

@@ -29,11 +29,11 @@ impl Stream {
     pub(crate) fn is_ready(&self) -> bool {
         match self.phase {
             Phase::Gone | Phase::Dialling => false,
-            Phase::Answering | Phase::Calling => self.send.resend,
+            Phase::Answering | Phase::Calling => self.send.syn,
             Phase::Waiting => self.receive.owed > 0,
             Phase::Open => {
                 self.receive.owed > 0
-                    || self.send.resend
+                    || self.wants_again()
                     || self.send.probe
                     || self.sendable(usize::MAX) > 0
                     || self.wants_fin()
@@ -48,7 +48,7 @@ impl Stream {
             Phase::Answering | Phase::Calling => self.plan_syn(now, reach),
             Phase::Waiting => self.plan_bare(reach, self.send.next),
             Phase::Open => {
-                if self.send.resend {
+                if self.wants_again() {
                     return self.plan_again(now, reach);
                 }
                 // Duplicates first: each counts (RFC 5681 §4.2).
@@ -70,7 +70,7 @@ impl Stream {
     }
 
     fn header(&mut self, reach: Reach, seq: Seq, flags: u8) -> Segment {
-        self.open_window(reach.allowance);
+        self.move_edge(reach.allowance);
         let window = self.receive.edge.since(self.receive.next);
         let syn = flags & flag::SYN != 0;
         let shift = if syn { 0 } else { self.receive.shift };
@@ -91,7 +91,7 @@ impl Stream {
     }
 
     fn plan_syn(&mut self, now: Duration, reach: Reach) -> Option<Planned> {
-        if !std::mem::take(&mut self.send.resend) {
+        if !std::mem::take(&mut self.send.syn) {
             return None;
         }
         let ack = if self.phase == Phase::Answering { flag::ACK } else { 0 };
@@ -119,19 +119,25 @@ impl Stream {
         Some(Planned { header, body: Vec::new(), length: 0, mss: reach.mss })
     }
 
-    /// The first that is not acknowledged, again.
+    fn wants_again(&self) -> bool {
+        let (from, until) = self.send.again;
+        until.is_after(from) && self.send.next.is_after(from)
+    }
+
+    /// What may have been lost, again.
     fn plan_again(&mut self, now: Duration, reach: Reach) -> Option<Planned> {
-        self.send.resend = false;
         // Karn's rule (RFC 6298 §3): nothing that was sent twice is timed.
         self.send.timed = None;
-        let sent = self.send.next.since(self.send.first) - usize::from(self.send.fin_sent);
-        let length = sent.min(self.payload(reach)).min(self.send.retained.length());
+        let seq = self.send.again.0.later(self.send.first);
+        let offset = seq.since(self.send.first);
+        let sent = self.send.next.since(seq).saturating_sub(usize::from(self.send.fin_sent));
+        let length = sent.min(self.payload(reach));
         let fin = self.send.fin_sent && length == sent;
-        if length == 0 && !fin {
-            return self.plan_bare(reach, self.send.next);
+        self.send.again.0 = seq.plus(length + usize::from(fin));
+        if offset == 0 {
+            self.timer = Some(now + self.send.rtt.timeout());
         }
-        self.timer = Some(now + self.send.rtt.timeout());
-        Some(self.planned(reach, (self.send.first, 0), length, fin))
+        Some(self.planned(reach, (seq, offset), length, fin))
     }
 
     fn plan_new(&mut self, now: Duration, reach: Reach, length: usize) -> Planned {
@@ -218,14 +224,19 @@ impl Stream {
         }
     }
 
-    /// The deadline has come. Whether the stream is given up, and the guest is to be told.
-    pub(crate) fn expired(&mut self, now: Duration) -> bool {
+    /// The deadline has come; `held` when the guest does not come for its frames. Whether the stream is given
+    /// up, and the guest is to be told.
+    pub(crate) fn expired(&mut self, now: Duration, held: bool) -> bool {
         let Some(deadline) = self.deadline(now) else { return false };
         if now < deadline {
             return false;
         }
         self.timer = None;
         match self.phase {
+            _ if held && self.phase != Phase::Waiting => {
+                self.timer = Some(now + self.send.rtt.timeout());
+                self.heard = now;
+            }
             Phase::Waiting => self.phase = Phase::Gone,
             Phase::Answering | Phase::Calling => return self.retry(),
             _ if self.send.next != self.send.first => return self.retry(),
@@ -245,9 +256,11 @@ impl Stream {
     fn retry(&mut self) -> bool {
         self.send.retries += 1;
         self.send.rtt.back_off();
-        self.send.resend = true;
+        self.send.syn = self.phase != Phase::Open;
         self.send.duplicates = 0;
         self.send.recover = Some(self.send.next);
+        self.send.burst = self.send.mss.into();
+        self.send.again = (self.send.first, self.send.first.plus(1));
         self.send.retries > RETRIES
     }
 
@@ -257,7 +270,7 @@ impl Stream {
         let ours = !self.send.first.is_after(seq) && self.send.next.is_after(seq);
         if ours && mss < self.send.mss {
             self.send.mss = mss.max(SMALLEST_MSS);
-            self.send.resend = true;
+            self.send.again = (self.send.first, self.send.first.plus(1));
         }
     }
 }

@@ -3,6 +3,7 @@
 //! A deadline is entered only when it is earlier than the one that is there: one that comes too early asks
 //! the stream again. An acknowledgement therefore moves no timer.
 
+use super::super::resolve::Session;
 use super::*;
 use std::collections::{BTreeSet, HashMap, VecDeque};
 
@@ -18,6 +19,8 @@ const LEAST: usize = 16 * 1024;
 #[derive(Debug)]
 pub(crate) struct Entry {
     pub(crate) stream: Stream,
+    /// Our name server is the other end.
+    pub(crate) session: Option<Session>,
     /// The driver knows of the output.
     pub(crate) output_told: bool,
     charged: usize,
@@ -92,8 +95,15 @@ impl Streams {
         self.count += 1;
         let (key, dialling) = (stream.key, stream.phase == Phase::Dialling);
         self.dialling += usize::from(dialling);
-        let entry =
-            Entry { stream, output_told: false, charged: 0, dialling, timer: None, queued: false };
+        let entry = Entry {
+            stream,
+            session: None,
+            output_told: false,
+            charged: 0,
+            dialling,
+            timer: None,
+            queued: false,
+        };
         let mut generation = 0;
         if let Some(slot) = self.slots.get_mut(index as usize) {
             slot.entry = Some(Box::new(entry));

@@ -1,0 +1,109 @@
+//! Instructions that need more than a check of their operand.
+//!
+//! DIV and IDIV must not raise #DE on the host: the divisor is looked at first, and what would overflow or
+//! may do so goes to the interpreter. The divisor is read from memory once, since another vCPU may change
+//! it between the look and the division.
+
+use super::*;
+
+impl Emitter<'_> {
+    /// DIV and IDIV. All status flags are undefined afterwards, so none is live here.
+    pub(super) fn divide(&mut self, step: &Step) -> Done {
+        let instruction = &step.instruction;
+        let signed = instruction.mnemonic() == iced_x86::Mnemonic::Idiv;
+        let (divisor, wide) = match &step.operand {
+            Some(operand) => {
+                let place = self.check(operand).address();
+                match operand.size {
+                    8 => self.hot.load_from(host::SCRATCH, place),
+                    _ => self.hot.load_32_from(host::SCRATCH, place),
+                }
+                (host::SCRATCH, operand.size == 8)
+            }
+            None => {
+                let register = instruction.op0_register();
+                let host = self.homes.host(register.full_register().number() as u8);
+                (host, register.size() == 8)
+            }
+        };
+        let record = self.record(self.here(), Kind::Interpret);
+        if signed {
+            self.look_at_signed(divisor, wide, record);
+        } else {
+            const COMPARE: u8 = 0x3b;
+            self.hot.pair(wide, COMPARE, host::RDX, divisor);
+            let hole = self.hot.jump_if(condition::ABOVE_OR_EQUAL);
+            self.leave_by(hole, record, false);
+        }
+        self.hot.divide(wide, signed, divisor);
+        self.settle_flags(step);
+        Ok(())
+    }
+
+    /// Only dividends that fit into RAX, and divisors other than 0 and -1, cannot overflow.
+    fn look_at_signed(&mut self, divisor: u8, wide: bool, record: u32) {
+        const TEST: u8 = 0x85;
+        const COMPARE: u8 = 0x3b;
+        const MOVE: u8 = 0x8b;
+        let kept = divisor == host::SCRATCH;
+        self.hot.pair(wide, TEST, divisor, divisor);
+        let zero = self.hot.jump_if(condition::EQUAL);
+        self.hot.is_minus_one(wide, divisor);
+        let minus_one = self.hot.jump_if(condition::EQUAL);
+        if kept {
+            self.hot.store(SAVED_RCX, host::SCRATCH);
+        }
+        self.hot.pair(wide, MOVE, host::SCRATCH, host::RAX);
+        self.hot.shift_right(wide, host::SCRATCH, if wide { 63 } else { 31 });
+        self.hot.pair(wide, COMPARE, host::SCRATCH, host::RDX);
+        let long = self.hot.jump_if(condition::NOT_EQUAL);
+        if kept {
+            self.hot.load(host::SCRATCH, SAVED_RCX);
+        }
+        for hole in [zero, minus_one, long] {
+            self.leave_by(hole, record, false);
+        }
+    }
+
+    /// PUSHFQ. It reads all flags, so that the check has saved them.
+    pub(super) fn push_flags(&mut self) -> Done {
+        const IN_AH: u32 = 0xd5;
+        let place = self.check(&super::super::step::Operand::stack(-8, true)).address();
+        let hot = &mut self.hot;
+        hot.store(SAVED_RAX, host::RAX);
+        hot.store(SAVED_RCX, host::RCX);
+        // OF in AL, the others in AH.
+        hot.load_32(host::RAX, FLAGS);
+        hot.flag_bits(IN_AH);
+        hot.or(host::RAX, offset_of!(Registers, interrupt_flag));
+        hot.or(host::RAX, offset_of!(Registers, other_flags));
+        hot.store_to(place, host::RAX);
+        hot.load(host::RAX, SAVED_RAX);
+        hot.load(host::RCX, SAVED_RCX);
+        self.move_stack(-8);
+        if self.live_behind() == 0 {
+            self.saved = false;
+        }
+        Ok(())
+    }
+
+    /// STI: with an interrupt waiting, or nothing to run in its shadow, the interpreter's.
+    pub(super) fn set_interrupt(&mut self, step: &Step) -> Done {
+        const IF: u32 = 1 << 9;
+        let next = self.request.steps.get(self.at + 1);
+        if next.is_none_or(|next| next.rule == Rule::Nothing) {
+            self.interpret(step.instruction.ip());
+            // What follows is never reached; it is emitted all the same.
+            return Ok(());
+        }
+        if self.live[self.at] != 0 && !self.saved {
+            self.save_flags();
+        }
+        let record = self.record(self.here(), Kind::Interpret);
+        self.hot.is_zero(offset_of!(Registers, interrupt_waits));
+        let hole = self.hot.jump_if(condition::NOT_EQUAL);
+        self.leave_by(hole, record, false);
+        self.hot.store_number(offset_of!(Registers, interrupt_flag), IF);
+        Ok(())
+    }
+}

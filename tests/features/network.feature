@@ -1,0 +1,59 @@
+@guest @later
+Feature: Machines have networks of their own
+  As someone who lets strangers' programs run in a machine
+  I want its network to need no privilege, and to reach what I allow
+  So that nothing goes where I did not send it
+
+  Background:
+    Given a small Linux machine with drivers for networks
+
+  Scenario: A guest gets an address, a router and names
+    Given the machine has a network card with:
+      | mac | 52:54:00:12:34:56 |
+    When the machine boots to a shell and asks for an address
+    Then the machine gets an address
+    And the output contains "10.0.2.15"
+    When I run "cat /sys/class/net/eth0/address"
+    Then the output contains "52:54:00:12:34:56"
+    When I run "ping -c 1 -W 5 10.0.2.2"
+    Then the output contains "1 packets received"
+    And no packet left the machine except to:
+      | nowhere |
+
+  Scenario: A port of the host leads into the guest, and one without a server does not
+    Given the machine has a network card
+    And a free host port "web" is forwarded to guest port 80
+    And a free host port "closed" is forwarded to guest port 81
+    When the machine boots to a shell and asks for an address
+    And I run "mkdir /www; echo greetings from the guest >/www/hello; httpd -p 80 -h /www"
+    Then port 80 of the machine answers
+    And "http://127.0.0.1:${web}/hello" answers 200
+    And port 81 of the machine does not answer within 5 s
+    And the response contains "greetings from the guest"
+
+  Scenario: What is denied is refused, and nothing else left
+    Given the machine has a network card with:
+      | allow   | 192.0.2.7:25 |
+      | default | deny         |
+    When the machine boots to a shell and asks for an address
+    Then the machine cannot reach "192.0.2.80" on port 80
+    And no packet left the machine except to:
+      | 192.0.2.80:80 |
+
+  Scenario: Without a card there is no network
+    Given the machine has no network card
+    When the machine boots to a shell
+    And I run "ls /sys/class/net"
+    Then the output matches /^lo$/
+    And the output does not contain "eth"
+
+  @later
+  Scenario: A guest behind a SOCKS proxy cannot leak
+    Given the program "kezhan socks --listen 127.0.0.1:0" runs in the background as "proxy"
+    And the program "proxy" shows "listening"
+    And the machine has a network card
+    And the machine reaches the outside only through the SOCKS proxy "127.0.0.1:1080"
+    When the machine boots to a shell and asks for an address
+    Then the machine can reach "www.test.internal" on port 80
+    When I end the program "proxy"
+    Then the machine cannot reach "www.test.internal" on port 80
