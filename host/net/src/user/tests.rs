@@ -10,6 +10,7 @@ use smoltcp::wire::{
 };
 
 mod six;
+mod stream;
 
 const GUEST_MAC: [u8; 6] = [2, 0, 0, 0, 0, 1];
 const MAC: [u8; 6] = [2, 0, 0, 0, 0, 2];
