@@ -6,14 +6,16 @@
 //!
 //! Errors start with the option's name, carry the value and end with what to do.
 
+mod console;
 mod cpu;
 mod disk;
 mod error;
 mod options;
 mod size;
 
+pub use console::ConsoleSpec;
 pub use cpu::{CpuModel, CpuSpec, CpuVendor};
-pub use disk::{DiskCache, DiskSpec};
+pub use disk::{DiskCache, DiskOnError, DiskSpec};
 pub use error::SpecError;
 pub use size::Size;
 
@@ -80,6 +82,8 @@ pub struct MachineSpec {
     pub append: String,
     /// First serial port.
     pub serial: SerialSpec,
+    /// Consoles on virtio, the first of them the guest's `hvc0`.
+    pub consoles: Vec<ConsoleSpec>,
     /// Disks, in the order in which the guest finds them.
     pub disks: Vec<DiskSpec>,
     /// Optional devices.
@@ -104,6 +108,7 @@ impl Default for MachineSpec {
             initrd: None,
             append: String::new(),
             serial: SerialSpec::Stdio,
+            consoles: Vec::new(),
             disks: Vec::new(),
             devices: Vec::new(),
             no_reboot: false,
@@ -137,11 +142,25 @@ impl MachineSpec {
         if self.kernel.is_none() && !self.append.is_empty() {
             return Err(SpecError::AppendWithoutKernel);
         }
+        self.check_consoles()?;
         self.disks.iter().try_for_each(DiskSpec::validate)?;
         if self.timeout == Some(0) {
             return Err(SpecError::Timeout);
         }
         Ok(())
+    }
+}
+
+impl MachineSpec {
+    fn check_consoles(&self) -> Result<(), SpecError> {
+        self.consoles.iter().try_for_each(ConsoleSpec::validate)?;
+        let places = self.consoles.iter().map(|console| &console.to);
+        let on_terminal = places.chain([&self.serial]).filter(|to| **to == SerialSpec::Stdio);
+        match self.consoles.len() {
+            count if count > 31 => Err(SpecError::Consoles(count)),
+            _ if on_terminal.count() > 1 => Err(SpecError::TwoOnTerminal),
+            _ => Ok(()),
+        }
     }
 }
 

@@ -182,6 +182,10 @@ impl Partition for SoftPartition {
         Ok(())
     }
 
+    fn release_memory(&self, address: u64, length: u64) -> bool {
+        self.shared().ram.release(address, length)
+    }
+
     fn dirty_log(&self) -> Option<&dyn DirtyLog> {
         Some(self)
     }

@@ -1,7 +1,7 @@
 //! What a device must add to be a PCI function.
 
 use crate::ConfigSpace;
-use kezhan_device::{Access, Device};
+use kezhan_device::{Access, Device, LineInterrupt};
 
 /// A device with a configuration space. Its first regions are those of its BARs, in the order in which
 /// they were declared: `regions()` starts with `config().regions()`.
@@ -11,6 +11,12 @@ pub trait PciFunction: Device {
 
     /// Its configuration space, to be written.
     fn config_mut(&mut self) -> &mut ConfigSpace;
+
+    /// The wire of its interrupt pin, once its slot is known; before the machine runs. A function without a
+    /// pin needs none.
+    fn connect_interrupt(&mut self, line: LineInterrupt) {
+        let _ = line;
+    }
 
     /// The guest reads 1, 2 or 4 bytes at `offset` (0 to 4095), not across a doubleword.
     fn read_config(&mut self, offset: u16, data: &mut [u8]) -> Access {

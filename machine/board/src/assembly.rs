@@ -3,7 +3,8 @@
 use crate::address_map::{self, PCI_BUSES, Place};
 use crate::bus::{Bus, Claim};
 use crate::engine::EngineLink;
-use crate::pci::{Behind, PciWindows};
+use crate::pci;
+use crate::pci::{Behind, InterruptWires, PciWindows};
 use crate::settings::Settings;
 use crate::slot::{Attention, Slot};
 use crate::{BoardError, DeviceKind, Host};
@@ -20,6 +21,7 @@ use kezhan_machine_spec::MachineSpec;
 use kezhan_pci::{PciAddress, PciFunction, PciHost};
 use kezhan_ports::chardev::NullCharDevice;
 use kezhan_ports::{CharDevice, Disk, Entropy};
+use kezhan_virtio::{BalloonHandle, ConsolePort};
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -39,6 +41,7 @@ pub(crate) struct Wiring {
     pub gate: Arc<LegacyGate>,
     pub pci: Arc<Mutex<PciHost>>,
     pub windows: Arc<PciWindows>,
+    pub pci_interrupts: Arc<InterruptWires>,
     pub attention: Arc<Attention>,
 }
 
@@ -49,6 +52,8 @@ pub(crate) struct Hands {
     pub pm: Option<Arc<Mutex<Pm>>>,
     /// Keyboard and mouse.
     pub i8042: Option<Arc<Mutex<I8042>>>,
+    /// The memory balloon, when there is one.
+    pub balloon: Option<BalloonHandle>,
 }
 
 /// The board under construction.
@@ -87,6 +92,7 @@ impl Wiring {
         let ioapic = SharedIoapic::new("ioapic", msi, Some(engine.clone()));
         let legacy = |irq: u8, name| LineInterrupt::new(name, isa_ends(&pic, &ioapic, irq));
         Wiring {
+            pci_interrupts: Arc::new(InterruptWires::new(ioapic.clone(), pic.clone())),
             gate: LegacyGate::new(legacy(0, "gate.irq0"), legacy(8, "gate.irq8")),
             pic,
             ioapic,
@@ -111,6 +117,12 @@ impl Wiring {
     /// A wire to an IOAPIC pin only.
     pub(crate) fn gsi(&self, pin: u32, name: &str) -> LineInterrupt {
         LineInterrupt::new(name, vec![(Arc::new(self.ioapic.clone()), pin)])
+    }
+
+    /// The wire of interrupt pin `pin` (1 for INTA#) of the function `name` in slot `slot` of bus 0.
+    fn intx(&self, slot: u8, pin: u8, name: &str) -> LineInterrupt {
+        let input = 4 * u32::from(slot) + u32::from(pin.saturating_sub(1) & 3);
+        LineInterrupt::new(&format!("{name}.intx"), vec![(self.pci_interrupts.clone(), input)])
     }
 
     /// Messages to the engine.
@@ -171,8 +183,18 @@ impl Assembly {
         port
     }
 
+    /// The console ports, in order, their wakers set.
+    pub(crate) fn consoles(&mut self) -> Vec<ConsolePort> {
+        self.port_called = Arc::default();
+        let mut ports = std::mem::take(&mut self.host.ports.consoles);
+        for (_, port) in &mut ports {
+            port.set_waker(self.waker());
+        }
+        ports.into_iter().map(|(name, device)| ConsolePort { name, device }).collect()
+    }
+
     /// Has the chassis poll the device under construction.
-    fn waker(&self) -> Arc<dyn Fn() + Send + Sync> {
+    pub(crate) fn waker(&self) -> Arc<dyn Fn() + Send + Sync> {
         let (called, attention) = (self.port_called.clone(), self.wiring.attention.clone());
         Arc::new(move || {
             if !called.swap(true, Ordering::SeqCst) {
@@ -242,9 +264,16 @@ impl Assembly {
     }
 
     /// Plugs a PCI function into the first free slot of bus 0.
-    pub(crate) fn plug<F: PciFunction + 'static>(&mut self, function: F) -> Result<(), BoardError> {
+    pub(crate) fn plug<F: PciFunction + 'static>(
+        &mut self,
+        mut function: F,
+    ) -> Result<(), BoardError> {
         let device = u8::try_from(self.functions.len()).unwrap_or(u8::MAX);
         let address = PciAddress { bus: 0, device, function: 0 };
+        if let Some(pin) = pci::interrupt_pin(&mut function) {
+            let line = self.wiring.intx(device, pin, function.name());
+            function.connect_interrupt(line);
+        }
         let function = Arc::new(Mutex::new(function));
         let (name, regions) = name_and_regions(&(function.clone() as Arc<Mutex<dyn Device>>));
         let mut host = self.wiring.pci.lock().unwrap_or_else(PoisonError::into_inner);

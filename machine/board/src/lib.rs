@@ -37,7 +37,7 @@
 //! # Locks, in the order in which they may be nested
 //! 1. the board's life state (`service`, `pause`, `resume`, `reset`, `save`, `restore`),
 //! 2. one device (the PCI host bridge before a function behind it),
-//! 3. the HPET's gate,
+//! 3. the HPET's gate, the wires of PCI interrupts,
 //! 4. an interrupt controller,
 //! 5. the engine's own.
 //!
@@ -88,6 +88,8 @@ use vm_memory::{Bytes, GuestAddress};
 pub struct Ports {
     /// Character ports by the name of the device that gets them (`com1`, `isa-debugcon`).
     pub characters: BTreeMap<String, Box<dyn CharDevice>>,
+    /// Consoles in the order of the description, with their names.
+    pub consoles: Vec<(String, Box<dyn CharDevice>)>,
     /// Disks in the order of the description.
     pub disks: Vec<Box<dyn Disk>>,
     /// Random bytes.
@@ -166,6 +168,7 @@ impl Board {
         for (index, disk) in spec.disks.iter().enumerate() {
             devices::disk(&mut assembly, index, disk)?;
         }
+        devices::consoles(&mut assembly)?;
         for device in &spec.devices {
             assembly.build(devices::find(&device.name)?, &device.settings)?;
         }

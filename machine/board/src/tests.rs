@@ -2,7 +2,7 @@
 
 use super::*;
 use kezhan_device::testkit::Recorder;
-use kezhan_device::{MachineEvent, ManualClock, MsiMessage, MsiTarget, Space};
+use kezhan_device::{LineTarget, MachineEvent, ManualClock, MsiMessage, MsiTarget, Space};
 use kezhan_hypervisor::{EngineError, Route, Vcpu};
 use kezhan_machine_spec::{DeviceSpec, DiskSpec, Size};
 use kezhan_ports::testkit::{CharBuffer, MemoryDisk};
@@ -96,6 +96,7 @@ fn bench_of(spec: &MachineSpec) -> Result<Bench, BoardError> {
             counter.fetch_add(1, Ordering::SeqCst);
         }),
         ports: Ports {
+            consoles: Vec::new(),
             characters: [("com1".to_owned(), port)].into(),
             disks: vec![Box::new(MemoryDisk::new(4096))],
             entropy: Some(Box::new(Sevens)),
@@ -265,6 +266,24 @@ fn a_level_interrupt_comes_again_until_its_cause_is_gone() {
     bench.board.write_port(0x600, &0x100_u16.to_le_bytes());
     bench.board.end_of_interrupt(0x39);
     assert_eq!(bench.partition.messages.lock().unwrap().len(), 2);
+}
+
+/// Slots 1 and 9 share an input: it is high until both have let go (PCI Local Bus 3.0 §2.2.6).
+#[test]
+fn pci_functions_that_share_an_interrupt_hold_it_together() {
+    let bench = bench(&[]);
+    bench.write_ioapic(0x10 + 2 * 17, 1 << 15 | 0x51);
+    let wires = &bench.board.wiring.pci_interrupts;
+    let sent = || bench.partition.messages.lock().unwrap().len();
+    wires.set_line(4, true);
+    wires.set_line(4 * 9, true);
+    assert_eq!(sent(), 1);
+    wires.set_line(4, false);
+    bench.board.end_of_interrupt(0x51);
+    assert_eq!(sent(), 2, "the other still asks");
+    wires.set_line(4 * 9, false);
+    bench.board.end_of_interrupt(0x51);
+    assert_eq!(sent(), 2);
 }
 
 #[test]
@@ -440,7 +459,7 @@ fn wrong_devices_settings_and_conflicts_are_named() {
     let error = |devices: &[&str]| try_bench(devices).map(|_| ()).unwrap_err().to_string();
     assert_eq!(
         error(&["sound"]),
-        "--device 'sound': devices are isa-debug-exit, isa-debugcon, pvpanic, pc-testdev, virtio-rng, pci-testdev"
+        "--device 'sound': devices are isa-debug-exit, isa-debugcon, pvpanic, pc-testdev, virtio-rng, virtio-balloon, pci-testdev"
     );
     assert!(error(&["com1"]).starts_with("--device 'com1': devices are"));
     assert_eq!(
