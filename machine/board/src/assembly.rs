@@ -4,7 +4,7 @@ use crate::address_map::{self, PCI_BUSES, Place};
 use crate::bus::{Bus, Claim};
 use crate::engine::EngineLink;
 use crate::pci;
-use crate::pci::{Behind, InterruptWires, PciWindows};
+use crate::pci::{Behind, PciWindows};
 use crate::settings::Settings;
 use crate::slot::{Attention, Slot};
 use crate::{BoardError, DeviceKind, Host};
@@ -41,7 +41,6 @@ pub(crate) struct Wiring {
     pub gate: Arc<LegacyGate>,
     pub pci: Arc<Mutex<PciHost>>,
     pub windows: Arc<PciWindows>,
-    pub pci_interrupts: Arc<InterruptWires>,
     pub attention: Arc<Attention>,
 }
 
@@ -92,7 +91,6 @@ impl Wiring {
         let ioapic = SharedIoapic::new("ioapic", msi, Some(engine.clone()));
         let legacy = |irq: u8, name| LineInterrupt::new(name, isa_ends(&pic, &ioapic, irq));
         Wiring {
-            pci_interrupts: Arc::new(InterruptWires::new(ioapic.clone(), pic.clone())),
             gate: LegacyGate::new(legacy(0, "gate.irq0"), legacy(8, "gate.irq8")),
             pic,
             ioapic,
@@ -119,10 +117,13 @@ impl Wiring {
         LineInterrupt::new(name, vec![(Arc::new(self.ioapic.clone()), pin)])
     }
 
-    /// The wire of interrupt pin `pin` (1 for INTA#) of the function `name` in slot `slot` of bus 0.
-    fn intx(&self, slot: u8, pin: u8, name: &str) -> LineInterrupt {
-        let input = 4 * u32::from(slot) + u32::from(pin.saturating_sub(1) & 3);
-        LineInterrupt::new(&format!("{name}.intx"), vec![(self.pci_interrupts.clone(), input)])
+    /// The wire of interrupt pin `pin` (1 for INTA#) of the function `name` in slot `slot` of bus 0. Functions
+    /// share inputs of the controllers, which see to that.
+    pub(crate) fn intx(&self, slot: u8, pin: u8, name: &str) -> LineInterrupt {
+        let route = pci::route(slot, pin.saturating_sub(1) & 3);
+        let pic: Arc<dyn LineTarget> = Arc::new(self.pic.clone());
+        let ends = vec![(pic, route.isa), (Arc::new(self.ioapic.clone()) as _, route.gsi)];
+        LineInterrupt::new(&format!("{name}.intx"), ends)
     }
 
     /// Messages to the engine.

@@ -37,7 +37,7 @@
 //! # Locks, in the order in which they may be nested
 //! 1. the board's life state (`service`, `pause`, `resume`, `reset`, `save`, `restore`),
 //! 2. one device (the PCI host bridge before a function behind it),
-//! 3. the HPET's gate, the wires of PCI interrupts,
+//! 3. the HPET's gate,
 //! 4. an interrupt controller,
 //! 5. the engine's own.
 //!

@@ -8,9 +8,7 @@
 use crate::address_map::{PCI_MEMORY, PCI_PORTS};
 use crate::slot::Slot;
 use kezhan_acpi::PciRoute;
-use kezhan_chipset::ioapic::SharedIoapic;
-use kezhan_chipset::pic::SharedPic;
-use kezhan_device::{LineTarget, Region, RegionIndex, Space};
+use kezhan_device::{Region, RegionIndex, Space};
 use kezhan_pci::{BarTarget, PciAddress, PciFunction};
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -37,37 +35,6 @@ mod header {
 pub(crate) fn route(slot: u8, pin: u8) -> PciRoute {
     let turn = u32::from(slot) + u32::from(pin);
     PciRoute { slot, pin, gsi: 16 + turn % 8, isa: 10 + turn % 2 }
-}
-
-/// The wires of the functions' interrupt pins. Several pins end at one input of a controller, which is high
-/// while any of them is (PCI Local Bus 3.0 §2.2.6): an open-drain wire.
-pub(crate) struct InterruptWires {
-    ioapic: SharedIoapic,
-    pic: SharedPic,
-    /// A bit for each pin that is high: bit `4 * slot + pin`.
-    high: Mutex<u128>,
-}
-
-impl InterruptWires {
-    pub(crate) fn new(ioapic: SharedIoapic, pic: SharedPic) -> InterruptWires {
-        InterruptWires { ioapic, pic, high: Mutex::new(0) }
-    }
-}
-
-/// Its input `4 * slot + pin` is pin `pin` (0 for INTA#) of the functions in slot `slot` of bus 0.
-impl LineTarget for InterruptWires {
-    fn set_line(&self, input: u32, level: bool) {
-        let mut high = self.high.lock().unwrap_or_else(PoisonError::into_inner);
-        let bit = 1_u128.checked_shl(input).unwrap_or(0);
-        *high = if level { *high | bit } else { *high & !bit };
-        let own = route((input / 4) as u8, (input % 4) as u8);
-        let is_high = |other: u32| *high >> other & 1 == 1;
-        let routed = |other: u32| route((other / 4) as u8, (other % 4) as u8);
-        let gsi = (0..128).any(|other| is_high(other) && routed(other).gsi == own.gsi);
-        let isa = (0..128).any(|other| is_high(other) && routed(other).isa == own.isa);
-        self.ioapic.set_line(own.gsi, gsi);
-        self.pic.set_line(own.isa, isa);
-    }
 }
 
 /// Every route of bus 0.

@@ -2,7 +2,7 @@
 
 use super::*;
 use kezhan_device::testkit::Recorder;
-use kezhan_device::{LineTarget, MachineEvent, ManualClock, MsiMessage, MsiTarget, Space};
+use kezhan_device::{MachineEvent, ManualClock, MsiMessage, MsiTarget, Space};
 use kezhan_hypervisor::{EngineError, Route, Vcpu};
 use kezhan_machine_spec::{DeviceSpec, DiskSpec, Size};
 use kezhan_ports::testkit::{CharBuffer, MemoryDisk};
@@ -273,15 +273,15 @@ fn a_level_interrupt_comes_again_until_its_cause_is_gone() {
 fn pci_functions_that_share_an_interrupt_hold_it_together() {
     let bench = bench(&[]);
     bench.write_ioapic(0x10 + 2 * 17, 1 << 15 | 0x51);
-    let wires = &bench.board.wiring.pci_interrupts;
+    let [first, second] = [1, 9].map(|slot| bench.board.wiring.intx(slot, 1, "function"));
     let sent = || bench.partition.messages.lock().unwrap().len();
-    wires.set_line(4, true);
-    wires.set_line(4 * 9, true);
+    first.set(true);
+    second.set(true);
     assert_eq!(sent(), 1);
-    wires.set_line(4, false);
+    first.set(false);
     bench.board.end_of_interrupt(0x51);
     assert_eq!(sent(), 2, "the other still asks");
-    wires.set_line(4 * 9, false);
+    second.set(false);
     bench.board.end_of_interrupt(0x51);
     assert_eq!(sent(), 2);
 }
