@@ -37,19 +37,22 @@ pub fn trials() -> Vec<Trial> {
     ]
 }
 
-/// Room is what the shell's limit on the size of files leaves, which another program takes away later.
+/// Room is what the shell's limit on the size of files leaves, which another program takes away later. The image
+/// is raw and the writes are beyond the limit, which must be large: the software CPU has files in memory.
 fn no_room() -> Result<(), Failed> {
     let folder = folder()?;
-    let disk = folder.path().join("disk.qcow2").display().to_string();
-    succeeds(kezhan(&["image", "create", "-q", "-f", "qcow2", &disk, "16M"])?)?;
-    let script = "mount -t proc proc /proc; seq 400000 | dd of=/dev/vdb bs=64k iflag=fullblock oflag=direct conv=fsync status=none; \
-        sum=$(seq 400000 | md5sum); case $(dd if=/dev/vdb bs=64k iflag=direct status=none | head -c 2688895 | md5sum) in \
+    let disk = folder.path().join("disk.raw").display().to_string();
+    succeeds(kezhan(&["image", "create", "-q", &disk, "1G"])?)?;
+    let script = "mount -t proc proc /proc; dd() { /bin/dd bs=64k status=none $@; }; \
+        seq 400000 | dd of=/dev/vdb seek=9600 iflag=fullblock oflag=direct conv=fsync; \
+        sum=$(seq 400000 | md5sum); \
+        case $(dd if=/dev/vdb skip=9600 iflag=direct | head -c 2688895 | md5sum) in \
         $sum) echo nothing is lost;; esac; echo o >/proc/sysrq-trigger; sleep 100";
     let mut machine = init("", script)?;
-    machine.args(["--disk", &format!("{disk},format=qcow2,on-error=pause")]);
+    machine.args(["--disk", &format!("{disk},format=raw,on-error=pause")]);
     // In units of 1 KiB. Writes beyond it fail instead of ending the process.
     let mut shell = Command::new("bash");
-    shell.args(["-c", "trap '' XFSZ; ulimit -S -f 1024; exec \"$@\"", "bash"]);
+    shell.args(["-c", "trap '' XFSZ; ulimit -S -f 600000; exec \"$@\"", "bash"]);
     shell.arg(machine.get_program()).args(machine.get_args());
     let mut desk = Desk::sit_down(shell)?;
     desk.wait_for("the machine waits and goes on when that is mended")?;
@@ -58,20 +61,19 @@ fn no_room() -> Result<(), Failed> {
     succeeds(prlimit)?;
     desk.wait_for("the disk works again, the machine goes on")?;
     desk.wait_for("nothing is lost")?;
-    desk.see_the_power_go_off()?;
-    succeeds(kezhan(&["image", "check", "-q", "-f", "qcow2", &disk])?)
+    desk.see_the_power_go_off()
 }
 
-/// Without MSI the devices raise pins. The guest writes to both of its consoles; then it fills 256 MiB and gives
+/// Without MSI the devices raise pins. The guest writes to both of its consoles; then it fills 160 MiB and gives
 /// them back, of which the balloon tells the host.
 fn without_msi() -> Result<(), Failed> {
     let folder = folder()?;
     let script = "mount -t proc proc /proc; mount -t sysfs sysfs /sys; mount -t tmpfs none /mnt; \
         modprobe virtio_console; modprobe virtio_balloon; echo hello console >/dev/hvc0; \
-        for port in /sys/class/virtio-ports/*; do read name <$port/name; \
+        for port in /sys/class/virtio-ports/*; do [ -e $port/name ] && read name <$port/name; \
         case $name in org.kezhan.test) echo hello port >/dev/${port##*/};; esac; done; \
         grep -q MSI /proc/interrupts || grep -c fasteoi.*virtio /proc/interrupts; \
-        head -c 256M /dev/urandom >/mnt/file; echo is filled; read line; rm /mnt/file; read line; \
+        head -c 160M /dev/zero >/mnt/file; echo is filled; read line; rm /mnt/file; read line; \
         echo o >/proc/sysrq-trigger; sleep 100";
     let mut machine = init("pci=nomsi", script)?;
     let [first, second] = ["hvc0", "port"].map(|name| folder.path().join(name));
@@ -82,7 +84,7 @@ fn without_msi() -> Result<(), Failed> {
     desk.wait_for("3\r\nis filled")?;
     let filled = resident(&desk)?;
     desk.enter("")?;
-    while resident(&desk)? > filled - (200 << 10) {
+    while resident(&desk)? > filled - (100 << 10) {
         std::thread::sleep(Duration::from_millis(50));
     }
     desk.enter("")?;
