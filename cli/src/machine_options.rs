@@ -3,7 +3,8 @@
 
 use clap::Args;
 use kezhan_machine_spec::{
-    CpuSpec, DeviceSpec, DiskSpec, EngineChoice, MachineSpec, NetSpec, SerialSpec, Size, Switch,
+    ConsoleSpec, CpuSpec, DeviceSpec, DiskSpec, EngineChoice, MachineSpec, NetSpec, SerialSpec,
+    Size, Switch,
 };
 use std::path::PathBuf;
 
@@ -51,10 +52,17 @@ pub(crate) struct MachineOptions {
     #[arg(long, value_name = "WHERE", default_value = "stdio")]
     serial: SerialSpec,
 
+    /// Add a console on virtio: stdio, file=PATH, socket=PATH or none; may be given again
+    ///
+    /// The first is the guest's hvc0, the others are ports that it finds by ,name=NAME.
+    #[arg(long = "console", value_name = "WHERE[,name=NAME]")]
+    consoles: Vec<ConsoleSpec>,
+
     /// Add a disk: an image or a block device, raw unless format= says otherwise; may be given again
     ///
     /// Settings: format=NAME, readonly, serial=S, cache=writeback|writethrough|none|directsync|unsafe,
-    /// backing=follow (open the files that the image stands on).
+    /// backing=follow (open the files that the image stands on), on-error=report|pause (pause: when the host
+    /// has no room or fails otherwise, the machine stands still until it can go on).
     #[arg(long = "disk", value_name = "FILE[,key=value…]")]
     disks: Vec<DiskSpec>,
 
@@ -104,6 +112,7 @@ impl From<MachineOptions> for MachineSpec {
             initrd: typed.initrd,
             append: typed.append,
             serial: typed.serial,
+            consoles: typed.consoles,
             disks: typed.disks,
             nets: typed.nets,
             devices: typed.devices,
@@ -137,7 +146,7 @@ mod tests {
     #[test]
     fn every_option_reaches_the_description() {
         let arguments = "--name inn --engine soft --cpus 4 --cpu x86-64-v2,+aes --memory 1G --kernel k \
-                         --initrd i --append -v --serial file=log --disk a.img,readonly --net user,mtu=9000 --device a,b=c --device d \
+                         --initrd i --append -v --serial file=log --console file=c,name=n --disk a.img,readonly --net user,mtu=9000 --device a,b=c --device d \
                          --no-reboot --timeout 9 --seed 7 --jit off";
         let expected = MachineSpec {
             name: "inn".to_owned(),
@@ -149,6 +158,7 @@ mod tests {
             initrd: Some("i".into()),
             append: "-v".to_owned(),
             serial: SerialSpec::File("log".into()),
+            consoles: vec!["file=c,name=n".parse().unwrap()],
             disks: vec!["a.img,readonly".parse().unwrap()],
             nets: vec!["user,mtu=9000".parse().unwrap()],
             devices: vec!["a,b=c".parse().unwrap(), "d".parse().unwrap()],

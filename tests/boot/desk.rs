@@ -29,6 +29,11 @@ impl Desk {
         Ok(Desk { person: File::from(person), child: command.spawn()?, read: Vec::new() })
     }
 
+    /// The machine's process.
+    pub fn process(&self) -> u32 {
+        self.child.id()
+    }
+
     /// Types a line.
     pub fn enter(&mut self, line: &str) -> Result<(), Failed> {
         self.press(&format!("{line}\r"))

@@ -6,6 +6,7 @@
 //! | | `--serial file=PATH` | [`FileDevice`] |
 //! | | `--serial socket=PATH` | [`SocketDevice`] |
 //! | | `--serial none` | nothing |
+//! | consoles | `--console` | the same as `--serial` |
 //! | disks | `--disk FILE` | [`DiskBackend`](kezhan_block::DiskBackend) on a chain of images |
 //! | network cards | `--net user` | [`UserNic`](kezhan_net::user::UserNic), the thread behind it, layers around it |
 //! | | `--net tap=NAME`, `bridge=NAME` | [`Tap`](kezhan_networks::Tap) |
@@ -14,11 +15,13 @@
 use crate::events::{Event, EventQueue};
 use crate::nets::Owner;
 use crate::{VmmError, disks, nets};
+use kezhan_block::DiskHandle;
 use kezhan_board::Ports;
 use kezhan_chardev::{FileDevice, SocketDevice, Terminal, TerminalEnds};
 use kezhan_machine_spec::{MachineSpec, SerialSpec};
 use kezhan_net::user::UserNetwork;
 use kezhan_ports::CharDevice;
+use kezhan_ports::chardev::NullCharDevice;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -32,6 +35,8 @@ pub(crate) struct Backends {
     pub(crate) ports: Ports,
     /// The person's terminal, when a port ends there.
     pub(crate) terminal: Option<Terminal>,
+    /// The machine's hands on its disks, in the order of the description.
+    pub(crate) disks: Vec<DiskHandle>,
     finishers: Vec<Finisher>,
     /// They run as long as this is kept.
     networks: Vec<UserNetwork>,
@@ -45,7 +50,9 @@ impl Backends {
     pub(crate) fn open(spec: &MachineSpec, events: &Arc<EventQueue>) -> Result<Backends, VmmError> {
         let mut all = Backends::default();
         for disk in &spec.disks {
-            all.ports.disks.push(disks::open(disk, events)?);
+            let (disk, handle) = disks::open(disk, events)?;
+            all.ports.disks.push(disk);
+            all.disks.push(handle);
         }
         for (index, net) in spec.nets.iter().filter(|net| net.is_card()).enumerate() {
             let owner = Owner { machine: &spec.name, index, seed: spec.seed };
@@ -54,20 +61,35 @@ impl Backends {
             all.networks.extend(network.user);
         }
         all.ports.entropy = Some(disks::entropy(spec.seed));
-        let port: Box<dyn CharDevice> = match &spec.serial {
-            SerialSpec::None => return Ok(all),
-            SerialSpec::Stdio => all.open_terminal(&spec.name, events)?,
+        for console in &spec.consoles {
+            let port = all.open_port(&console.to, &spec.name, events)?;
+            let port = port.unwrap_or_else(|| Box::new(NullCharDevice));
+            all.ports.consoles.push((console.name.clone(), port));
+        }
+        if let Some(port) = all.open_port(&spec.serial, &spec.name, events)? {
+            all.ports.characters.insert("com1".to_owned(), port);
+        }
+        Ok(all)
+    }
+
+    fn open_port(
+        &mut self,
+        to: &SerialSpec,
+        title: &str,
+        events: &Arc<EventQueue>,
+    ) -> Result<Option<Box<dyn CharDevice>>, VmmError> {
+        Ok(Some(match to {
+            SerialSpec::None => return Ok(None),
+            SerialSpec::Stdio => self.open_terminal(title, events)?,
             SerialSpec::Socket(path) => Box::new(SocketDevice::listen(path)?),
             SerialSpec::File(path) => {
                 let events = events.clone();
                 let device =
                     FileDevice::open(path, move |notice| events.push(Event::Notice(notice)))?;
-                all.finishers.push(Box::new(device.finisher()));
+                self.finishers.push(Box::new(device.finisher()));
                 Box::new(device)
             }
-        };
-        all.ports.characters.insert("com1".to_owned(), port);
-        Ok(all)
+        }))
     }
 
     fn open_terminal(

@@ -4,17 +4,21 @@ use crate::VmmError;
 use crate::events::{Event, EventQueue};
 use kezhan_block::storage::{CacheMode, FileOptions};
 use kezhan_block::{
-    DenyAll, DiskBackend, DiskOptions, FileStorage, FollowFiles, Gate, OpenOptions, open_chain,
+    DenyAll, DiskBackend, DiskHandle, DiskOptions, FileStorage, FollowFiles, Gate, OnError,
+    OpenOptions, open_chain,
 };
 use kezhan_disk_formats::DRIVERS;
-use kezhan_machine_spec::{DiskCache, DiskSpec};
+use kezhan_machine_spec::{DiskCache, DiskOnError, DiskSpec};
 use kezhan_ports::{Disk, Entropy};
 use rustix::rand::{GetRandomFlags, getrandom};
 use std::sync::Arc;
 
 /// Opens the image of a disk and starts its workers. Trouble that a guest cannot be told of is told to the
-/// person.
-pub(crate) fn open(spec: &DiskSpec, events: &Arc<EventQueue>) -> Result<Box<dyn Disk>, VmmError> {
+/// person; when the machine is to wait for the host, it is told to the driver.
+pub(crate) fn open(
+    spec: &DiskSpec,
+    events: &Arc<EventQueue>,
+) -> Result<(Box<dyn Disk>, DiskHandle), VmmError> {
     let failed = |error| VmmError::Disk { disk: spec.to_string(), error };
     let file =
         FileOptions { writable: !spec.readonly, cache: cache(spec.cache), ..FileOptions::READ };
@@ -31,12 +35,25 @@ pub(crate) fn open(spec: &DiskSpec, events: &Arc<EventQueue>) -> Result<Box<dyn 
         for_check: false,
     };
     let image = open_chain(Arc::new(file), &options).map_err(failed)?;
+    let options = DiskOptions { on_error: on_error(spec.on_error), ..DiskOptions::default() };
     let (events, name) = (events.clone(), spec.file.display().to_string());
     let trouble = Box::new(move |text: &str| {
-        events.push(Event::Notice(format!("--disk {name}: {text}")));
+        let text = format!("--disk {name}: {text}");
+        events.push(match options.on_error {
+            OnError::Report => Event::Notice(text),
+            OnError::Pause => Event::DiskHeld(text),
+        });
     });
-    let disk = DiskBackend::new(Arc::new(image), DiskOptions::default(), trouble);
-    Ok(Box::new(disk.map_err(failed)?))
+    let disk = DiskBackend::new(Arc::new(image), options, trouble).map_err(failed)?;
+    let handle = disk.handle();
+    Ok((Box::new(disk), handle))
+}
+
+fn on_error(choice: DiskOnError) -> OnError {
+    match choice {
+        DiskOnError::Report => OnError::Report,
+        DiskOnError::Pause => OnError::Pause,
+    }
 }
 
 fn cache(cache: DiskCache) -> CacheMode {

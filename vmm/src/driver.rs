@@ -5,7 +5,7 @@
 //! | source | what follows |
 //! |---|---|
 //! | signalfd | the end; after SIGCONT the terminal is raw again |
-//! | event queue | power-off, reset, panic, exit, a failed vCPU, closed output |
+//! | event queue | power-off, reset, panic, exit, a failed vCPU, closed output, a disk that waits for the host |
 //! | terminal | typing to the guest, commands of the menu |
 //! | the devices' earliest deadline, their ports | [`Machine::service`] |
 //! | `--timeout` | the end |
@@ -15,6 +15,7 @@ use crate::events::{Event, EventQueue};
 use crate::machine::{Machine, MachineState};
 use crate::signals::{Arrived, Signals};
 use crate::{Ending, VmmError, tell};
+use kezhan_block::DiskHandle;
 use kezhan_chardev::{MENU_HELP, MenuCommand};
 use kezhan_device::MachineEvent;
 use kezhan_hypervisor::Exit;
@@ -23,6 +24,9 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
+
+/// How often a machine that waits for a disk tries again.
+const RETRY: Duration = Duration::from_millis(500);
 
 /// Goes on, or ends the machine.
 type Flow = ControlFlow<Ending>;
@@ -35,6 +39,8 @@ pub(crate) struct Driver<'a> {
     pub(crate) backends: Backends,
     pub(crate) events: Arc<EventQueue>,
     pub(crate) signals: Signals,
+    /// When a machine that waits for a disk tries again.
+    pub(crate) next_try: Instant,
 }
 
 /// What poll said.
@@ -64,7 +70,10 @@ impl Driver<'_> {
         if let (Some(Duration::ZERO), Some(seconds)) = (end, self.spec.timeout) {
             return Ok(Flow::Break(Ending::TimedOut(seconds)));
         }
-        let ready = self.wait([device, end].into_iter().flatten().min());
+        let retry = (self.machine.state() == MachineState::Waiting)
+            .then(|| self.next_try.saturating_duration_since(Instant::now()));
+        let ready = self.wait([device, end, retry].into_iter().flatten().min());
+        self.go_on_if_disks_do();
         if ready.signals
             && let Flow::Break(ending) = self.take_signals()
         {
@@ -119,10 +128,37 @@ impl Driver<'_> {
                 message: format!("vCPU {index}: {message}"),
             })),
             Event::OutputClosed => Ok(Flow::Break(Ending::OutputClosed)),
+            Event::DiskHeld(reason) => self.wait_for_disk(&reason),
             Event::Notice(text) => {
                 self.say(&text);
                 Ok(Flow::Continue(()))
             }
+        }
+    }
+
+    /// The machine stands still until the host can serve the disk again; each retry that fails comes here too.
+    fn wait_for_disk(&mut self, reason: &str) -> Result<Flow, VmmError> {
+        if self.machine.state() == MachineState::Running {
+            self.machine.wait()?;
+            self.next_try = Instant::now() + RETRY;
+            self.say(&format!("{reason}; the machine waits and goes on when that is mended"));
+        }
+        Ok(Flow::Continue(()))
+    }
+
+    /// While the machine waits: tries again what is held, and goes on when nothing is left.
+    fn go_on_if_disks_do(&mut self) {
+        if self.machine.state() != MachineState::Waiting {
+            return;
+        }
+        if self.backends.disks.iter().all(DiskHandle::is_idle) {
+            self.machine.end_wait();
+            self.say("the disk works again, the machine goes on");
+            return;
+        }
+        if self.next_try <= Instant::now() {
+            self.next_try = Instant::now() + RETRY;
+            self.backends.disks.iter().for_each(DiskHandle::retry);
         }
     }
 
@@ -159,6 +195,7 @@ impl Driver<'_> {
         let state = match self.machine.state() {
             MachineState::Created => "created",
             MachineState::Running => "running",
+            MachineState::Waiting => "waiting for a disk",
             MachineState::Paused => "paused",
         };
         let (cpus, memory, engine) = (self.spec.cpus, self.spec.memory, self.engine);

@@ -15,6 +15,8 @@ pub(crate) enum Event {
     Vcpu(u32, Exit),
     /// Nobody reads standard output any more.
     OutputClosed,
+    /// The host cannot serve a disk whose requests wait for it: why.
+    DiskHeld(String),
     /// Something to tell the person, for example a log that cannot be written any more.
     Notice(String),
 }

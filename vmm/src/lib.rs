@@ -11,6 +11,9 @@
 //!                                       stopped (Ending) ── exit status
 //! ```
 //!
+//! A running machine whose disk the host cannot serve (`on-error=pause`) *waits*: vCPUs and time stand still,
+//! devices do not; it runs again when the disk does.
+//!
 //! # Threads
 //! | thread | does |
 //! |---|---|
@@ -83,7 +86,7 @@ use machine::Parts;
 use signals::Signals;
 use std::ffi::CString;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// How long the end waits for a slow reader of the guest's last output.
 const LAST_WORDS: Duration = Duration::from_secs(2);
@@ -115,7 +118,8 @@ pub fn run(spec: &MachineSpec, statistics: bool) -> Result<Ending, VmmError> {
     let parts = Parts { engine: chosen.engine, files, ports, events: events.clone() };
     let mut machine = Machine::new(spec, parts)?;
     machine.start()?;
-    let mut driver = Driver { spec, engine, machine, backends, events, signals };
+    let mut driver =
+        Driver { spec, engine, machine, backends, events, signals, next_try: Instant::now() };
     let result = driver.run();
     let Driver { mut machine, backends, .. } = driver;
     if statistics {

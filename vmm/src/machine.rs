@@ -23,6 +23,8 @@ pub enum MachineState {
     Created,
     /// vCPUs run.
     Running,
+    /// vCPUs and time stand still while a disk waits for the host; devices take what it then gives.
+    Waiting,
     /// Everything stands still.
     Paused,
 }
@@ -100,14 +102,37 @@ impl Machine {
     /// # Errors
     /// [`VmmError::VcpuLost`].
     pub fn pause(&mut self) -> Result<(), VmmError> {
-        if self.state == MachineState::Running {
-            self.vcpus.park()?;
-            self.partition.pause();
+        self.wait()?;
+        if self.state == MachineState::Waiting {
             self.board.pause();
-            self.clock.stop();
             self.state = MachineState::Paused;
         }
         Ok(())
+    }
+
+    /// Stops vCPUs and time only, if the machine runs: for a disk that the host cannot serve now. A pause from
+    /// here gives up what the disk holds; the guest then sees errors.
+    ///
+    /// # Errors
+    /// [`VmmError::VcpuLost`].
+    pub(crate) fn wait(&mut self) -> Result<(), VmmError> {
+        if self.state == MachineState::Running {
+            self.vcpus.park()?;
+            self.partition.pause();
+            self.clock.stop();
+            self.state = MachineState::Waiting;
+        }
+        Ok(())
+    }
+
+    /// Goes on when the disk does.
+    pub(crate) fn end_wait(&mut self) {
+        if self.state == MachineState::Waiting {
+            self.partition.resume();
+            self.clock.start();
+            self.vcpus.run();
+            self.state = MachineState::Running;
+        }
     }
 
     /// Goes on after a pause.
@@ -125,7 +150,7 @@ impl Machine {
     /// # Errors
     /// [`VmmError`] of pausing or loading; the machine is paused then.
     pub fn reset(&mut self) -> Result<(), VmmError> {
-        let was_running = self.state == MachineState::Running;
+        let was_running = matches!(self.state, MachineState::Running | MachineState::Waiting);
         self.pause()?;
         self.board.reset();
         self.load()?;
@@ -140,7 +165,7 @@ impl Machine {
     /// # Errors
     /// [`VmmError`] of pausing, or what the engine said.
     pub fn save(&mut self) -> Result<Snapshot, VmmError> {
-        let was_running = self.state == MachineState::Running;
+        let was_running = matches!(self.state, MachineState::Running | MachineState::Waiting);
         self.pause()?;
         let snapshot = Snapshot {
             time: self.clock.now(),

@@ -12,6 +12,7 @@ use kezhan_net::policy::{Policy, Rule, Verdict};
 use kezhan_net::user::{self, GatewayConfig, Listen, UserConfig, UserNetwork};
 use kezhan_networks::{Store, Tap};
 use kezhan_ports::Nic;
+use kezhan_socks::Proxy;
 use std::fs::File;
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -36,7 +37,7 @@ pub(crate) struct Owner<'a> {
 /// # Errors
 /// [`VmmError::Net`] that names the option.
 pub(crate) fn open(spec: &NetSpec, owner: Owner<'_>) -> Result<Network, VmmError> {
-    let failed = |reason: String| VmmError::Net { net: spec.to_string(), reason };
+    let failed = |reason: String| VmmError::Net { net: shown(spec), reason };
     let (port, user): (Box<dyn Nic>, _) = match &spec.kind {
         NetKind::User => {
             let (nic, network) =
@@ -54,15 +55,16 @@ pub(crate) fn open(spec: &NetSpec, owner: Owner<'_>) -> Result<Network, VmmError
 
 /// An error with the option before it.
 fn told<E: std::fmt::Display>(spec: &NetSpec) -> impl FnOnce(E) -> VmmError {
-    let net = spec.to_string();
+    let net = shown(spec);
     move |error| VmmError::Net { net, reason: error.to_string() }
 }
 
-/// What a user network is made from. What it cannot do yet is refused: a guest must not go past a proxy.
+/// What a user network is made from. What it cannot do yet is refused.
 fn user_config(spec: &NetSpec, owner: Owner<'_>) -> Result<UserConfig, String> {
-    if spec.socks.is_some() || spec.socks_listen.is_some() || spec.network.is_some() {
-        return Err("socks=, socks-listen= and network= are not there yet".to_owned());
+    if spec.socks_listen.is_some() || spec.network.is_some() {
+        return Err("socks-listen= and network= are not there yet".to_owned());
     }
+    let egress = spec.socks.as_deref().map(proxy).transpose()?;
     let mac = spec.mac_of(owner.machine, owner.index).bytes();
     let mut gateway = GatewayConfig::usual(mac);
     if let Some(mtu) = spec.mtu {
@@ -81,10 +83,26 @@ fn user_config(spec: &NetSpec, owner: Owner<'_>) -> Result<UserConfig, String> {
         name: format!("net{}", owner.index),
         gateway,
         policy: Policy::new(rules, verdict(spec.default)),
+        egress,
         resolvers: spec.resolvers.clone(),
         forwards: spec.forwards.iter().map(forward).collect(),
         ..UserConfig::usual(mac)
     })
+}
+
+/// `[USER:PASSWORD@]HOST:PORT`, with or without `socks5://` in front.
+fn proxy(text: &str) -> Result<Proxy, String> {
+    let url = if text.contains("://") { text.to_owned() } else { format!("socks5://{text}") };
+    url.parse().map_err(|error| format!("socks=: {error}"))
+}
+
+/// The description as it may be shown: without what may be a password.
+fn shown(spec: &NetSpec) -> String {
+    let without_user = |proxy: &String| match proxy.rsplit_once('@') {
+        Some((_, server)) => server.to_owned(),
+        None => proxy.clone(),
+    };
+    NetSpec { socks: spec.socks.as_ref().map(without_user), ..spec.clone() }.to_string()
 }
 
 fn forward(given: &Forward) -> user::Forward {
@@ -148,6 +166,7 @@ mod tests {
             "user,allow=a..b",
             "user,capture=/no/folder/file",
             "user,forward=unix:/no/x:1",
+            "user,socks=http://127.0.0.1:1",
             "tap=no-such-tap",
             "bridge=no-such-bridge",
         ] {
@@ -155,6 +174,14 @@ mod tests {
             assert!(error.to_string().starts_with(&format!("--net {text}")), "{error}");
             assert_eq!(error.status(), 2);
         }
+    }
+
+    #[test]
+    fn a_proxy_is_named_without_its_password() {
+        let error = opened("user,socks=me:secret@[::1").err().unwrap().to_string();
+        assert!(error.starts_with("--net user,socks=[::1") && !error.contains("secret"), "{error}");
+        opened("user,socks=me:secret@127.0.0.1:9").unwrap();
+        opened("user,socks=socks5://127.0.0.1:9").unwrap();
     }
 
     #[test]

@@ -31,6 +31,17 @@ const CACHES: [(&str, DiskCache); 5] = [
     ("unsafe", DiskCache::Unsafe),
 ];
 
+/// What happens when the host cannot read or write a disk.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum DiskOnError {
+    /// The guest sees the error.
+    #[default]
+    Report,
+    /// The machine waits until it goes.
+    Pause,
+}
+
 /// A disk of the machine, on virtio.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -52,6 +63,9 @@ pub struct DiskSpec {
     /// Files that the image names as its backing files may be opened.
     #[serde(default)]
     pub backing: bool,
+    /// What happens when the host fails.
+    #[serde(default)]
+    pub on_error: DiskOnError,
 }
 
 fn raw() -> String {
@@ -68,6 +82,7 @@ impl DiskSpec {
             serial: String::new(),
             cache: DiskCache::default(),
             backing: false,
+            on_error: DiskOnError::default(),
         }
     }
 
@@ -86,6 +101,8 @@ impl DiskSpec {
             ("serial", value) => self.serial = value.to_owned(),
             ("backing", "follow") => self.backing = true,
             ("backing", "deny") => self.backing = false,
+            ("on-error", "report") => self.on_error = DiskOnError::Report,
+            ("on-error", "pause") => self.on_error = DiskOnError::Pause,
             ("cache", value) => {
                 let found = CACHES.iter().find(|(name, _)| *name == value);
                 self.cache = found
@@ -93,8 +110,8 @@ impl DiskSpec {
                     .ok_or("cache is writeback, writethrough, none, directsync or unsafe")?;
             }
             _ => {
-                return Err("write FILE and of format=NAME, readonly, serial=S, cache=MODE and \
-                            backing=follow what you need");
+                return Err("write FILE and of format=NAME, readonly, serial=S, cache=MODE, \
+                            backing=follow and on-error=report|pause what you need");
             }
         }
         Ok(())
@@ -129,7 +146,10 @@ impl fmt::Display for DiskSpec {
         if let Some((name, _)) = CACHES.iter().skip(1).find(|(_, cache)| *cache == self.cache) {
             write!(f, ",cache={name}")?;
         }
-        if self.backing { f.write_str(",backing=follow") } else { Ok(()) }
+        if self.backing {
+            f.write_str(",backing=follow")?;
+        }
+        if self.on_error == DiskOnError::Pause { f.write_str(",on-error=pause") } else { Ok(()) }
     }
 }
 
@@ -139,9 +159,10 @@ mod tests {
 
     #[test]
     fn a_disk_reads_as_it_is_written() {
-        for text in
-            ["a.img,format=raw", "b,format=qcow2,readonly,serial=S,cache=none,backing=follow"]
-        {
+        for text in [
+            "a.img,format=raw",
+            "b,format=qcow2,readonly,serial=S,cache=none,backing=follow,on-error=pause",
+        ] {
             assert_eq!(text.parse::<DiskSpec>().unwrap().to_string(), text);
         }
         assert_eq!("a.img".parse::<DiskSpec>().unwrap(), DiskSpec::new("a.img"));

@@ -40,6 +40,19 @@ pub enum SpecError {
     /// A serial destination not known.
     #[error("--serial '{0}': write stdio, file=PATH, socket=PATH or none")]
     Serial(String),
+    /// A console destination not known, or a name that cannot be.
+    #[error(
+        "--console '{0}': write stdio, file=PATH, socket=PATH or none, and if need be ,name=NAME"
+    )]
+    Console(String),
+    /// More than one stream on one terminal.
+    #[error(
+        "--console stdio: the terminal is taken; give --serial none, or the console another place"
+    )]
+    TwoOnTerminal,
+    /// More consoles than the device has ports.
+    #[error("--console: there are {0}; a machine has at most 31")]
+    Consoles(usize),
     /// A disk with a setting that there is not.
     #[error("--disk '{text}': {rule}")]
     Disk {

@@ -6,6 +6,7 @@
 //!
 //! Errors start with the option's name, carry the value and end with what to do.
 
+mod console;
 mod cpu;
 mod disk;
 mod error;
@@ -13,8 +14,9 @@ mod net;
 mod options;
 mod size;
 
+pub use console::ConsoleSpec;
 pub use cpu::{CpuModel, CpuSpec, CpuVendor};
-pub use disk::{DiskCache, DiskSpec};
+pub use disk::{DiskCache, DiskOnError, DiskSpec};
 pub use error::SpecError;
 pub use net::{
     BitRate, Forward, ForwardFrom, ForwardProtocol, LineDelay, Loss, MacAddress, NetCard, NetKind,
@@ -98,6 +100,8 @@ pub struct MachineSpec {
     pub append: String,
     /// First serial port.
     pub serial: SerialSpec,
+    /// Consoles on virtio, the first of them the guest's `hvc0`.
+    pub consoles: Vec<ConsoleSpec>,
     /// Disks, in the order in which the guest finds them.
     pub disks: Vec<DiskSpec>,
     /// Network cards.
@@ -125,6 +129,7 @@ impl Default for MachineSpec {
             initrd: None,
             append: String::new(),
             serial: SerialSpec::Stdio,
+            consoles: Vec::new(),
             disks: Vec::new(),
             nets: Vec::new(),
             devices: Vec::new(),
@@ -159,6 +164,7 @@ impl MachineSpec {
         if self.kernel.is_none() && !self.append.is_empty() {
             return Err(SpecError::AppendWithoutKernel);
         }
+        self.check_consoles()?;
         self.disks.iter().try_for_each(DiskSpec::validate)?;
         self.nets.iter().try_for_each(NetSpec::validate)?;
         if self.nets.len() > 1 && self.nets.iter().any(|net| !net.is_card()) {
@@ -168,6 +174,19 @@ impl MachineSpec {
             return Err(SpecError::Timeout);
         }
         Ok(())
+    }
+}
+
+impl MachineSpec {
+    fn check_consoles(&self) -> Result<(), SpecError> {
+        self.consoles.iter().try_for_each(ConsoleSpec::validate)?;
+        let places = self.consoles.iter().map(|console| &console.to);
+        let on_terminal = places.chain([&self.serial]).filter(|to| **to == SerialSpec::Stdio);
+        match self.consoles.len() {
+            count if count > 31 => Err(SpecError::Consoles(count)),
+            _ if on_terminal.count() > 1 => Err(SpecError::TwoOnTerminal),
+            _ => Ok(()),
+        }
     }
 }
 

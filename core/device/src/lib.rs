@@ -59,7 +59,7 @@ pub mod testkit;
 pub use bytewise::{read_bytes, write_bytes};
 pub use clock::{Clock, ManualClock, Nanoseconds, SECOND};
 pub use interrupt::{LineInterrupt, LineTarget, MsiInterrupt, MsiMessage, MsiTarget};
-pub use memory::{CodeWatch, GuestMemory, PAGE_SIZE, PageLog, PageLogSlice};
+pub use memory::{CodeWatch, GuestMemory, MemoryReclaim, PAGE_SIZE, PageLog, PageLogSlice};
 pub use state::{RestoreError, SavedState};
 
 /// Which address space a region lives in.

@@ -27,6 +27,14 @@ pub trait CodeWatch: Send + Sync {
     fn code_written(&self, offset: usize, length: usize);
 }
 
+/// Gives guest memory back to the host: the engine, which has it mapped.
+pub trait MemoryReclaim: Send + Sync {
+    /// The guest does not need what is in `address .. address + length`: it reads as zeroes or as before, and
+    /// costs the host nothing until it is touched again. False when that is not whole pages of RAM, or when
+    /// the host refuses: then nothing has changed.
+    fn release(&self, address: u64, length: u64) -> bool;
+}
+
 /// The log of one region. Clones share it.
 #[derive(Clone, Default)]
 pub struct PageLog(Arc<Pages>);

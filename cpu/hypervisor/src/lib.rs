@@ -140,6 +140,13 @@ pub trait Partition: MsiTarget {
     /// What the host said.
     fn map_rom(&self, address: u64, memory: Arc<GuestMemory>) -> Result<(), EngineError>;
 
+    /// The guest does not need what is in `address .. address + length`: the host gets its memory back, and the
+    /// range reads as zeroes when the guest next touches it. False when it is not whole pages of one region
+    /// of RAM, or when engine or host refuse: then nothing has changed. Callable while vCPUs run.
+    fn release_memory(&self, _address: u64, _length: u64) -> bool {
+        false
+    }
+
     /// Dirty log, where the engine has one.
     fn dirty_log(&self) -> Option<&dyn DirtyLog> {
         None

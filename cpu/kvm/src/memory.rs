@@ -17,6 +17,7 @@ use kezhan_hypervisor::{EngineError, GuestMemory};
 use kvm_bindings::{KVM_MEM_LOG_DIRTY_PAGES, KVM_MEM_READONLY, kvm_userspace_memory_region};
 use kvm_ioctls::VmFd;
 use std::sync::{Arc, Mutex, PoisonError};
+use vm_memory::bitmap::Bitmap;
 use vm_memory::{GuestAddress, GuestMemoryBackend, GuestMemoryRegion};
 
 /// The slots of one partition; keeps alive what they point to.
@@ -70,6 +71,27 @@ impl Slots {
     /// The RAM.
     pub(crate) fn ram(&self) -> &GuestMemory {
         &self.ram
+    }
+
+    /// Gives whole pages of RAM back to the host (madvise(2), MADV_DONTNEED): they read as zeroes from then on.
+    pub(crate) fn release(&self, address: u64, length: u64) -> bool {
+        let region = self.regions.iter().find(|r| address.wrapping_sub(r.address) < r.size as u64);
+        let Some(region) = region else { return false };
+        let offset = address - region.address;
+        let whole = (offset | length).is_multiple_of(PAGE_SIZE as u64);
+        if !whole || length == 0 || length > region.size as u64 - offset {
+            return false;
+        }
+        let start = (region.host + offset) as *mut libc::c_void;
+        // SAFETY: the range lies in the private anonymous mapping of the region, which `ram` keeps alive; its
+        // bytes may change at any time for all who have it mapped, since a guest writes them.
+        let status = unsafe { libc::madvise(start, length as usize, libc::MADV_DONTNEED) };
+        if status == 0
+            && let Some(part) = self.ram.find_region(GuestAddress(address))
+        {
+            part.bitmap().mark_dirty(offset as usize, length as usize);
+        }
+        status == 0
     }
 
     /// The ROM at guest-physical `address`, and the address inside it.

@@ -247,6 +247,10 @@ impl Partition for KvmPartition {
         self.shared.slots.map_rom(&self.shared.vm, address, memory)
     }
 
+    fn release_memory(&self, address: u64, length: u64) -> bool {
+        self.shared.slots.release(address, length)
+    }
+
     fn dirty_log(&self) -> Option<&dyn DirtyLog> {
         Some(self)
     }

@@ -222,6 +222,10 @@ impl Partition for SoftPartition {
         all.iter().enumerate().flat_map(|(cpu, counters)| counters.lines(cpu)).collect()
     }
 
+    fn release_memory(&self, address: u64, length: u64) -> bool {
+        self.shared().ram.release(address, length)
+    }
+
     fn dirty_log(&self) -> Option<&dyn DirtyLog> {
         Some(self)
     }

@@ -13,6 +13,7 @@ use kezhan_device::{GuestMemory, PageLog};
 use kezhan_x86::word::Word;
 use std::arch::asm;
 use std::sync::Arc;
+use vm_memory::bitmap::Bitmap;
 use vm_memory::{GuestAddress, GuestMemoryBackend, GuestMemoryRegion};
 
 /// Bytes in a page.
@@ -103,6 +104,30 @@ impl Ram {
             log: &region.log,
             number: (offset / PAGE) as usize,
         })
+    }
+
+    /// Gives whole pages of RAM back to the host (madvise(2), MADV_DONTNEED): they read as zeroes from then
+    /// on. Code that was decoded from them is forgotten.
+    pub fn release(&self, physical: u64, length: u64) -> bool {
+        let Some(region) = self.region(physical).filter(|region| region.writable) else {
+            return false;
+        };
+        let offset = physical - region.start;
+        if !(offset | length).is_multiple_of(PAGE) || length == 0 || length > region.length - offset
+        {
+            return false;
+        }
+        // SAFETY: `offset .. offset + length` lies in the private anonymous mapping of `region.length` bytes at
+        // `region.host`, which `_memory` keeps alive; its bytes may change at any time for all who reach
+        // them, since other vCPUs write them.
+        let status = unsafe {
+            let start = region.host.add(offset as usize);
+            libc::madvise(start.cast(), length as usize, libc::MADV_DONTNEED)
+        };
+        if status == 0 {
+            region.log.mark_dirty(offset as usize, length as usize);
+        }
+        status == 0
     }
 
     /// The logs of the writable regions, in address order, with their first addresses.

@@ -56,6 +56,11 @@ impl Chain {
         length(&self.writable)
     }
 
+    /// Address and length of each part that the device may write; not checked against guest memory.
+    pub fn writable_ranges(&self) -> impl Iterator<Item = (u64, u64)> + '_ {
+        self.writable.iter().map(|segment| (segment.address, segment.length.into()))
+    }
+
     /// Fills `data` from the readable part.
     ///
     /// # Errors

@@ -84,6 +84,15 @@ impl Core {
         &*self.device
     }
 
+    pub(crate) fn device_mut(&mut self) -> &mut dyn VirtioDevice {
+        &mut *self.device
+    }
+
+    /// The largest size of the selected queue; 0 when there is none.
+    pub(crate) fn largest_queue(&self) -> u16 {
+        self.queues.get(usize::from(self.queue_select)).map_or(0, |queue| queue.largest)
+    }
+
     /// What is to be sent since the last call.
     pub(crate) fn take_raised(&mut self) -> Raised {
         std::mem::take(&mut self.raised)

@@ -37,6 +37,11 @@ pub trait VirtioDevice: Send {
         data.fill(0);
     }
 
+    /// The driver writes its configuration. What is not writable keeps its value.
+    fn write_config(&mut self, offset: u64, data: &[u8]) {
+        let _ = (offset, data);
+    }
+
     /// The driver is ready, with these features.
     fn start(&mut self, features: u64) {
         let _ = features;
@@ -78,6 +83,14 @@ pub trait VirtioDevice: Send {
             return Ok(());
         }
         Err(RestoreError::invalid(self.identity().kind, "the device has no state of its own"))
+    }
+}
+
+/// Fills `data` from a configuration's bytes; those beyond are zero.
+pub(crate) fn read_fields(config: &[u8], offset: u64, data: &mut [u8]) {
+    let from = usize::try_from(offset).unwrap_or(usize::MAX);
+    for (index, byte) in data.iter_mut().enumerate() {
+        *byte = from.checked_add(index).and_then(|at| config.get(at)).copied().unwrap_or(0);
     }
 }
 

@@ -7,6 +7,9 @@
 //! | [`VirtioPci`] | `VirtioPci::new(name, device, memory, msi)`: a PCI function with the regions `msix` and `virtio` |
 //! | [`Block`] | virtio-blk on a [`kezhan_ports::Disk`] |
 //! | [`Net`] | virtio-net on a [`kezhan_ports::Nic`] for each pair of queues |
+//! | [`VirtioMmio`] | the same behind memory-mapped registers, for machines without PCI |
+//! | [`Console`] | virtio-console with ports on [`kezhan_ports::CharDevice`]s |
+//! | [`Balloon`] | virtio-balloon with free-page reporting, on a [`kezhan_device::MemoryReclaim`] |
 //! | [`Rng`] | virtio-rng on a [`kezhan_ports::Entropy`] |
 //!
 //! ```text
@@ -27,10 +30,13 @@
 //! write must not land on the disk after a new one. So a reset by the driver is done when the port is at
 //! rest: until then the status reads as it was, as virtio 1.2 §4.1.4.3.2 lets the driver expect.
 
+mod balloon;
 mod block;
 mod chain;
+mod console;
 mod core;
 mod device;
+mod mmio;
 mod net;
 mod pci;
 mod queue;
@@ -41,9 +47,12 @@ mod testkit;
 #[cfg(test)]
 mod tests;
 
+pub use balloon::{Balloon, BalloonHandle, BalloonStatistics};
 pub use block::{Block, BlockOptions};
 pub use chain::{Chain, OutsideMemory};
+pub use console::{Console, ConsolePort};
 pub use device::{Identity, Rings, VirtioDevice};
+pub use mmio::VirtioMmio;
 pub use net::Net;
 pub use pci::VirtioPci;
 pub use rng::Rng;

@@ -5,14 +5,15 @@
 //!   BAR 1 "virtio"  0x0000 common   0x1000 ISR   0x2000 device   0x3000 notify, 4 bytes a queue
 //!   configuration space: five vendor capabilities, the last of them a window into BAR 1
 //! ```
-//! Interrupts are MSI-X. A driver without it polls the ISR status; INTx# is not wired.
+//! Interrupts are MSI-X; for a driver without it, INTA#, which is high while the ISR status is not zero
+//! (§4.1.5.3, §4.1.5.4).
 
 use crate::core::{Core, CoreState};
 use crate::device::VirtioDevice;
 use crate::spec::{common, pci as numbers};
 use kezhan_device::{
-    Access, Device, GuestMemory, MsiInterrupt, Nanoseconds, Region, RegionIndex, RestoreError,
-    SavedState,
+    Access, Device, GuestMemory, LineInterrupt, MsiInterrupt, Nanoseconds, Region, RegionIndex,
+    RestoreError, SavedState,
 };
 use kezhan_pci::{
     Bar, BarKind, ConfigSpace, FunctionState, Identity, MSIX_REGION, Msix, PciFunction,
@@ -51,6 +52,7 @@ pub struct VirtioPci {
     msix: Msix,
     core: Core,
     isr: u8,
+    intx: LineInterrupt,
     /// Where the window's capability is in configuration space.
     window: Option<u8>,
 }
@@ -68,7 +70,8 @@ impl VirtioPci {
         let mut config = header(&core);
         let msix = Msix::new(queues + 1, MSIX_BAR, &mut config, msi);
         let window = add_capabilities(&mut config, queues);
-        VirtioPci { name: name.to_owned(), config, msix, core, isr: 0, window }
+        let intx = LineInterrupt::unconnected(name);
+        VirtioPci { name: name.to_owned(), config, msix, core, isr: 0, intx, window }
     }
 
     /// Sends what the core raised, or leaves it in the ISR status where MSI-X is off (§4.1.5.3, §4.1.5.4).
@@ -77,6 +80,7 @@ impl VirtioPci {
         if !self.msix.is_enabled() {
             self.isr |= if raised.queues != 0 { numbers::ISR_QUEUE } else { 0 };
             self.isr |= if raised.config { numbers::ISR_CONFIG } else { 0 };
+            self.drive_intx();
             return;
         }
         if raised.config {
@@ -89,6 +93,12 @@ impl VirtioPci {
         }
     }
 
+    /// The level of INTA# (PCI 3.0 §6.2.2, §6.2.3): with MSI-X it is low (§6.8.2.3).
+    fn drive_intx(&mut self) {
+        let level = self.config.set_interrupt(self.isr != 0);
+        self.intx.set(level && !self.msix.is_enabled());
+    }
+
     fn read_virtio(&mut self, offset: u64, data: &mut [u8]) -> Access {
         match offset {
             0..ISR_AT => return self.read_common(offset, data),
@@ -97,6 +107,7 @@ impl VirtioPci {
                 if let Some(byte) = data.first_mut() {
                     *byte = std::mem::take(&mut self.isr);
                 }
+                self.drive_intx();
             }
             DEVICE_AT..NOTIFY_AT => self.core.device().read_config(offset - DEVICE_AT, data),
             _ => data.fill(0),
@@ -126,7 +137,7 @@ impl VirtioPci {
                 self.core.notify(queue as usize);
                 self.deliver();
             }
-            // No device here has a field that a driver may write.
+            DEVICE_AT..NOTIFY_AT => self.core.device_mut().write_config(offset - DEVICE_AT, data),
             _ => {}
         }
         Access::Done
@@ -181,6 +192,7 @@ fn header(core: &Core) -> ConfigSpace {
     })
     .with_bar(MSIX_BAR.into(), bar("msix", MSIX_REGION))
     .with_bar(VIRTIO_BAR.into(), bar("virtio", LENGTH))
+    .with_interrupt_pin(1)
 }
 
 /// Adds the capabilities (§4.1.4); gives the place of the window's.
@@ -282,6 +294,7 @@ impl Device for VirtioPci {
         self.config.reset();
         self.msix.reset();
         self.isr = 0;
+        self.intx.set(false);
     }
 
     fn save(&self) -> SavedState {
@@ -296,6 +309,7 @@ impl Device for VirtioPci {
         self.config.restore(&state.function.config)?;
         self.msix.restore(&state.function.msix, &self.config)?;
         self.isr = state.isr;
+        self.drive_intx();
         self.core.restore(&state.core)
     }
 }
@@ -307,6 +321,10 @@ impl PciFunction for VirtioPci {
 
     fn config_mut(&mut self) -> &mut ConfigSpace {
         &mut self.config
+    }
+
+    fn connect_interrupt(&mut self, line: LineInterrupt) {
+        self.intx = line;
     }
 
     fn read_config(&mut self, offset: u16, data: &mut [u8]) -> Access {
@@ -322,6 +340,7 @@ impl PciFunction for VirtioPci {
     fn write_config(&mut self, offset: u16, data: &[u8]) -> Access {
         self.config.write(offset, data);
         self.msix.config_written(&self.config);
+        self.drive_intx();
         if self.at_window(offset)
             && let Some((at, length)) = self.windowed()
             && let Some(part) = data.get(..length)

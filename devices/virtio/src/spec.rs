@@ -147,8 +147,141 @@ pub mod device_id {
     pub const NETWORK: u16 = 1;
     /// Block device (§5.2).
     pub const BLOCK: u16 = 2;
+    /// Console (§5.3).
+    pub const CONSOLE: u16 = 3;
     /// Entropy device (§5.4).
     pub const ENTROPY: u16 = 4;
+    /// Memory balloon (§5.5).
+    pub const BALLOON: u16 = 5;
+}
+
+/// Console (virtio 1.2 §5.3).
+pub mod console {
+    /// Feature: several ports, and control queues (§5.3.3).
+    pub const MULTIPORT: u64 = 1 << 1;
+    /// Bytes of a message without a name (§5.3.6.2).
+    pub const MESSAGE_BYTES: usize = 8;
+    /// From the driver: it is ready, or has failed.
+    pub const DEVICE_READY: u16 = 0;
+    /// To the driver: a port has been added.
+    pub const PORT_ADD: u16 = 1;
+    /// From the driver: a port is ready, or has failed.
+    pub const PORT_READY: u16 = 3;
+    /// To the driver: the port is a console.
+    pub const CONSOLE_PORT: u16 = 4;
+    /// Both ways: the port is open, or closed.
+    pub const PORT_OPEN: u16 = 6;
+    /// To the driver: the name of the port follows.
+    pub const PORT_NAME: u16 = 7;
+}
+
+/// Memory balloon (virtio 1.2 §5.5).
+pub mod balloon {
+    /// Feature: a queue of statistics (§5.5.3).
+    pub const STATS_VQ: u64 = 1 << 1;
+    /// Feature: the guest may take pages back when it is short of memory.
+    pub const DEFLATE_ON_OOM: u64 = 1 << 2;
+    /// Feature: a queue of hints about free pages.
+    pub const FREE_PAGE_HINT: u64 = 1 << 3;
+    /// Feature: a queue of reports of free pages.
+    pub const PAGE_REPORTING: u64 = 1 << 5;
+    /// Queue: pages given to the host (§5.5.2).
+    pub const INFLATE: usize = 0;
+    /// Queue: statistics.
+    pub const STATISTICS: usize = 2;
+    /// Queue: reports of free pages.
+    pub const REPORTING: usize = 4;
+    /// Configuration: pages given, written by the driver (§5.5.4).
+    pub const ACTUAL: u64 = 4;
+    /// Bytes of a statistic: tag and value (§5.5.6.3).
+    pub const STATISTIC_BYTES: usize = 10;
+    /// Statistic: free memory (§5.5.6.4).
+    pub const STATISTIC_FREE: u16 = 4;
+    /// Statistic: all memory.
+    pub const STATISTIC_TOTAL: u16 = 5;
+    /// Statistic: memory to be had without swapping.
+    pub const STATISTIC_AVAILABLE: u16 = 6;
+    /// Statistic: caches of files.
+    pub const STATISTIC_CACHES: u16 = 7;
+}
+
+/// MMIO transport (virtio 1.2 §4.2.2, table 4.1).
+pub mod mmio {
+    use super::common;
+
+    /// "virt".
+    pub const MAGIC: u64 = 0x000;
+    /// Its value.
+    pub const MAGIC_VALUE: u32 = 0x7472_6976;
+    /// Version of the registers.
+    pub const VERSION: u64 = 0x004;
+    /// Its value.
+    pub const VERSION_VALUE: u32 = 2;
+    /// Virtio device ID.
+    pub const DEVICE_ID: u64 = 0x008;
+    /// Virtio subsystem vendor ID.
+    pub const VENDOR_ID: u64 = 0x00c;
+    /// Its value: the PCI vendor of virtio.
+    pub const VENDOR_VALUE: u32 = super::pci::VENDOR as u32;
+    /// 32 bits of the device's features.
+    pub const DEVICE_FEATURES: u64 = 0x010;
+    /// Which.
+    pub const DEVICE_FEATURES_SELECT: u64 = 0x014;
+    /// 32 bits of the driver's features.
+    pub const DRIVER_FEATURES: u64 = 0x020;
+    /// Which.
+    pub const DRIVER_FEATURES_SELECT: u64 = 0x024;
+    /// Which queue the following are of.
+    pub const QUEUE_SELECT: u64 = 0x030;
+    /// Its largest size.
+    pub const QUEUE_SIZE_MAX: u64 = 0x034;
+    /// Its size.
+    pub const QUEUE_SIZE: u64 = 0x038;
+    /// Whether it is enabled.
+    pub const QUEUE_READY: u64 = 0x044;
+    /// The queue to look at.
+    pub const QUEUE_NOTIFY: u64 = 0x050;
+    /// Why the line is high.
+    pub const INTERRUPT_STATUS: u64 = 0x060;
+    /// Interrupts that are handled.
+    pub const INTERRUPT_ACK: u64 = 0x064;
+    /// Device status.
+    pub const STATUS: u64 = 0x070;
+    /// Counts changes of the configuration.
+    pub const CONFIG_GENERATION: u64 = 0x0fc;
+    /// Device configuration.
+    pub const CONFIG: u64 = 0x100;
+    /// Bytes of our region.
+    pub const LENGTH: u64 = 0x1000;
+    /// Interrupt: a queue has used buffers.
+    pub const USED_BUFFER: u32 = 1;
+    /// Interrupt: the configuration has changed.
+    pub const CONFIG_CHANGE: u32 = 2;
+
+    /// Registers that read as a field of the common configuration.
+    pub const READABLE: [(u64, u64); 4] = [
+        (DEVICE_FEATURES, common::DEVICE_FEATURE),
+        (QUEUE_READY, common::QUEUE_ENABLE),
+        (STATUS, common::STATUS),
+        (CONFIG_GENERATION, common::GENERATION),
+    ];
+
+    /// Registers that write such a field, and whether its upper half.
+    pub const WRITABLE: [(u64, u64, bool); 13] = [
+        (DEVICE_FEATURES_SELECT, common::DEVICE_FEATURE_SELECT, false),
+        (DRIVER_FEATURES, common::DRIVER_FEATURE, false),
+        (DRIVER_FEATURES_SELECT, common::DRIVER_FEATURE_SELECT, false),
+        (QUEUE_SELECT, common::QUEUE_SELECT, false),
+        (QUEUE_SIZE, common::QUEUE_SIZE, false),
+        (QUEUE_READY, common::QUEUE_ENABLE, false),
+        (STATUS, common::STATUS, false),
+        (0x080, common::QUEUE_DESC, false),
+        (0x084, common::QUEUE_DESC, true),
+        (0x090, common::QUEUE_DRIVER, false),
+        (0x094, common::QUEUE_DRIVER, true),
+        (0x0a0, common::QUEUE_DEVICE, false),
+        (0x0a4, common::QUEUE_DEVICE, true),
+    ];
 }
 
 /// Block device (virtio 1.2 §5.2).

@@ -4,7 +4,7 @@ use crate::rng::Rng;
 use crate::spec::{common, descriptor, feature, status};
 use crate::testkit::{Bench, Ring};
 use crate::{Block, BlockOptions};
-use kezhan_device::testkit::{check_contract, check_storm};
+use kezhan_device::testkit::{LineLog, check_contract, check_storm};
 use kezhan_device::{Device, GuestMemory, ManualClock};
 use kezhan_pci::PciFunction;
 use kezhan_ports::Entropy;
@@ -101,6 +101,34 @@ fn an_event_index_asks_for_one_interrupt_in_its_place() {
     }
     assert_eq!(seen, [0, 0, 1, 0, 0]);
     assert_eq!(ring.word(ring.base + 0x2004 + 64), 5, "the device asks to be told of the sixth");
+}
+
+#[test]
+fn without_msix_the_pin_is_high_while_the_isr_status_is_not_zero() {
+    let mut bench = Bench::new(Rng::new(Box::new(Counter(0))));
+    let (log, line) = LineLog::line("virtio.intx");
+    bench.device.connect_interrupt(line);
+    let mut ring = bench.live(0);
+    ring.add(&[(0x5000, 1, true)]);
+    bench.notify(0);
+    assert_eq!(log.take(), [(0, true)]);
+    // INTx# disabled (PCI 3.0 §6.2.2): low, though the status register still tells of it (§6.2.3).
+    bench.device.write_config(4, &[6, 4]);
+    let mut status = [0; 2];
+    bench.device.read_config(6, &mut status);
+    assert_eq!((log.take(), status[0] & 8), (vec![(0, false)], 8));
+    bench.device.write_config(4, &[6, 0]);
+    assert_eq!(
+        (log.take(), bench.get(0x1000, 1), log.take()),
+        (vec![(0, true)], 1, vec![(0, false)])
+    );
+    let saved = bench.device.save();
+    ring.add(&[(0x5000, 1, true)]);
+    bench.notify(0);
+    bench.use_msix();
+    assert_eq!(log.take(), [(0, true), (0, false)], "MSI-X takes over");
+    bench.device.restore(&saved).unwrap();
+    assert_eq!(log.take(), []);
 }
 
 /// Another vCPU, which makes the same buffer available again whenever one is being filled.

@@ -151,6 +151,12 @@ impl DiskHandle {
         self.0.queue().held.len()
     }
 
+    /// Whether nothing waits, runs or is held.
+    pub fn is_idle(&self) -> bool {
+        let queue = self.0.queue();
+        queue.running == 0 && queue.waiting.is_empty() && queue.held.is_empty()
+    }
+
     /// Sets other rates.
     pub fn set_limits(&self, limits: Limits) {
         let now = self.0.now();

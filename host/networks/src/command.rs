@@ -1,6 +1,6 @@
 //! `kezhan net`.
 
-use crate::{Network, NetworkError, Request, Store, Subnet, network};
+use crate::{Network, NetworkError, Request, Store, Subnet, network, service};
 use clap::{Args, Subcommand, ValueEnum};
 use std::io::{self, Write};
 use std::process::ExitCode;
@@ -33,6 +33,12 @@ pub enum NetCommand {
         #[arg(long, value_name = "FORMAT", default_value = "table")]
         output: Output,
     },
+    /// Answer for a network, until ended: what create starts
+    #[command(hide = true)]
+    Serve {
+        /// Its name
+        name: String,
+    },
 }
 
 /// A network to be made.
@@ -46,6 +52,9 @@ pub struct Create {
     /// Leave addresses as they are: the network has no way out but what you make
     #[arg(long)]
     no_nat: bool,
+    /// Give machines neither addresses nor names
+    #[arg(long)]
+    no_dhcp: bool,
 }
 
 /// How a listing is written.
@@ -76,9 +85,10 @@ pub fn run(command: NetCommand) -> ExitCode {
 
 fn status(error: &NetworkError) -> u8 {
     match error {
-        NetworkError::Kernel { .. } | NetworkError::File { .. } | NetworkError::NoSubnet => {
-            UNAVAILABLE
-        }
+        NetworkError::Kernel { .. }
+        | NetworkError::Service { .. }
+        | NetworkError::File { .. }
+        | NetworkError::NoSubnet => UNAVAILABLE,
         _ => USAGE,
     }
 }
@@ -86,14 +96,16 @@ fn status(error: &NetworkError) -> u8 {
 /// Does it; gives what is to be written.
 pub(crate) fn perform(command: NetCommand, store: &Store) -> Result<String, NetworkError> {
     match command {
-        NetCommand::Create(Create { name, subnet, no_nat }) => {
-            let made = network::create(store, &Request { name, subnet, nat: !no_nat })?;
+        NetCommand::Create(Create { name, subnet, no_nat, no_dhcp }) => {
+            let request = Request { name, subnet, nat: !no_nat, dhcp: !no_dhcp };
+            let made = network::create(store, &request)?;
             Ok(format!("network {}: {} on {}\n", made.name, made.subnet, made.bridge))
         }
         NetCommand::Delete { name } => {
             network::delete(store, &name)?;
             Ok(format!("network {name}: deleted\n"))
         }
+        NetCommand::Serve { name } => service::run(store, &name).map(|()| String::new()),
         NetCommand::List { output } => Ok(write(&network::list(store)?, output)),
         NetCommand::Show { name, output } => {
             let all = network::list(store)?;
@@ -108,13 +120,19 @@ fn write(networks: &[Network], output: Output) -> String {
         let text = serde_json::to_string_pretty(networks).unwrap_or_default();
         return text + "\n";
     }
-    let mut lines =
-        format!("{:12} {:18} {:16} {:4} {:4} MEMBERS\n", "NAME", "SUBNET", "BRIDGE", "NAT", "UP");
+    let mut lines = format!(
+        "{:12} {:18} {:16} {:4} {:4} {:4} MEMBERS\n",
+        "NAME", "SUBNET", "BRIDGE", "NAT", "DHCP", "UP"
+    );
     let yes = |on| if on { "yes" } else { "no" };
-    for Network { name, bridge, subnet, nat, up, members } in networks {
+    for Network { name, bridge, subnet, nat, dhcp, up, members } in networks {
         let (subnet, members) = (subnet.to_string(), members.join(" "));
-        let line =
-            format!("{name:12} {subnet:18} {bridge:16} {:4} {:4} {members}", yes(*nat), yes(*up));
+        let line = format!(
+            "{name:12} {subnet:18} {bridge:16} {:4} {:4} {:4} {members}",
+            yes(*nat),
+            yes(*dhcp),
+            yes(*up)
+        );
         lines.push_str(line.trim_end());
         lines.push('\n');
     }

@@ -38,6 +38,16 @@ pub enum NetworkError {
     /// There is no such interface.
     #[error("interface {0}: there is none of that name, or it is not a {1}; {2}")]
     NoInterface(String, &'static str, &'static str),
+    /// Nothing answers on it.
+    #[error(
+        "network {name}: its DHCP and names are not served: {reason}; --no-dhcp makes one without"
+    )]
+    Service {
+        /// The network.
+        name: String,
+        /// Why.
+        reason: String,
+    },
     /// The kernel refuses.
     #[error("{what}: {error}{}", hint(.error))]
     Kernel {

@@ -14,13 +14,17 @@
 //! A tap interface ends with the process that opened it. A network that was half made is told by its record, and
 //! the next `kezhan net` undoes it.
 //!
+//! # What answers
+//! DHCP and names are served by a process for each network ([`service`]); it is part of the network and ended
+//! with it.
+//!
 //! # Privilege
 //! Making networks needs CAP_NET_ADMIN. A tap interface that an administrator made for a user
 //! (`ip tuntap add dev NAME mode tap user USER`) needs none.
 //!
 //! # Rejected
 //! Making taps persistent: they would outlive a killed process. A daemon that owns the networks: the kernel
-//! keeps them as well.
+//! keeps them as well, and only what answers on them needs a process.
 
 mod bytes;
 mod command;
@@ -29,6 +33,7 @@ mod link;
 mod netlink;
 mod network;
 mod nft;
+mod service;
 mod store;
 mod subnet;
 mod sysctl;

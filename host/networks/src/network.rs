@@ -2,7 +2,7 @@
 
 use crate::link::{Link, Links};
 use crate::store::{Record, Stage, Store};
-use crate::{NetworkError, Subnet, nft, sysctl};
+use crate::{NetworkError, Subnet, nft, service, sysctl};
 use serde::Serialize;
 use std::net::Ipv4Addr;
 
@@ -22,6 +22,8 @@ pub struct Request {
     pub subnet: Option<Subnet>,
     /// What leaves the network gets the host's address.
     pub nat: bool,
+    /// Machines get addresses and names.
+    pub dhcp: bool,
 }
 
 /// A network as it is.
@@ -35,6 +37,8 @@ pub struct Network {
     pub subnet: Subnet,
     /// What leaves it gets the host's address.
     pub nat: bool,
+    /// Machines get addresses and names.
+    pub dhcp: bool,
     /// Whether the bridge is there.
     pub up: bool,
     /// Interfaces in the bridge.
@@ -59,15 +63,26 @@ pub fn create(store: &Store, request: &Request) -> Result<Network, NetworkError>
     }
     let subnet = subnet(&mut links, request.subnet)?;
     let forwarding = request.nat && !sysctl::forwards()?;
-    let (name, nat) = (request.name.clone(), request.nat);
-    let mut record = Record { name, bridge, subnet, nat, forwarding, stage: Stage::Making };
+    let mut record = Record {
+        name: request.name.clone(),
+        bridge,
+        subnet,
+        nat: request.nat,
+        forwarding,
+        stage: Stage::Making,
+        dhcp: request.dhcp,
+        serving: None,
+    };
     store.write(&record)?;
-    if let Err(error) = build(&mut links, &record) {
+    let built = build(&mut links, &record).and_then(|()| {
+        record.stage = Stage::Ready;
+        store.write(&record)?;
+        service::ensure(store, &record)
+    });
+    if let Err(error) = built {
         undo(store, &mut links, &record)?;
         return Err(error);
     }
-    record.stage = Stage::Ready;
-    store.write(&record)?;
     Ok(network(&record, &links.all()?))
 }
 
@@ -132,6 +147,7 @@ fn network(record: &Record, links: &[Link]) -> Network {
         bridge: record.bridge.clone(),
         subnet: record.subnet,
         nat: record.nat,
+        dhcp: record.serving.is_some_and(service::Serving::is_alive),
         up: bridge.is_some(),
         members: links.iter().filter(inside).map(|link| link.name.clone()).collect(),
     }
@@ -147,6 +163,9 @@ fn clean(store: &Store, links: &mut Links) -> Result<(), NetworkError> {
 
 /// Takes away what is there of a network.
 fn undo(store: &Store, links: &mut Links, record: &Record) -> Result<(), NetworkError> {
+    if let Some(serving) = record.serving {
+        serving.end();
+    }
     if record.nat {
         nft::remove(&record.name)?;
     }

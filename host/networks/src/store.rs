@@ -8,6 +8,7 @@
 //! The folder is locked by whoever changes anything, so that a record in the making belongs to nobody else who
 //! lives.
 
+use crate::service::Serving;
 use crate::{NetworkError, Subnet};
 use rustix::fs::{FlockOperation, flock};
 use serde::{Deserialize, Serialize};
@@ -35,6 +36,10 @@ pub(crate) struct Record {
     /// We have turned the host's forwarding on.
     pub(crate) forwarding: bool,
     pub(crate) stage: Stage,
+    /// DHCP and names are served.
+    pub(crate) dhcp: bool,
+    /// By this process.
+    pub(crate) serving: Option<Serving>,
 }
 
 /// Where the records are.
@@ -64,6 +69,11 @@ impl Store {
     /// This runtime folder, made when something is recorded.
     pub fn at(folder: impl Into<PathBuf>) -> Store {
         Store(folder.into().join("networks"))
+    }
+
+    /// The runtime folder.
+    pub(crate) fn folder(&self) -> &Path {
+        self.0.parent().unwrap_or(&self.0)
     }
 
     /// Waits until nobody else changes anything.

@@ -20,7 +20,7 @@ fn namespace() -> Option<(tempfile::TempDir, Store)> {
 
 fn request(name: &str, subnet: Option<&str>) -> Request {
     let subnet = subnet.map(|text| text.parse().unwrap());
-    Request { name: name.to_owned(), subnet, nat: true }
+    Request { name: name.to_owned(), subnet, nat: true, dhcp: false }
 }
 
 fn names() -> Vec<String> {

@@ -110,6 +110,18 @@ impl Proxy {
         Proxy { timeout, ..self }
     }
 
+    /// The server itself.
+    #[must_use]
+    pub fn server(&self) -> &Target {
+        &self.server
+    }
+
+    /// A hand-shake with the server, for who drives the connection himself.
+    #[must_use]
+    pub fn session(&self, request: Request) -> ClientSession {
+        ClientSession::new(self.credentials.clone(), request)
+    }
+
     /// Connects to a target through the proxy.
     ///
     /// # Errors
@@ -134,7 +146,7 @@ impl Proxy {
         let deadline = Instant::now() + self.timeout;
         let mut stream = dial(&self.server, deadline)
             .map_err(|reply| ProxyError::Unreachable { server: self.server.clone(), reply })?;
-        let mut session = ClientSession::new(self.credentials.clone(), request);
+        let mut session = self.session(request);
         let bound = handshake(&mut stream, &mut session, deadline)
             .map_err(|error| ProxyError::Broken { server: self.server.clone(), error })?
             .map_err(|error| ProxyError::Handshake { server: self.server.clone(), error })?;

@@ -3,6 +3,7 @@
 use crate::address_map::{self, PCI_BUSES, Place};
 use crate::bus::{Bus, Claim};
 use crate::engine::EngineLink;
+use crate::pci;
 use crate::pci::{Behind, PciWindows};
 use crate::settings::Settings;
 use crate::slot::{Attention, Slot};
@@ -20,6 +21,7 @@ use kezhan_machine_spec::MachineSpec;
 use kezhan_pci::{PciAddress, PciFunction, PciHost};
 use kezhan_ports::chardev::NullCharDevice;
 use kezhan_ports::{CharDevice, Disk, Entropy, Nic};
+use kezhan_virtio::{BalloonHandle, ConsolePort};
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -49,6 +51,8 @@ pub(crate) struct Hands {
     pub pm: Option<Arc<Mutex<Pm>>>,
     /// Keyboard and mouse.
     pub i8042: Option<Arc<Mutex<I8042>>>,
+    /// The memory balloon, when there is one.
+    pub balloon: Option<BalloonHandle>,
 }
 
 /// The board under construction.
@@ -115,6 +119,15 @@ impl Wiring {
         LineInterrupt::new(name, vec![(Arc::new(self.ioapic.clone()), pin)])
     }
 
+    /// The wire of interrupt pin `pin` (1 for INTA#) of the function `name` in slot `slot` of bus 0. Functions
+    /// share inputs of the controllers, which see to that.
+    pub(crate) fn intx(&self, slot: u8, pin: u8, name: &str) -> LineInterrupt {
+        let route = pci::route(slot, pin.saturating_sub(1) & 3);
+        let pic: Arc<dyn LineTarget> = Arc::new(self.pic.clone());
+        let ends = vec![(pic, route.isa), (Arc::new(self.ioapic.clone()) as _, route.gsi)];
+        LineInterrupt::new(&format!("{name}.intx"), ends)
+    }
+
     /// Messages to the engine.
     pub(crate) fn msi(&self) -> MsiInterrupt {
         MsiInterrupt::new(self.engine.clone())
@@ -174,8 +187,18 @@ impl Assembly {
         port
     }
 
+    /// The console ports, in order, their wakers set.
+    pub(crate) fn consoles(&mut self) -> Vec<ConsolePort> {
+        self.port_called = Arc::default();
+        let mut ports = std::mem::take(&mut self.host.ports.consoles);
+        for (_, port) in &mut ports {
+            port.set_waker(self.waker());
+        }
+        ports.into_iter().map(|(name, device)| ConsolePort { name, device }).collect()
+    }
+
     /// Has the chassis poll the device under construction.
-    fn waker(&self) -> Arc<dyn Fn() + Send + Sync> {
+    pub(crate) fn waker(&self) -> Arc<dyn Fn() + Send + Sync> {
         let (called, attention) = (self.port_called.clone(), self.wiring.attention.clone());
         Arc::new(move || {
             if !called.swap(true, Ordering::SeqCst) {
@@ -258,9 +281,16 @@ impl Assembly {
     }
 
     /// Plugs a PCI function into the first free slot of bus 0.
-    pub(crate) fn plug<F: PciFunction + 'static>(&mut self, function: F) -> Result<(), BoardError> {
+    pub(crate) fn plug<F: PciFunction + 'static>(
+        &mut self,
+        mut function: F,
+    ) -> Result<(), BoardError> {
         let device = u8::try_from(self.functions.len()).unwrap_or(u8::MAX);
         let address = PciAddress { bus: 0, device, function: 0 };
+        if let Some(pin) = pci::interrupt_pin(&mut function) {
+            let line = self.wiring.intx(device, pin, function.name());
+            function.connect_interrupt(line);
+        }
         let function = Arc::new(Mutex::new(function));
         let (name, regions) = name_and_regions(&(function.clone() as Arc<Mutex<dyn Device>>));
         let mut host = self.wiring.pci.lock().unwrap_or_else(PoisonError::into_inner);

@@ -3,7 +3,7 @@
 //! Fixed devices are on every board, in the order of the list (interrupt controllers first). The others
 //! are asked for with `--device NAME[,key=value]…`. To add one: a constructor below, an entry here, rows in
 //! the address map. Disks and network cards of the description are built by [`disk`] and [`net`], one device
-//! each.
+//! each; its consoles by [`consoles`].
 
 use crate::BoardError;
 use crate::address_map;
@@ -22,7 +22,7 @@ use kezhan_machine_spec::{DiskSpec, NetCard, NetSpec};
 use kezhan_pci::HostBridge;
 use kezhan_ports::nic::NullNic;
 use kezhan_serial::Uart16550;
-use kezhan_virtio::{Block, BlockOptions, Net, Rng, VirtioPci};
+use kezhan_virtio::{Balloon, Block, BlockOptions, Console, Net, Rng, VirtioPci};
 use std::sync::{Arc, Mutex};
 
 /// A setting of a device.
@@ -83,6 +83,7 @@ pub const DEVICES: &[DeviceKind] = &[
     optional("pvpanic", "tells the machine that the guest has panicked", &[], pvpanic),
     optional("pc-testdev", "interrupt lines and memory for kvm-unit-tests", &[], pc_testdev),
     optional("virtio-rng", "random bytes for the guest", &[], virtio_rng),
+    optional("virtio-balloon", "gives the host back what the guest does not use", &[], virtio_balloon),
     optional("pci-testdev", "a PCI function for kvm-unit-tests", &[], pci_testdev),
 ];
 
@@ -212,6 +213,25 @@ fn virtio_rng(board: &mut Assembly, _: &Settings<'_>) -> Result<(), BoardError> 
     let Some(source) = board.entropy() else { return Ok(()) };
     let (memory, msi) = (board.memory(), board.wiring.msi());
     board.plug(VirtioPci::new("virtio-rng", Box::new(Rng::new(source)), memory, msi))
+}
+
+fn virtio_balloon(board: &mut Assembly, _: &Settings<'_>) -> Result<(), BoardError> {
+    let balloon = Balloon::new(board.wiring.engine.clone());
+    let handle = balloon.handle();
+    handle.set_waker(board.waker());
+    board.hands.balloon = Some(handle);
+    let (memory, msi) = (board.memory(), board.wiring.msi());
+    board.plug(VirtioPci::new("virtio-balloon", Box::new(balloon), memory, msi))
+}
+
+/// The consoles of the description: one virtio-console with a port for each.
+pub(crate) fn consoles(board: &mut Assembly) -> Result<(), BoardError> {
+    let ports = board.consoles();
+    if ports.is_empty() {
+        return Ok(());
+    }
+    let (memory, msi) = (board.memory(), board.wiring.msi());
+    board.plug(VirtioPci::new("virtio-console", Box::new(Console::new(ports)), memory, msi))
 }
 
 /// Disk `index` of the description, a virtio-blk called `disk0`, `disk1` and so on, with a queue for each CPU.

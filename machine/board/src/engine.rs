@@ -1,7 +1,7 @@
-//! The wire between the board's interrupt controllers and the engine.
+//! The wire between the board's devices and the engine: interrupts, and memory that is given back.
 
 use kezhan_chipset::ioapic::RouteTarget;
-use kezhan_device::{LineTarget, MsiMessage, MsiTarget};
+use kezhan_device::{LineTarget, MemoryReclaim, MsiMessage, MsiTarget};
 use kezhan_hypervisor::{Partition, Route};
 use std::sync::{Arc, OnceLock};
 
@@ -18,6 +18,12 @@ impl EngineLink {
 impl MsiTarget for EngineLink {
     fn signal(&self, message: MsiMessage) -> bool {
         self.0.get().is_some_and(|partition| partition.signal(message))
+    }
+}
+
+impl MemoryReclaim for EngineLink {
+    fn release(&self, address: u64, length: u64) -> bool {
+        self.0.get().is_some_and(|partition| partition.release_memory(address, length))
     }
 }
 

@@ -1,9 +1,10 @@
-//! What a person does to a machine: the power button, keys, the mouse.
+//! What a person does to a machine: the power button, keys, the mouse, the size of the balloon.
 //!
 //! May be called at any time from any thread; a paused machine sees it when it goes on.
 
 use crate::Board;
 use kezhan_input::{I8042, KeyEvent, MouseEvent};
+use kezhan_virtio::BalloonHandle;
 use std::sync::{Arc, Mutex, PoisonError};
 
 impl Board {
@@ -12,6 +13,11 @@ impl Board {
         if let Some(pm) = &self.hands.pm {
             pm.lock().unwrap_or_else(PoisonError::into_inner).press_power_button();
         }
+    }
+
+    /// The hand on the memory balloon; `None` when the machine has none.
+    pub fn balloon(&self) -> Option<BalloonHandle> {
+        self.hands.balloon.clone()
     }
 
     /// Presses or releases a key. False when the keyboard has no room for it now: try again later.

@@ -88,6 +88,8 @@ use vm_memory::{Bytes, GuestAddress};
 pub struct Ports {
     /// Character ports by the name of the device that gets them (`com1`, `isa-debugcon`).
     pub characters: BTreeMap<String, Box<dyn CharDevice>>,
+    /// Consoles in the order of the description, with their names.
+    pub consoles: Vec<(String, Box<dyn CharDevice>)>,
     /// Disks in the order of the description.
     pub disks: Vec<Box<dyn Disk>>,
     /// For each network card of the description, in order, a port for each pair of its queues.
@@ -172,6 +174,7 @@ impl Board {
         for (index, disk) in spec.disks.iter().enumerate() {
             devices::disk(&mut assembly, index, disk)?;
         }
+        devices::consoles(&mut assembly)?;
         for device in &spec.devices {
             assembly.build(devices::find(&device.name)?, &device.settings)?;
         }

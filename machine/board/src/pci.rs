@@ -109,6 +109,12 @@ impl BarTarget for PciWindows {
     }
 }
 
+/// The interrupt pin of a function, 1 for INTA#; `None` when it has none (PCI Local Bus 3.0 §6.2.4).
+pub(crate) fn interrupt_pin(function: &mut dyn PciFunction) -> Option<u8> {
+    let pin = Header(function).read(header::INTERRUPT_PIN, 1) as u8;
+    (pin != 0).then_some(pin)
+}
+
 /// Gives every function its addresses and its interrupt line, as firmware does after reset. The host tells
 /// the windows when the board resumes.
 pub(crate) fn assign(functions: &[(PciAddress, Arc<Mutex<dyn PciFunction>>)]) {

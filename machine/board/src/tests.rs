@@ -96,6 +96,7 @@ fn bench_of(spec: &MachineSpec) -> Result<Bench, BoardError> {
             counter.fetch_add(1, Ordering::SeqCst);
         }),
         ports: Ports {
+            consoles: Vec::new(),
             characters: [("com1".to_owned(), port)].into(),
             disks: vec![Box::new(MemoryDisk::new(4096))],
             nics: vec![vec![Box::new(NicBuffer::default())]],
@@ -266,6 +267,24 @@ fn a_level_interrupt_comes_again_until_its_cause_is_gone() {
     bench.board.write_port(0x600, &0x100_u16.to_le_bytes());
     bench.board.end_of_interrupt(0x39);
     assert_eq!(bench.partition.messages.lock().unwrap().len(), 2);
+}
+
+/// Slots 1 and 9 share an input: it is high until both have let go (PCI Local Bus 3.0 §2.2.6).
+#[test]
+fn pci_functions_that_share_an_interrupt_hold_it_together() {
+    let bench = bench(&[]);
+    bench.write_ioapic(0x10 + 2 * 17, 1 << 15 | 0x51);
+    let [first, second] = [1, 9].map(|slot| bench.board.wiring.intx(slot, 1, "function"));
+    let sent = || bench.partition.messages.lock().unwrap().len();
+    first.set(true);
+    second.set(true);
+    assert_eq!(sent(), 1);
+    first.set(false);
+    bench.board.end_of_interrupt(0x51);
+    assert_eq!(sent(), 2, "the other still asks");
+    second.set(false);
+    bench.board.end_of_interrupt(0x51);
+    assert_eq!(sent(), 2);
 }
 
 #[test]
@@ -441,7 +460,7 @@ fn wrong_devices_settings_and_conflicts_are_named() {
     let error = |devices: &[&str]| try_bench(devices).map(|_| ()).unwrap_err().to_string();
     assert_eq!(
         error(&["sound"]),
-        "--device 'sound': devices are isa-debug-exit, isa-debugcon, pvpanic, pc-testdev, virtio-rng, pci-testdev"
+        "--device 'sound': devices are isa-debug-exit, isa-debugcon, pvpanic, pc-testdev, virtio-rng, virtio-balloon, pci-testdev"
     );
     assert!(error(&["com1"]).starts_with("--device 'com1': devices are"));
     assert_eq!(

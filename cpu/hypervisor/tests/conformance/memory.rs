@@ -15,6 +15,7 @@ pub fn cases() -> Vec<Case> {
     vec![
         Case::new("rom_is_read_and_executed_and_writes_go_to_the_machine", rom),
         Case::new("rom_below_the_reset_vector_is_where_a_processor_begins", reset_vector),
+        Case::new("memory_that_is_given_back_reads_as_zeroes", given_back),
         Case::new("the_dirty_log_has_exactly_the_pages_written", dirty_pages),
         Case::new("the_dirty_log_is_silent_when_off", dirty_off),
     ]
@@ -56,6 +57,24 @@ fn reset_vector(engine: &dyn Hypervisor) {
     let mut vcpu = guest.partition.vcpu(0).unwrap();
     guest.go(vcpu.as_mut());
     assert_eq!(guest.accesses(), [kezhan_hypervisor::testkit::Access::WritePort(0x80, 0x42, 1)]);
+}
+
+fn given_back(engine: &dyn Hypervisor) {
+    let guest = Guest::new(engine, |a| {
+        a.mov(rax, qword_ptr(FREE + 0xff8))?;
+        a.mov(qword_ptr(DATA), rax)?;
+        a.mov(rax, qword_ptr(FREE + 0x1000))?;
+        a.mov(qword_ptr(DATA + 8), rax)
+    });
+    guest.memory.write_slice(&[0xaa; 0x2000], GuestAddress(FREE)).unwrap();
+    let refused =
+        [(FREE + 8, 0x1000), (FREE, 0x800), (FREE, 0), (RAM as u64, 0x1000), (FREE, 1 << 40)];
+    for (address, length) in refused {
+        assert!(!guest.partition.release_memory(address, length), "{address:#x} {length:#x}");
+    }
+    assert!(guest.partition.release_memory(FREE, 0x1000));
+    guest.run();
+    assert_eq!((guest.result(0), guest.result(1)), (0, 0xaaaa_aaaa_aaaa_aaaa));
 }
 
 fn write_three_pages(a: &mut CodeAssembler) -> Code {

@@ -37,6 +37,12 @@ impl Gateway {
         }
     }
 
+    /// Whether a datagram from there would reach the guest.
+    #[must_use]
+    pub fn knows_sender(&self, now: Duration, flow: FlowId, from: SocketAddr) -> bool {
+        self.flows.heard(now, flow, from).is_some()
+    }
+
     /// RFC 768.
     pub(super) fn udp(
         &mut self,

@@ -9,6 +9,9 @@ use smoltcp::wire::{
     EthernetFrame, Icmpv4DstUnreachable, Icmpv4Packet, Icmpv4Repr, Ipv4Packet, Ipv4Repr, UdpPacket,
 };
 
+mod six;
+mod stream;
+
 const GUEST_MAC: [u8; 6] = [2, 0, 0, 0, 0, 1];
 const MAC: [u8; 6] = [2, 0, 0, 0, 0, 2];
 const GUEST: Ipv4Addr = Ipv4Addr::new(10, 0, 2, 15);
@@ -500,6 +503,3 @@ fn a_question_with_an_odd_name_or_an_endless_pointer_is_dropped() {
         assert_eq!((gateway.take_outward(), take(&mut gateway)), (None, None), "{message:02x?}");
     }
 }
-
-#[path = "tests6.rs"]
-mod six;

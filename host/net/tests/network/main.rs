@@ -1,6 +1,7 @@
 //! A guest on a running network, with sockets of the host on the other side.
 
 mod bulk;
+mod egress;
 mod guest;
 mod loss;
 mod tcp;

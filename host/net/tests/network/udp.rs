@@ -50,7 +50,7 @@ fn a_forward_of_datagrams_keeps_its_peers_apart() {
 }
 
 /// A question for the address of a name, and the answer (RFC 1035 §4).
-fn question(name: &[u8]) -> Vec<u8> {
+pub fn question(name: &[u8]) -> Vec<u8> {
     let mut message = vec![0x12, 0x34, 1, 0, 0, 1, 0, 0, 0, 0, 0, 0];
     for label in name.split(|byte| *byte == b'.') {
         message.push(label.len() as u8);

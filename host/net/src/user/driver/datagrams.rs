@@ -1,12 +1,19 @@
-//! The host's ends of UDP flows: one socket for each.
+//! The host's ends of UDP flows: one socket for each, or one association with the proxy (RFC 1928 §7).
 
-use super::super::FlowId;
-use super::poller::{Token, Watch};
+use super::super::{Failure, FlowId};
+use super::egress::{self, Egress};
+use super::poller::{Ready, Token, Watch};
+use super::sockets::dial;
 use super::thread::Desk;
-use std::collections::HashMap;
+use kezhan_socks::{ClientSession, Command, Target, read_datagram, write_datagram};
+use rustix::io::Errno;
+use rustix::net::{RecvFlags, sockopt};
 use std::collections::hash_map::Entry;
+use std::collections::{HashMap, VecDeque};
 use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
 
 /// The longest datagram.
 const LONGEST: usize = 65_535;
@@ -14,11 +21,34 @@ const LONGEST: usize = 65_535;
 /// Datagrams that one socket is read in a turn.
 const BUDGET: usize = 256;
 
+/// Datagrams that wait for an association, and stand-ins that one remembers.
+const WAITING: usize = 16;
+
+/// An association with the proxy.
+#[derive(Debug)]
+struct Relay {
+    /// The connection that it lives as long as.
+    control: OwnedFd,
+    /// Until it is granted.
+    session: Option<Box<ClientSession>>,
+    socket: Option<UdpSocket>,
+    waiting: Vec<Vec<u8>>,
+    /// Targets that stand for names, the last first: the proxy answers with addresses.
+    named: VecDeque<SocketAddr>,
+}
+
+#[derive(Debug)]
+enum Way {
+    Direct(UdpSocket),
+    Proxied(Relay),
+}
+
 /// All of them.
 #[derive(Debug)]
 pub(super) struct Datagrams {
-    open: HashMap<FlowId, UdpSocket>,
+    open: HashMap<FlowId, Way>,
     buffer: Vec<u8>,
+    egress: Option<Arc<Egress>>,
 }
 
 /// A socket that any host of the family can be reached from.
@@ -31,9 +61,29 @@ fn bind(like: SocketAddr) -> io::Result<UdpSocket> {
     Ok(socket)
 }
 
+fn open(egress: Option<&Egress>, desk: &Desk, flow: FlowId, to: SocketAddr) -> io::Result<Way> {
+    let Some(egress) = egress else {
+        let socket = bind(to)?;
+        desk.poller.add(&socket, Token::Flow(flow), Watch::Reading)?;
+        return Ok(Way::Direct(socket));
+    };
+    let control = dial(egress.server())?;
+    desk.poller.add(&control, Token::Flow(flow), Watch::Changes)?;
+    // We do not know which address the proxy will see: zeros (RFC 1928 §6).
+    let unknown = Target::from(SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), 0));
+    let session = egress.session(Command::UdpAssociate, unknown);
+    Ok(Way::Proxied(Relay {
+        control,
+        session: Some(Box::new(session)),
+        socket: None,
+        waiting: Vec::new(),
+        named: VecDeque::new(),
+    }))
+}
+
 impl Datagrams {
-    pub(super) fn new() -> Datagrams {
-        Datagrams { open: HashMap::new(), buffer: vec![0; LONGEST] }
+    pub(super) fn new(egress: Option<Arc<Egress>>) -> Datagrams {
+        Datagrams { open: HashMap::new(), buffer: vec![0; LONGEST], egress }
     }
 
     /// Sends a datagram, or loses it: the host's buffers are full, or there is no way.
@@ -43,38 +93,146 @@ impl Datagrams {
         flow: FlowId,
         (to, payload): (SocketAddr, &[u8]),
     ) {
-        if let Entry::Vacant(vacant) = self.open.entry(flow) {
-            let opened = bind(to).and_then(|socket| {
-                desk.poller.add(&socket, Token::Flow(flow), Watch::Reading)?;
-                Ok(socket)
-            });
-            match opened {
-                Ok(socket) => _ = vacant.insert(socket),
+        let egress = self.egress.as_deref();
+        let way = match self.open.entry(flow) {
+            Entry::Occupied(known) => known.into_mut(),
+            Entry::Vacant(vacant) => match open(egress, desk, flow, to) {
+                Ok(way) => vacant.insert(way),
                 Err(error) => return log::debug!("{to}/udp: {error}"),
+            },
+        };
+        match (way, egress) {
+            (Way::Direct(socket), _) => {
+                if let Err(error) = socket.send_to(payload, to) {
+                    log::debug!("{to}/udp: {error}");
+                }
             }
-        }
-        if let Some(socket) = self.open.get(&flow)
-            && let Err(error) = socket.send_to(payload, to)
-        {
-            log::debug!("{to}/udp: {error}");
+            (Way::Proxied(relay), Some(egress)) => {
+                if let Some(target) = egress.target(&desk.gateway, to) {
+                    relay.send((to, &target), payload);
+                }
+            }
+            (Way::Proxied(_), None) => {}
         }
     }
 
-    pub(super) fn ready(&mut self, desk: &mut Desk, flow: FlowId) {
-        let Some(socket) = self.open.get(&flow) else { return };
-        for _ in 0..BUDGET {
-            match socket.recv_from(&mut self.buffer) {
-                Ok((length, from)) => {
-                    let payload = self.buffer.get(..length).unwrap_or_default();
-                    desk.gateway.datagram(desk.now, flow, from, payload);
+    pub(super) fn ready(&mut self, desk: &mut Desk, flow: FlowId, ready: Ready) {
+        let over = match self.open.get_mut(&flow) {
+            None => return,
+            Some(Way::Direct(socket)) => {
+                let buffer = &mut self.buffer;
+                for _ in 0..BUDGET {
+                    match socket.recv_from(buffer) {
+                        Ok((length, from)) => {
+                            let payload = buffer.get(..length).unwrap_or_default();
+                            desk.gateway.datagram(desk.now, flow, from, payload);
+                        }
+                        Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {}
+                        Err(_) => return,
+                    }
                 }
-                Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {}
-                Err(_) => return,
+                return;
             }
+            Some(Way::Proxied(relay)) => relay.ready(desk, flow, ready, &mut self.buffer).is_err(),
+        };
+        if over {
+            // The next datagram asks for another.
+            self.open.remove(&flow);
         }
     }
 
     pub(super) fn close(&mut self, flow: FlowId) {
         self.open.remove(&flow);
+    }
+}
+
+impl Relay {
+    fn send(&mut self, (to, target): (SocketAddr, &Target), payload: &[u8]) {
+        if egress::is_stand_in(to.ip()) && self.named.front() != Some(&to) {
+            self.named.retain(|known| *known != to);
+            self.named.push_front(to);
+            self.named.truncate(WAITING);
+        }
+        let mut message = Vec::new();
+        write_datagram(target, payload, &mut message);
+        match &self.socket {
+            Some(socket) => drop(socket.send(&message)),
+            None if self.waiting.len() < WAITING => self.waiting.push(message),
+            None => {}
+        }
+    }
+
+    fn ready(
+        &mut self,
+        desk: &mut Desk,
+        flow: FlowId,
+        ready: Ready,
+        buffer: &mut [u8],
+    ) -> Result<(), Failure> {
+        if let Some(session) = &mut self.session {
+            if ready.write {
+                sockopt::socket_error(&self.control)
+                    .and_then(|error| error)
+                    .map_err(|_no_connection| Failure::Refused)?;
+                egress::say(&self.control, session)?;
+            }
+            if let Some(bound) = egress::listen(&self.control, session)? {
+                self.session = None;
+                self.associate(desk, flow, &bound).map_err(|_no_socket| Failure::Refused)?;
+            }
+            return Ok(());
+        }
+        self.relay(desk, flow, buffer);
+        // The association ends with its connection (RFC 1928 §7).
+        match rustix::net::recv(&self.control, &mut [0; 64], RecvFlags::empty()) {
+            Ok((_, 1..)) | Err(Errno::AGAIN | Errno::INTR) => Ok(()),
+            _ => Err(Failure::Refused),
+        }
+    }
+
+    fn associate(&mut self, desk: &Desk, flow: FlowId, bound: &Target) -> io::Result<()> {
+        let peer = rustix::net::getpeername(&self.control)?.ok_or(io::ErrorKind::NotConnected)?;
+        let server = SocketAddr::try_from(peer)?;
+        let relay = match bound.socket_address() {
+            // Some servers answer with zeros and mean the address that they were reached at.
+            Some(bound) if bound.ip().is_unspecified() => {
+                SocketAddr::new(server.ip(), bound.port())
+            }
+            Some(bound) => bound,
+            None => return Err(io::ErrorKind::InvalidData.into()),
+        };
+        let socket = bind(relay)?;
+        socket.connect(relay)?;
+        desk.poller.add(&socket, Token::Flow(flow), Watch::Reading)?;
+        for message in self.waiting.drain(..) {
+            socket.send(&message).ok();
+        }
+        self.socket = Some(socket);
+        Ok(())
+    }
+
+    fn relay(&mut self, desk: &mut Desk, flow: FlowId, buffer: &mut [u8]) {
+        let Some(socket) = &self.socket else { return };
+        for _ in 0..BUDGET {
+            let length = match socket.recv(buffer) {
+                Ok(length) => length,
+                Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => continue,
+                Err(_) => return,
+            };
+            let datagram = buffer.get(..length).unwrap_or_default();
+            let Ok((from, payload)) = read_datagram(datagram) else { continue };
+            let named = self.named.iter().find(|known| known.port() == from.port);
+            // The sender's own address first: the guest may know it, too.
+            if let Some(from) = from.socket_address() {
+                let known = desk.gateway.knows_sender(desk.now, flow, from);
+                if known || named.is_none() {
+                    desk.gateway.datagram(desk.now, flow, from, payload);
+                    continue;
+                }
+            }
+            if let Some(named) = named {
+                desk.gateway.datagram(desk.now, flow, *named, payload);
+            }
+        }
     }
 }

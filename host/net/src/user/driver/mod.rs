@@ -31,6 +31,7 @@
 
 mod commands;
 mod datagrams;
+mod egress;
 mod forwards;
 mod nic;
 mod poller;
@@ -41,6 +42,7 @@ mod thread;
 use super::{DecisionRecord, Gateway, GatewayConfig, GatewayCounts};
 use crate::policy::{Counts, Policy};
 use commands::{Command, Remote};
+use kezhan_socks::Proxy;
 use nic::Shared;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
@@ -65,6 +67,8 @@ pub struct UserConfig {
     pub resolvers: Vec<SocketAddr>,
     /// Forwards that exist from the start.
     pub forwards: Vec<Forward>,
+    /// A SOCKS proxy that every flow and every name goes through, and nothing goes around.
+    pub egress: Option<Proxy>,
 }
 
 impl UserConfig {
@@ -77,6 +81,7 @@ impl UserConfig {
             policy: Policy::open(),
             resolvers: Vec::new(),
             forwards: Vec::new(),
+            egress: None,
         }
     }
 }
@@ -159,13 +164,17 @@ pub fn spawn(config: UserConfig) -> Result<(UserNic, UserNetwork), UserError> {
     let failed = |error| UserError::Start { name: name.clone(), error };
     let shared = Arc::new(Shared::new(config.gateway.mtu).map_err(failed)?);
     let (commands, orders) = mpsc::channel();
-    let gateway = Gateway::new(config.gateway, config.policy);
+    let egress = config.egress.map(egress::Egress::new).transpose().map_err(failed)?.map(Arc::new);
     let resolvers = match config.resolvers {
+        // The proxy resolves.
+        _ if egress.is_some() => Vec::new(),
         given if given.is_empty() => resolver::hosts_resolvers(),
         given => given,
     };
-    let driver =
-        thread::Driver::new(gateway, Arc::clone(&shared), resolvers, orders).map_err(failed)?;
+    let stand_ins = egress.is_some();
+    let gateway = Gateway::new(GatewayConfig { stand_ins, ..config.gateway }, config.policy);
+    let ways = (resolvers, egress);
+    let driver = thread::Driver::new(gateway, Arc::clone(&shared), ways, orders).map_err(failed)?;
     raise_descriptors();
     let thread = std::thread::Builder::new()
         .name(name.clone())

@@ -173,8 +173,11 @@ fn hear(way: &mut Way, buffer: &mut [u8], ready: Ready) -> io::Result<Option<usi
         let sent = rustix::net::send(&*fd, output, SendFlags::NOSIGNAL)?;
         output.drain(..sent);
     }
+    if !ready.read {
+        return Ok(None);
+    }
     // Until it would block; the length comes first (RFC 1035 §4.2.2).
-    while ready.read {
+    loop {
         let (count, _) = rustix::net::recv(&*fd, &mut *buffer, RecvFlags::empty())?;
         if count == 0 {
             return Err(io::ErrorKind::UnexpectedEof.into());
@@ -189,5 +192,4 @@ fn hear(way: &mut Way, buffer: &mut [u8], ready: Ready) -> io::Result<Option<usi
             return Ok(Some(length));
         }
     }
-    Ok(None)
 }

@@ -4,8 +4,10 @@
 //! until it would block, within a budget for each turn.
 
 use super::super::{Failure, StreamId};
+use super::egress::{self, Egress};
 use super::poller::{Ready, Token, Watch};
 use super::thread::Desk;
+use kezhan_socks::{ClientSession, Command};
 use rustix::buffer::spare_capacity;
 use rustix::io::Errno;
 use rustix::net::{
@@ -15,6 +17,7 @@ use rustix::net::{
 use std::collections::{HashMap, VecDeque};
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// Bytes that one read asks for, and from how many on the buffer itself is handed over.
@@ -24,10 +27,27 @@ const LARGE: usize = READ / 4;
 /// Bytes that one socket is read in a turn.
 const BUDGET: usize = 1024 * 1024;
 
+/// How long the host's connection, and a proxy's hand-shake, may take.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+#[derive(Debug)]
+enum Stage {
+    Connecting,
+    /// Connected to the proxy, not to the target.
+    Handshaking,
+    Open,
+}
+
 #[derive(Debug)]
 struct Socket {
     fd: OwnedFd,
-    connecting: bool,
+    stage: Stage,
+    /// With the proxy; none when there is none.
+    handshake: Option<Box<ClientSession>>,
+    /// The target has sent something.
+    heard: bool,
+    /// The guest has sent its end.
+    shut: bool,
     readable: bool,
     writable: bool,
     /// The peer's end is in sight: read until it is reached.
@@ -43,10 +63,13 @@ pub(super) struct Sockets {
     /// Those that had more than their share.
     again: VecDeque<StreamId>,
     buffer: Vec<u8>,
+    egress: Option<Arc<Egress>>,
+    /// Those that were begun, the oldest first.
+    begun: VecDeque<(Duration, StreamId)>,
 }
 
 /// What the guest is told of an error.
-fn failure(error: Errno) -> Failure {
+pub(super) fn failure(error: Errno) -> Failure {
     match error {
         Errno::NETUNREACH | Errno::NETDOWN => Failure::NetworkUnreachable,
         Errno::HOSTUNREACH | Errno::HOSTDOWN | Errno::TIMEDOUT => Failure::HostUnreachable,
@@ -73,19 +96,38 @@ fn prepare(fd: &OwnedFd) -> Result<(), Errno> {
 }
 
 impl Sockets {
+    pub(super) fn new(egress: Option<Arc<Egress>>) -> Sockets {
+        Sockets { egress, ..Sockets::default() }
+    }
+
     pub(super) fn connect(&mut self, desk: &mut Desk, id: StreamId, to: SocketAddr) {
-        let begun = dial(to).and_then(|fd| self.watch(desk, id, fd, true));
+        let begun = self
+            .begin(desk, to)
+            .and_then(|(fd, handshake)| self.watch(desk, id, fd, (Stage::Connecting, handshake)));
+        self.begun.push_back((desk.now, id));
         if let Err(error) = begun {
             log::debug!("{to}: {error}");
             desk.gateway.stream_failed(desk.now, id, failure(error));
         }
     }
 
-    /// Takes a connection that was accepted for a stream. Whether it could be watched.
+    /// Begins to connect to a target, or to the proxy in its place and nowhere else.
+    fn begin(
+        &self,
+        desk: &Desk,
+        to: SocketAddr,
+    ) -> Result<(OwnedFd, Option<Box<ClientSession>>), Errno> {
+        let Some(egress) = &self.egress else { return Ok((dial(to)?, None)) };
+        let target = egress.target(&desk.gateway, to).ok_or(Errno::CONNREFUSED)?;
+        let session = egress.session(Command::Connect, target);
+        Ok((dial(egress.server())?, Some(Box::new(session))))
+    }
+
+    /// Takes a connection that was accepted for a stream.
     pub(super) fn adopt(&mut self, desk: &mut Desk, id: StreamId, fd: OwnedFd) {
         // A Unix socket has no such options.
         prepare(&fd).ok();
-        if let Err(error) = self.watch(desk, id, fd, false) {
+        if let Err(error) = self.watch(desk, id, fd, (Stage::Open, None)) {
             desk.gateway.stream_failed(desk.now, id, failure(error));
         }
     }
@@ -95,15 +137,18 @@ impl Sockets {
         desk: &Desk,
         id: StreamId,
         fd: OwnedFd,
-        connecting: bool,
+        (stage, handshake): (Stage, Option<Box<ClientSession>>),
     ) -> Result<(), Errno> {
         let added = desk.poller.add(&fd, Token::Stream(id), Watch::Changes);
         added.map_err(|error| Errno::from_io_error(&error).unwrap_or(Errno::IO))?;
         let socket = Socket {
             fd,
-            connecting,
+            writable: matches!(stage, Stage::Open),
+            stage,
+            handshake,
+            heard: false,
+            shut: false,
             readable: false,
-            writable: !connecting,
             ending: false,
             ended: false,
             queued: false,
@@ -114,22 +159,13 @@ impl Sockets {
 
     pub(super) fn ready(&mut self, desk: &mut Desk, id: StreamId, ready: Ready) {
         let Some(socket) = self.open.get_mut(&id) else { return };
-        if socket.connecting {
-            if !ready.write {
-                return;
-            }
-            match sockopt::socket_error(&socket.fd) {
-                Ok(Ok(())) => {
-                    socket.connecting = false;
-                    desk.gateway.stream_connected(desk.now, id);
-                }
-                Ok(Err(error)) | Err(error) => return self.fail(desk, id, error),
-            }
-        }
-        let Some(socket) = self.open.get_mut(&id) else { return };
         socket.readable |= ready.read;
         socket.writable |= ready.write;
         socket.ending |= ready.ended;
+        match advance(desk, id, socket) {
+            Ok(()) => {}
+            Err(failure) => return self.end(desk, id, failure),
+        }
         if ready.write {
             self.write(desk, id);
         }
@@ -138,15 +174,35 @@ impl Sockets {
         }
     }
 
-    fn fail(&mut self, desk: &mut Desk, id: StreamId, error: Errno) {
+    /// Gives up what takes too long to connect; when to come again.
+    pub(super) fn expire(&mut self, desk: &mut Desk) -> Option<Duration> {
+        while let Some((since, id)) = self.begun.front().copied() {
+            let pending =
+                self.open.get(&id).is_some_and(|socket| !matches!(socket.stage, Stage::Open));
+            if pending && desk.now < since + PATIENCE {
+                return Some(since + PATIENCE);
+            }
+            self.begun.pop_front();
+            if pending {
+                self.end(desk, id, Failure::HostUnreachable);
+            }
+        }
+        None
+    }
+
+    fn end(&mut self, desk: &mut Desk, id: StreamId, failure: Failure) {
         self.open.remove(&id);
-        desk.gateway.stream_failed(desk.now, id, failure(error));
+        desk.gateway.stream_failed(desk.now, id, failure);
+    }
+
+    fn fail(&mut self, desk: &mut Desk, id: StreamId, error: Errno) {
+        self.end(desk, id, failure(error));
     }
 
     /// Writes what the guest sent.
     pub(super) fn write(&mut self, desk: &mut Desk, id: StreamId) {
         let Some(socket) = self.open.get_mut(&id) else { return };
-        while socket.writable && !socket.connecting {
+        while socket.writable && matches!(socket.stage, Stage::Open) {
             let slices = desk.gateway.stream_output(id);
             if slices.is_empty() {
                 return;
@@ -167,7 +223,7 @@ impl Sockets {
     pub(super) fn read(&mut self, desk: &mut Desk, id: StreamId) {
         let Some(socket) = self.open.get_mut(&id) else { return };
         let mut left = BUDGET;
-        while socket.readable && !socket.ended && !socket.connecting {
+        while socket.readable && !socket.ended && matches!(socket.stage, Stage::Open) {
             let room = desk.gateway.stream_room(id).min(READ);
             if room == 0 {
                 return;
@@ -183,11 +239,16 @@ impl Sockets {
             let wanted = room.min(self.buffer.capacity());
             let read = read_into(&socket.fd, &mut self.buffer, wanted);
             match read {
+                // Some proxies grant what they have not connected yet, and close when they cannot.
+                Ok(0) if socket.handshake.is_some() && !socket.heard && !socket.shut => {
+                    return self.end(desk, id, Failure::Refused);
+                }
                 Ok(0) => {
                     socket.ended = true;
                     desk.gateway.stream_end(desk.now, id);
                 }
                 Ok(count) => {
+                    socket.heard = true;
                     // A short read has emptied the socket (epoll(7)), unless its end follows.
                     socket.readable = count == wanted || socket.ending;
                     left = left.saturating_sub(count);
@@ -220,7 +281,8 @@ impl Sockets {
     }
 
     pub(super) fn shut(&mut self, id: StreamId) {
-        if let Some(socket) = self.open.get(&id) {
+        if let Some(socket) = self.open.get_mut(&id) {
+            socket.shut = true;
             rustix::net::shutdown(&socket.fd, Shutdown::Write).ok();
         }
     }
@@ -233,6 +295,37 @@ impl Sockets {
             sockopt::set_socket_linger(&socket.fd, Some(Duration::ZERO)).ok();
         }
     }
+}
+
+/// A socket on its way to its target.
+fn advance(desk: &mut Desk, id: StreamId, socket: &mut Socket) -> Result<(), Failure> {
+    if matches!(socket.stage, Stage::Connecting) {
+        if !socket.writable {
+            return Ok(());
+        }
+        sockopt::socket_error(&socket.fd).and_then(|error| error).map_err(failure)?;
+        match &mut socket.handshake {
+            None => {
+                socket.stage = Stage::Open;
+                desk.gateway.stream_connected(desk.now, id);
+            }
+            Some(session) => {
+                socket.stage = Stage::Handshaking;
+                egress::say(&socket.fd, session)?;
+            }
+        }
+    }
+    if matches!(socket.stage, Stage::Handshaking)
+        && let Some(session) = &mut socket.handshake
+        && egress::listen(&socket.fd, session)?.is_some()
+    {
+        let payload = session.take_payload();
+        socket.heard = !payload.is_empty();
+        socket.stage = Stage::Open;
+        desk.gateway.stream_connected(desk.now, id);
+        desk.gateway.stream_data(desk.now, id, payload);
+    }
+    Ok(())
 }
 
 /// Reads at most `wanted` bytes into the empty buffer's spare room.

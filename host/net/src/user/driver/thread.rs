@@ -5,6 +5,7 @@ use super::super::{Gateway, Outward};
 use super::Report;
 use super::commands::Command;
 use super::datagrams::Datagrams;
+use super::egress::Egress;
 use super::forwards::Forwards;
 use super::nic::Shared;
 use super::poller::{Poller, Token, Watch};
@@ -46,7 +47,7 @@ impl Driver {
     pub(super) fn new(
         gateway: Gateway,
         shared: Arc<Shared>,
-        resolvers: Vec<SocketAddr>,
+        (resolvers, egress): (Vec<SocketAddr>, Option<Arc<Egress>>),
         commands: Receiver<Command>,
     ) -> io::Result<Driver> {
         let poller = Poller::new()?;
@@ -55,8 +56,8 @@ impl Driver {
         Ok(Driver {
             desk,
             shared,
-            sockets: Sockets::default(),
-            datagrams: Datagrams::new(),
+            sockets: Sockets::new(egress.clone()),
+            datagrams: Datagrams::new(egress),
             resolver: Resolver::new(resolvers),
             forwards: Forwards::default(),
             commands,
@@ -87,7 +88,7 @@ impl Driver {
                         }
                     }
                     Token::Stream(id) => self.sockets.ready(&mut self.desk, id, ready),
-                    Token::Flow(id) => self.datagrams.ready(&mut self.desk, id),
+                    Token::Flow(id) => self.datagrams.ready(&mut self.desk, id, ready),
                     Token::Query(id) => self.resolver.ready(&mut self.desk, id, ready),
                     Token::Forward(id) => {
                         self.forwards.ready(&mut self.desk, &mut self.sockets, id);
@@ -109,7 +110,9 @@ impl Driver {
         }
         let now = self.desk.now;
         self.desk.gateway.hold(self.shared.is_stuck());
-        let ends = [self.desk.gateway.expire(now), self.resolver.expire(&mut self.desk)];
+        let sockets = self.sockets.expire(&mut self.desk);
+        let resolver = self.resolver.expire(&mut self.desk);
+        let ends = [self.desk.gateway.expire(now), sockets, resolver];
         self.carry_out();
         self.hand_over();
         let next = ends.into_iter().flatten().min()?;

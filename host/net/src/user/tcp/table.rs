@@ -174,6 +174,11 @@ impl Streams {
         }
     }
 
+    #[cfg(test)]
+    pub(crate) fn has_ready(&self) -> bool {
+        !self.ready.is_empty()
+    }
+
     /// The next stream that has something to send.
     pub(crate) fn next_ready(&mut self) -> Option<StreamId> {
         while let Some(id) = self.ready.pop_front() {
