@@ -21,10 +21,10 @@ Feature: Sentences become unit tests
     And the output contains "is not written yet"
 
     Examples:
-      | language | folder | test                                                                         |
-      | rust     | tests  | rustc --edition 2024 --test features.rs -o run && ./run                      |
-      | go       | go     | printf 'module tea\ngo 1.19\n' >go.mod && HOME=\\${HOME:-$PWD} go test ./... |
-      | python   | python | ${env:PYTHON} -m pytest -q -p no:cacheprovider                               |
+      | language | folder | test                                                    |
+      | rust     | tests  | rustc --edition 2024 --test features.rs -o run && ./run |
+      | go       | go     | printf 'module tea\ngo 1.19\n' >go.mod && go test ./... |
+      | python   | python | ${env:PYTHON} -m pytest -q -p no:cacheprovider          |
 
   Scenario: With the steps written it is green, and what a person wrote is kept
     Given a file "tests/steps/tea.rs" with:

@@ -23,7 +23,7 @@
     而且输出包含 "is not written yet"
 
     例子:
-      | 语言   | 文件夹 | 测试                                                                         |
-      | rust   | tests  | rustc --edition 2024 --test features.rs -o run && ./run                      |
-      | go     | go     | printf 'module tea\ngo 1.19\n' >go.mod && HOME=\\${HOME:-$PWD} go test ./... |
-      | python | python | ${env:PYTHON} -m pytest -q -p no:cacheprovider                               |
+      | 语言   | 文件夹 | 测试                                                    |
+      | rust   | tests  | rustc --edition 2024 --test features.rs -o run && ./run |
+      | go     | go     | printf 'module tea\ngo 1.19\n' >go.mod && go test ./... |
+      | python | python | ${env:PYTHON} -m pytest -q -p no:cacheprovider          |
