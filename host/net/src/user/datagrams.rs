@@ -110,6 +110,9 @@ impl Gateway {
 
     fn forward(&mut self, now: Duration, datagram: &Datagram<'_>) -> Option<()> {
         let guest = datagram.guest;
+        if !self.flows.has(guest) && !self.may_begin(now) {
+            return Some(());
+        }
         let Some(to) = self.allowed_target(now, datagram) else {
             self.counts.denied += 1;
             let refusal = match self.config.is_ours(datagram.to.ip()) {

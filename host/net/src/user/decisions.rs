@@ -54,24 +54,42 @@ impl fmt::Display for DecisionRecord {
     }
 }
 
+/// Lines that the log gets in a second: a guest must not fill it.
+const LINES: u32 = 20;
+
 /// The last decisions, the oldest first.
 #[derive(Debug, Default)]
-pub(super) struct Decisions(VecDeque<DecisionRecord>);
+pub(super) struct Decisions {
+    kept: VecDeque<DecisionRecord>,
+    /// This second, and the lines that it has seen.
+    logged: (u64, u32),
+}
 
 impl Decisions {
     pub(super) fn note(&mut self, record: DecisionRecord) {
         if record.allowed {
             log::debug!("policy: {record}");
-        } else {
+        } else if self.may_log(record.at) {
             log::info!("policy: {record}");
         }
-        if self.0.len() == KEPT {
-            self.0.pop_front();
+        if self.kept.len() == KEPT {
+            self.kept.pop_front();
         }
-        self.0.push_back(record);
+        self.kept.push_back(record);
+    }
+
+    fn may_log(&mut self, now: Duration) -> bool {
+        if self.logged.0 != now.as_secs() {
+            self.logged = (now.as_secs(), 0);
+        }
+        self.logged.1 = self.logged.1.saturating_add(1);
+        if self.logged.1 == LINES {
+            log::info!("policy: more was denied in this second; the report counts it");
+        }
+        self.logged.1 < LINES
     }
 
     pub(super) fn iter(&self) -> impl Iterator<Item = &DecisionRecord> {
-        self.0.iter()
+        self.kept.iter()
     }
 }

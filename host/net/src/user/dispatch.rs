@@ -1,8 +1,8 @@
 //! A frame of the guest's finds its protocol.
 
-use super::frame::{self, ETHERNET, Frame, kind, protocol};
+use super::frame::{self, ETHERNET, Frame, Header, kind, protocol};
 use super::icmp::{self, Refusal};
-use super::inward::Inward;
+use super::inward::{Fragment, Inward};
 use super::{Gateway, ndp};
 use kezhan_ports::nic::Packet;
 use smoltcp::wire::{ArpOperation, ArpPacket, ArpRepr, EthernetAddress};
@@ -66,8 +66,8 @@ impl Gateway {
     }
 
     fn ip(&mut self, now: Duration, inward: Inward, frame: Vec<u8>, packet: Packet) -> Option<()> {
-        if inward.fragment.is_some() {
-            return None;
+        if let Some(fragment) = inward.fragment {
+            return self.fragment(now, (&inward, fragment), &frame);
         }
         // Who has no address yet asks for one by DHCP, or asks its neighbours.
         let unset = inward.from.is_unspecified()
@@ -81,6 +81,17 @@ impl Gateway {
             self.refuse_packet(&inward, &frame, Refusal::TooBig(self.config.mtu));
             return None;
         }
+        self.carry(now, inward, frame, packet)
+    }
+
+    /// A whole packet of the guest's.
+    fn carry(
+        &mut self,
+        now: Duration,
+        inward: Inward,
+        frame: Vec<u8>,
+        packet: Packet,
+    ) -> Option<()> {
         let everybody = self.config.is_broadcast(inward.to) || inward.to.is_multicast();
         match (inward.protocol, inward.to.is_ipv6()) {
             (protocol::UDP, _) => self.udp(now, &inward, &frame, packet),
@@ -93,6 +104,30 @@ impl Gateway {
                 Some(())
             }
         }
+    }
+
+    /// A part of a packet: when that makes it whole, the packet goes on as if it had come in one.
+    fn fragment(
+        &mut self,
+        now: Duration,
+        (inward, fragment): (&Inward, Fragment),
+        frame: &[u8],
+    ) -> Option<()> {
+        if !self.config.is_guests(inward.from) {
+            self.counts.spoofed += 1;
+            return Some(());
+        }
+        let bytes = inward.bytes(frame);
+        let Some(payload) = self.fragments.take(now, (inward, fragment), bytes) else {
+            return Some(());
+        };
+        let header =
+            Header { protocol: inward.protocol, from: inward.from, to: inward.to, ident: 0 };
+        let mut whole = frame::headers(&self.config, &header, payload.len(), payload.len());
+        let start = whole.len();
+        whole.extend(payload);
+        let inward = Inward { payload: start..whole.len(), fragment: None, ..inward.clone() };
+        self.carry(now, inward, whole, Packet::default())
     }
 
     pub(super) fn refuse_packet(&mut self, inward: &Inward, frame: &[u8], refusal: Refusal) {

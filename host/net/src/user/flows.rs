@@ -50,6 +50,10 @@ impl Flows {
             .is_some_and(|flow| now < flow.last + IDLE && flow.targets.contains(&to))
     }
 
+    pub(super) fn has(&self, guest: SocketAddr) -> bool {
+        self.by_guest.contains_key(&guest)
+    }
+
     /// Notes a datagram of the guest's; its flow, and one that had to end for it.
     pub(super) fn sent(
         &mut self,

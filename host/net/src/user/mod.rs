@@ -46,6 +46,7 @@ mod dispatch;
 mod dns;
 mod driver;
 mod flows;
+mod fragments;
 mod frame;
 mod icmp;
 mod inward;
@@ -61,6 +62,7 @@ use crate::policy::{Policy, Protocol};
 use decisions::Decisions;
 use dns::Questions;
 use flows::Flows;
+use fragments::Fragments;
 use kezhan_ports::nic::{Offloads, Packet};
 use names::Names;
 use peers::Peers;
@@ -73,7 +75,7 @@ pub use config::{GatewayConfig, Ipv6Config};
 pub use decisions::{DecisionRecord, Subject};
 pub use dns::QueryId;
 pub use driver::{
-    Forward, ForwardId, Listen, Report, UserConfig, UserError, UserNetwork, UserNic, spawn,
+    Forward, ForwardId, Limits, Listen, Report, UserConfig, UserError, UserNetwork, UserNic, spawn,
 };
 pub use flows::FlowId;
 pub use frame::Frame;
@@ -175,6 +177,7 @@ pub struct Gateway {
     config: GatewayConfig,
     policy: Policy,
     flows: Flows,
+    fragments: Fragments,
     streams: Streams,
     questions: Questions,
     names: Names,
@@ -185,6 +188,9 @@ pub struct Gateway {
     counts: GatewayCounts,
     offloads: Offloads,
     held: bool,
+    flows_a_second: Option<u32>,
+    /// This second, and the flows that it has seen.
+    fresh: (u64, u32),
     ident: u16,
     ephemeral: u16,
 }
@@ -197,6 +203,7 @@ impl Gateway {
             config,
             policy,
             flows: Flows::default(),
+            fragments: Fragments::default(),
             streams: Streams::default(),
             questions: Questions::default(),
             names: Names::default(),
@@ -207,6 +214,8 @@ impl Gateway {
             counts: GatewayCounts::default(),
             offloads: Offloads::default(),
             held: false,
+            flows_a_second: None,
+            fresh: (0, 0),
             ident: 0,
             ephemeral: 0,
         }
@@ -287,6 +296,23 @@ impl Gateway {
     #[must_use]
     pub fn load(&self) -> (usize, usize, usize) {
         (self.streams.len(), self.flows.len(), self.streams.held())
+    }
+
+    /// Limits the connections and flows that the guest may begin in a second.
+    pub fn limit_flows(&mut self, a_second: Option<u32>) {
+        self.flows_a_second = a_second;
+    }
+
+    /// Whether one more flow may begin; counts when it may not.
+    fn may_begin(&mut self, now: Duration) -> bool {
+        let Some(most) = self.flows_a_second else { return true };
+        if self.fresh.0 != now.as_secs() {
+            self.fresh = (now.as_secs(), 0);
+        }
+        let may = self.fresh.1 < most;
+        self.fresh.1 += u32::from(may);
+        self.counts.full += u64::from(!may);
+        may
     }
 
     /// Where a flow to this address goes; `None` when the policy denies it. Our own address stands for the

@@ -175,6 +175,9 @@ impl Gateway {
         if key.remote.port() == DNS_PORT && self.config.is_ours(key.remote.ip()) {
             return self.open_session(now, key, syn);
         }
+        if !self.may_begin(now) {
+            return;
+        }
         let Some(target) = self.target(now, key.remote, Protocol::Tcp) else {
             self.counts.denied += 1;
             self.send_reset(key, syn, 0);

@@ -2,7 +2,7 @@
 
 use crate::guest::{Guest, MAC, guest};
 use kezhan_net::policy::{Policy, Rule, Verdict};
-use kezhan_net::user::{Forward, Listen, UserConfig, UserNic};
+use kezhan_net::user::{Forward, Limits, Listen, UserConfig, UserNic};
 use smoltcp::socket::tcp::State;
 use std::io::{self, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
@@ -210,4 +210,19 @@ fn ipv6_reaches_the_host_too() {
     let (mut stream, _) = listener.accept().unwrap();
     stream.write_all(b"six").unwrap();
     assert_eq!(guest.receive(handle, 3), b"six");
+}
+
+#[test]
+fn a_limit_holds_a_download_back_and_loses_nothing() {
+    let limits = Limits { down: Some(400_000), ..Limits::default() };
+    let (mut guest, _network) = guest(UserConfig { limits, ..config() });
+    let (listener, at) = listen();
+    let handle = guest.connect(at, 1 << 20);
+    let (mut stream, _) = listener.accept().unwrap();
+    let started = std::time::Instant::now();
+    let bytes = noise(400_000);
+    stream.write_all(&bytes).unwrap();
+    assert!(guest.receive(handle, bytes.len()) == bytes);
+    // What may be saved up comes at once.
+    assert!(started.elapsed() > std::time::Duration::from_millis(600));
 }

@@ -34,6 +34,7 @@ mod datagrams;
 mod egress;
 mod forwards;
 mod nic;
+mod pace;
 mod poller;
 mod resolver;
 mod sockets;
@@ -69,6 +70,20 @@ pub struct UserConfig {
     pub forwards: Vec<Forward>,
     /// A SOCKS proxy that every flow and every name goes through, and nothing goes around.
     pub egress: Option<Proxy>,
+    /// How fast the guest may be.
+    pub limits: Limits,
+}
+
+/// Limits of a guest's network; none by default. What is beyond them waits, and a connection beyond them is
+/// not answered, so that the guest asks again.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Limits {
+    /// Bytes a second from the guest, with the headers.
+    pub up: Option<u64>,
+    /// Bytes a second to the guest, with the headers.
+    pub down: Option<u64>,
+    /// New TCP connections and UDP flows of the guest's in a second.
+    pub flows: Option<u32>,
 }
 
 impl UserConfig {
@@ -82,6 +97,7 @@ impl UserConfig {
             resolvers: Vec::new(),
             forwards: Vec::new(),
             egress: None,
+            limits: Limits::default(),
         }
     }
 }
@@ -172,8 +188,9 @@ pub fn spawn(config: UserConfig) -> Result<(UserNic, UserNetwork), UserError> {
         given => given,
     };
     let stand_ins = egress.is_some();
-    let gateway = Gateway::new(GatewayConfig { stand_ins, ..config.gateway }, config.policy);
-    let ways = (resolvers, egress);
+    let mut gateway = Gateway::new(GatewayConfig { stand_ins, ..config.gateway }, config.policy);
+    gateway.limit_flows(config.limits.flows);
+    let ways = thread::Ways { resolvers, egress, limits: config.limits };
     let driver = thread::Driver::new(gateway, Arc::clone(&shared), ways, orders).map_err(failed)?;
     raise_descriptors();
     let thread = std::thread::Builder::new()

@@ -2,15 +2,18 @@
 
 use super::super::frame::Frame;
 use super::super::{Gateway, Outward};
-use super::Report;
 use super::commands::Command;
 use super::datagrams::Datagrams;
 use super::egress::Egress;
 use super::forwards::Forwards;
 use super::nic::Shared;
+use super::pace::Pace;
 use super::poller::{Poller, Token, Watch};
 use super::resolver::Resolver;
 use super::sockets::Sockets;
+use super::{Limits, Report};
+use kezhan_ports::nic::Packet;
+use std::collections::VecDeque;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -41,13 +44,25 @@ pub(super) struct Driver {
     forwards: Forwards,
     commands: Receiver<Command>,
     batch: Vec<Frame>,
+    /// Frames of the guest's that its limit holds back.
+    pending: VecDeque<(Vec<u8>, Packet)>,
+    up: Pace,
+    down: Pace,
+}
+
+/// How the network goes out.
+#[derive(Debug)]
+pub(super) struct Ways {
+    pub(super) resolvers: Vec<SocketAddr>,
+    pub(super) egress: Option<Arc<Egress>>,
+    pub(super) limits: Limits,
 }
 
 impl Driver {
     pub(super) fn new(
         gateway: Gateway,
         shared: Arc<Shared>,
-        (resolvers, egress): (Vec<SocketAddr>, Option<Arc<Egress>>),
+        ways: Ways,
         commands: Receiver<Command>,
     ) -> io::Result<Driver> {
         let poller = Poller::new()?;
@@ -56,12 +71,15 @@ impl Driver {
         Ok(Driver {
             desk,
             shared,
-            sockets: Sockets::new(egress.clone()),
-            datagrams: Datagrams::new(egress),
-            resolver: Resolver::new(resolvers),
+            sockets: Sockets::new(ways.egress.clone()),
+            datagrams: Datagrams::new(ways.egress),
+            resolver: Resolver::new(ways.resolvers),
             forwards: Forwards::default(),
             commands,
             batch: Vec::new(),
+            pending: VecDeque::new(),
+            up: Pace::new(ways.limits.up),
+            down: Pace::new(ways.limits.down),
         })
     }
 
@@ -112,7 +130,9 @@ impl Driver {
         self.desk.gateway.hold(self.shared.is_stuck());
         let sockets = self.sockets.expire(&mut self.desk);
         let resolver = self.resolver.expire(&mut self.desk);
-        let ends = [self.desk.gateway.expire(now), sockets, resolver];
+        let up = (!self.pending.is_empty()).then(|| self.up.next());
+        let down = (!self.down.may(now)).then(|| self.down.next());
+        let ends = [self.desk.gateway.expire(now), sockets, resolver, up, down];
         self.carry_out();
         self.hand_over();
         let next = ends.into_iter().flatten().min()?;
@@ -153,12 +173,18 @@ impl Driver {
     }
 
     fn take_in(&mut self) {
-        let inbox = self.shared.take();
-        if let Some(offloads) = inbox.offloads {
-            self.desk.gateway.accept(offloads);
+        if self.pending.is_empty() {
+            let inbox = self.shared.take();
+            if let Some(offloads) = inbox.offloads {
+                self.desk.gateway.accept(offloads);
+            }
+            self.pending.extend(inbox.frames);
         }
-        for (frame, packet) in inbox.frames {
-            self.desk.gateway.receive(self.desk.now, frame, packet);
+        let now = self.desk.now;
+        while !self.pending.is_empty() && self.up.may(now) {
+            let Some((frame, packet)) = self.pending.pop_front() else { return };
+            self.up.spend(frame.len());
+            self.desk.gateway.receive(now, frame, packet);
         }
     }
 
@@ -189,8 +215,10 @@ impl Driver {
     fn hand_over(&mut self) {
         while self.shared.has_room() {
             while self.batch.len() < BATCH
+                && self.down.may(self.desk.now)
                 && let Some(frame) = self.desk.gateway.take_frame(self.desk.now)
             {
+                self.down.spend(frame.length());
                 self.batch.push(frame);
             }
             if self.batch.is_empty() {

@@ -110,7 +110,7 @@ impl Peer {
         self.now - before
     }
 
-    fn from_host(&mut self, bytes: &[u8]) {
+    fn hear(&mut self, bytes: &[u8]) {
         assert!(self.gateway.stream_room(self.id) >= bytes.len());
         self.gateway.stream_data(self.now, self.id, bytes.to_vec());
     }
@@ -119,7 +119,7 @@ impl Peer {
 #[test]
 fn a_closed_window_is_probed_until_it_opens() {
     let mut peer = Peer::open(0);
-    peer.from_host(b"data");
+    peer.hear(b"data");
     assert!(peer.take().is_none());
     let mut waits = Vec::new();
     for _ in 0..4 {
@@ -207,7 +207,7 @@ fn only_the_exact_number_resets() {
 #[test]
 fn a_narrow_way_behind_the_guest_makes_segments_smaller() {
     let mut peer = Peer::open(8000);
-    peer.from_host(&[7; 4000]);
+    peer.hear(&[7; 4000]);
     let frame = peer.gateway.take_frame(peer.now).unwrap().to_vec();
     assert_eq!(frame.len(), 1514);
     while peer.take().is_some() {}
@@ -226,7 +226,7 @@ fn a_guest_that_cuts_gets_large_segments_with_the_rest_of_the_work() {
     let mut gateway = open();
     gateway.accept(Offloads { checksum: true, tcp4: true, tcp6: false });
     let mut peer = Peer::open_at(gateway, 65_535);
-    peer.from_host(&[7; 65_535]);
+    peer.hear(&[7; 65_535]);
     let frame = peer.gateway.take_frame(peer.now).unwrap();
     let cut = Segmentation { kind: SegmentationKind::Tcp4, headers: 54, size: 1460 };
     let checksum = PartialChecksum { start: 34, offset: 16 };
@@ -274,7 +274,7 @@ fn a_host_that_cannot_be_reached_is_told_by_icmp() {
 #[test]
 fn a_paused_guest_keeps_its_connection() {
     let mut peer = Peer::open(1000);
-    peer.from_host(b"data");
+    peer.hear(b"data");
     assert_eq!(peer.take().unwrap().1, b"data");
     peer.gateway.hold(true);
     for _ in 0..1000 {
@@ -290,7 +290,7 @@ fn a_paused_guest_keeps_its_connection() {
 #[test]
 fn a_guest_that_is_gone_is_given_up() {
     let mut peer = Peer::open(1000);
-    peer.from_host(b"data");
+    peer.hear(b"data");
     let dropped = Outward::Drop { stream: peer.id, reset: true };
     for _ in 0..20 {
         peer.take();
