@@ -88,7 +88,7 @@ impl Partial {
         let before = self.parts.range(..=fragment.offset).next_back();
         let overlaps = before.is_some_and(|(at, part)| at + part.len() > fragment.offset)
             || self.parts.range(fragment.offset..end).next().is_some();
-        let uneven = fragment.more && bytes.len() % 8 != 0;
+        let uneven = fragment.more && !bytes.len().is_multiple_of(8);
         let beyond = end > LONGEST || self.total.is_some_and(|total| end > total || !fragment.more);
         let last = self.parts.last_key_value().map_or(0, |(at, part)| at + part.len());
         let beyond = beyond || !fragment.more && last > end;

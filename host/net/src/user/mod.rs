@@ -50,9 +50,11 @@ mod fragments;
 mod frame;
 mod icmp;
 mod inward;
+mod lan;
 mod names;
 mod ndp;
 mod peers;
+mod plain;
 mod resolve;
 mod send;
 mod streams;
@@ -75,7 +77,8 @@ pub use config::{GatewayConfig, Ipv6Config};
 pub use decisions::{DecisionRecord, Subject};
 pub use dns::QueryId;
 pub use driver::{
-    Forward, ForwardId, Limits, Listen, Report, UserConfig, UserError, UserNetwork, UserNic, spawn,
+    Forward, ForwardId, LanConfig, Limits, Listen, Report, UserConfig, UserError, UserNetwork,
+    UserNic, spawn,
 };
 pub use flows::FlowId;
 pub use frame::Frame;

@@ -1,16 +1,16 @@
 //! A guest behind a SOCKS proxy, which is the witness of what leaves.
 
-use crate::guest::{Guest, MAC, PATIENCE, guest};
-use crate::udp::question;
+use crate::guest::{MAC, PATIENCE, guest};
+use crate::udp::resolve;
 use kezhan_net::policy::{Policy, Rule, Verdict};
-use kezhan_net::user::{UserConfig, UserNic};
+use kezhan_net::user::UserConfig;
 use kezhan_socks::{
     Access, Connection, Datagrams, Host, HostOutbound, ListenerConfig, ListenerHandle, Outbound,
     Reply, Target, listen,
 };
 use smoltcp::socket::tcp::State;
 use std::io::{Read, Write};
-use std::net::{IpAddr, SocketAddr, TcpListener, UdpSocket};
+use std::net::{SocketAddr, TcpListener, UdpSocket};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::{Arc, Mutex};
 
@@ -69,17 +69,6 @@ fn proxy(witness: Witness) -> (ListenerHandle, UserConfig) {
     let handle = listen(socket, config, Box::new(witness)).unwrap();
     let egress = Some(format!("socks5://{}", handle.address()).parse().unwrap());
     (handle, UserConfig { egress, ..UserConfig::usual(MAC) })
-}
-
-/// The address that a name gets; `None` when it gets none.
-fn resolve(guest: &mut Guest<UserNic>, name: &str) -> Option<IpAddr> {
-    let handle = guest.add_udp(5353);
-    let server = SocketAddr::new([10, 0, 2, 2].into(), 53);
-    guest.udp(handle).send_slice(&question(name.as_bytes()), server).unwrap();
-    let (bytes, _) = guest.receive_udp(handle);
-    guest.sockets.remove(handle);
-    let [.., a, b, c, d] = bytes[..] else { return None };
-    (bytes[7] == 1).then(|| [a, b, c, d].into())
 }
 
 #[test]

@@ -105,16 +105,21 @@ pub fn guest(config: UserConfig) -> (Guest<UserNic>, UserNetwork) {
 }
 
 impl<N: Nic> Guest<N> {
-    pub fn new(mut nic: N, mtu: usize) -> Guest<N> {
+    pub fn new(nic: N, mtu: usize) -> Guest<N> {
+        Guest::at(nic, mtu, (MAC, 15))
+    }
+
+    /// A guest with another station and another last part of its addresses.
+    pub fn at(mut nic: N, mtu: usize, (mac, last): ([u8; 6], u8)) -> Guest<N> {
         let bell = Arc::new(Bell::default());
         let rung = Arc::clone(&bell);
         nic.set_waker(Arc::new(move || rung.ring()));
         let mut card = Card { nic, mtu };
-        let config = Config::new(EthernetAddress(MAC).into());
+        let config = Config::new(EthernetAddress(mac).into());
         let mut interface = Interface::new(config, &mut card, Instant::ZERO);
         interface.update_ip_addrs(|addresses| {
-            addresses.push(IpCidr::new(IpAddress::v4(10, 0, 2, 15), 24)).unwrap();
-            let six = IpAddress::v6(0xfd6b, 0x7a68, 0x616e, 0, 0, 0, 0, 0x15);
+            addresses.push(IpCidr::new(IpAddress::v4(10, 0, 2, last), 24)).unwrap();
+            let six = IpAddress::v6(0xfd6b, 0x7a68, 0x616e, 0, 0, 0, 0, last.into());
             addresses.push(IpCidr::new(six, 64)).unwrap();
         });
         let router = Ipv4Address::new(10, 0, 2, 2);

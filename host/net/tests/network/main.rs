@@ -3,6 +3,7 @@
 mod bulk;
 mod egress;
 mod guest;
+mod lan;
 mod loss;
 mod tcp;
 mod udp;

@@ -1,9 +1,9 @@
 //! Datagrams and names.
 
-use crate::guest::{MAC, guest};
+use crate::guest::{Guest, MAC, guest};
 use crate::tcp::config;
-use kezhan_net::user::{Forward, Listen, UserConfig};
-use std::net::{SocketAddr, UdpSocket};
+use kezhan_net::user::{Forward, Listen, UserConfig, UserNic};
+use std::net::{IpAddr, SocketAddr, UdpSocket};
 
 fn host() -> (UdpSocket, u16) {
     let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
@@ -50,7 +50,7 @@ fn a_forward_of_datagrams_keeps_its_peers_apart() {
 }
 
 /// A question for the address of a name, and the answer (RFC 1035 §4).
-pub fn question(name: &[u8]) -> Vec<u8> {
+fn question(name: &[u8]) -> Vec<u8> {
     let mut message = vec![0x12, 0x34, 1, 0, 0, 1, 0, 0, 0, 0, 0, 0];
     for label in name.split(|byte| *byte == b'.') {
         message.push(label.len() as u8);
@@ -66,6 +66,17 @@ fn answered(question: &[u8], ip: [u8; 4]) -> Vec<u8> {
     message.extend([0xc0, 12, 0, 1, 0, 1, 0, 0, 1, 0, 0, 4]);
     message.extend(ip);
     message
+}
+
+/// The address that a name gets; `None` when it gets none.
+pub fn resolve(guest: &mut Guest<UserNic>, name: &str) -> Option<IpAddr> {
+    let handle = guest.add_udp(5353);
+    let server = SocketAddr::new([10, 0, 2, 2].into(), 53);
+    guest.udp(handle).send_slice(&question(name.as_bytes()), server).unwrap();
+    let (bytes, _) = guest.receive_udp(handle);
+    guest.sockets.remove(handle);
+    let [.., a, b, c, d] = bytes[..] else { return None };
+    (bytes[7] == 1).then(|| [a, b, c, d].into())
 }
 
 #[test]
@@ -91,10 +102,7 @@ fn a_name_is_asked_of_the_hosts_resolver_and_the_next_when_the_first_is_dead() {
 }
 
 /// What came on a stream of questions, without its length.
-fn answer_on(
-    guest: &mut crate::guest::Guest<kezhan_net::user::UserNic>,
-    handle: smoltcp::iface::SocketHandle,
-) -> Vec<u8> {
+fn answer_on(guest: &mut Guest<UserNic>, handle: smoltcp::iface::SocketHandle) -> Vec<u8> {
     let bytes = guest.receive(handle, 2);
     let length = usize::from(u16::from_be_bytes([bytes[0], bytes[1]]));
     assert_eq!(bytes.len(), 2 + length);

@@ -33,6 +33,7 @@ mod commands;
 mod datagrams;
 mod egress;
 mod forwards;
+mod lan;
 mod nic;
 mod pace;
 mod poller;
@@ -46,13 +47,14 @@ use commands::{Command, Remote};
 use kezhan_socks::Proxy;
 use nic::Shared;
 use std::io;
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::mpsc;
 use std::thread::JoinHandle;
 use thiserror::Error;
 
+pub use lan::LanConfig;
 pub use nic::UserNic;
 
 /// A user-mode network for one guest.
@@ -72,6 +74,9 @@ pub struct UserConfig {
     pub egress: Option<Proxy>,
     /// How fast the guest may be.
     pub limits: Limits,
+    /// A named network with guests of other processes. The guest's IPv4 address then is given by the
+    /// network, in place of the one in `gateway`.
+    pub lan: Option<LanConfig>,
 }
 
 /// Limits of a guest's network; none by default. What is beyond them waits, and a connection beyond them is
@@ -98,6 +103,7 @@ impl UserConfig {
             forwards: Vec::new(),
             egress: None,
             limits: Limits::default(),
+            lan: None,
         }
     }
 }
@@ -168,6 +174,7 @@ pub struct Report {
 #[derive(Debug)]
 pub struct UserNetwork {
     remote: Remote,
+    guest: Ipv4Addr,
     thread: Option<JoinHandle<()>>,
 }
 
@@ -188,9 +195,16 @@ pub fn spawn(config: UserConfig) -> Result<(UserNic, UserNetwork), UserError> {
         given => given,
     };
     let stand_ins = egress.is_some();
-    let mut gateway = Gateway::new(GatewayConfig { stand_ins, ..config.gateway }, config.policy);
+    let lan = config.lan.map(|lan| lan::Lan::join(lan, config.gateway.guest_mac));
+    let lan = lan.transpose().map_err(failed)?;
+    let mut layout = config.gateway;
+    if let Some(lan) = &lan {
+        layout.guest = lan::address(&layout, lan.number());
+    }
+    let guest = layout.guest;
+    let mut gateway = Gateway::new(GatewayConfig { stand_ins, ..layout }, config.policy);
     gateway.limit_flows(config.limits.flows);
-    let ways = thread::Ways { resolvers, egress, limits: config.limits };
+    let ways = thread::Ways { resolvers, egress, limits: config.limits, lan };
     let driver = thread::Driver::new(gateway, Arc::clone(&shared), ways, orders).map_err(failed)?;
     raise_descriptors();
     let thread = std::thread::Builder::new()
@@ -198,7 +212,7 @@ pub fn spawn(config: UserConfig) -> Result<(UserNic, UserNetwork), UserError> {
         .spawn(move || driver.run())
         .map_err(failed)?;
     let remote = Remote::new(commands, Arc::clone(&shared));
-    let network = UserNetwork { remote, thread: Some(thread) };
+    let network = UserNetwork { remote, guest, thread: Some(thread) };
     for forward in config.forwards {
         network.add_forward(forward)?;
     }
@@ -218,6 +232,12 @@ fn raise_descriptors() {
 }
 
 impl UserNetwork {
+    /// The guest's IPv4 address.
+    #[must_use]
+    pub fn guest_address(&self) -> Ipv4Addr {
+        self.guest
+    }
+
     /// Adds a forward; its number, and the address that it really listens on.
     ///
     /// # Errors

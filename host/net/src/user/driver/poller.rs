@@ -21,6 +21,9 @@ pub(super) enum Token {
     Flow(FlowId),
     Query(QueryId),
     Forward(ForwardId),
+    /// The socket of a named network, and a member's of our switch.
+    Lan,
+    Neighbour(u64),
 }
 
 /// Numbers are counted up from 0 and stay far below this; a stream's index has 24 bits.
@@ -34,6 +37,8 @@ impl Token {
             Token::Flow(id) => (2, id.number()),
             Token::Query(id) => (3, id.0),
             Token::Forward(id) => (4, id.0),
+            Token::Lan => (5, 0),
+            Token::Neighbour(id) => (6, id),
         };
         kind << 56 | number & NUMBER
     }
@@ -49,6 +54,8 @@ impl Token {
             2 => Token::Flow(FlowId(number)),
             3 => Token::Query(QueryId(number)),
             4 => Token::Forward(ForwardId(number)),
+            5 => Token::Lan,
+            6 => Token::Neighbour(number),
             _ => return None,
         })
     }

@@ -6,6 +6,7 @@ use super::commands::Command;
 use super::datagrams::Datagrams;
 use super::egress::Egress;
 use super::forwards::Forwards;
+use super::lan::Lan;
 use super::nic::Shared;
 use super::pace::Pace;
 use super::poller::{Poller, Token, Watch};
@@ -15,7 +16,7 @@ use super::{Limits, Report};
 use kezhan_ports::nic::Packet;
 use std::collections::VecDeque;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::sync::mpsc::Receiver;
 use std::time::{Duration, Instant};
@@ -48,6 +49,13 @@ pub(super) struct Driver {
     pending: VecDeque<(Vec<u8>, Packet)>,
     up: Pace,
     down: Pace,
+    lan: Option<Lan>,
+    /// Names that the machine set.
+    machines: Vec<(String, Vec<IpAddr>)>,
+    /// Those that the network has.
+    present: Vec<(String, Vec<IpAddr>)>,
+    /// Frames of neighbours.
+    heard: Vec<(Vec<u8>, Packet)>,
 }
 
 /// How the network goes out.
@@ -56,6 +64,7 @@ pub(super) struct Ways {
     pub(super) resolvers: Vec<SocketAddr>,
     pub(super) egress: Option<Arc<Egress>>,
     pub(super) limits: Limits,
+    pub(super) lan: Option<Lan>,
 }
 
 impl Driver {
@@ -67,6 +76,9 @@ impl Driver {
     ) -> io::Result<Driver> {
         let poller = Poller::new()?;
         poller.add(shared.bell(), Token::Bell, Watch::Reading)?;
+        if let Some(lan) = &ways.lan {
+            lan.watch(&poller)?;
+        }
         let desk = Desk { gateway, poller, started: Instant::now(), now: Duration::ZERO };
         Ok(Driver {
             desk,
@@ -80,6 +92,10 @@ impl Driver {
             pending: VecDeque::new(),
             up: Pace::new(ways.limits.up),
             down: Pace::new(ways.limits.down),
+            lan: ways.lan,
+            machines: Vec::new(),
+            present: Vec::new(),
+            heard: Vec::new(),
         })
     }
 
@@ -92,6 +108,8 @@ impl Driver {
     }
 
     fn turn_over(&mut self) -> io::Result<()> {
+        // Who is on the network already.
+        self.hear_neighbours(Token::Lan);
         loop {
             self.desk.now = self.desk.started.elapsed();
             let timeout = self.timeout();
@@ -108,6 +126,7 @@ impl Driver {
                     Token::Stream(id) => self.sockets.ready(&mut self.desk, id, ready),
                     Token::Flow(id) => self.datagrams.ready(&mut self.desk, id, ready),
                     Token::Query(id) => self.resolver.ready(&mut self.desk, id, ready),
+                    Token::Lan | Token::Neighbour(_) => self.hear_neighbours(token),
                     Token::Forward(id) => {
                         self.forwards.ready(&mut self.desk, &mut self.sockets, id);
                     }
@@ -144,7 +163,10 @@ impl Driver {
     fn obey(&mut self) -> bool {
         while let Ok(command) = self.commands.try_recv() {
             match command {
-                Command::Names(machines) => self.desk.gateway.set_names(machines),
+                Command::Names(machines) => {
+                    self.machines = machines;
+                    self.set_names(Vec::new());
+                }
                 Command::Stop => return false,
                 Command::AddForward(listener, reply) => {
                     reply.send(self.forwards.add(&mut self.desk, listener)).ok();
@@ -184,8 +206,41 @@ impl Driver {
         while !self.pending.is_empty() && self.up.may(now) {
             let Some((frame, packet)) = self.pending.pop_front() else { return };
             self.up.spend(frame.len());
+            if let Some(lan) = &self.lan
+                && self.desk.gateway.is_for_neighbours(&frame)
+            {
+                lan.send(&frame, packet);
+                if frame.first().is_some_and(|first| first & 1 == 0) {
+                    continue;
+                }
+            }
             self.desk.gateway.receive(now, frame, packet);
         }
+    }
+
+    /// Frames of neighbours go to the guest, as it takes them.
+    fn hear_neighbours(&mut self, token: Token) {
+        let Some(lan) = &mut self.lan else { return };
+        match token {
+            Token::Neighbour(id) => lan.hear(id, &mut self.heard),
+            _ => lan.ready(&self.desk.poller, &mut self.heard),
+        }
+        for (frame, packet) in self.heard.drain(..) {
+            self.desk.gateway.neighbour(frame, packet);
+        }
+        let news = lan.news(self.desk.gateway.config());
+        if let Some(present) = news {
+            self.set_names(present);
+        }
+    }
+
+    /// Those that the machine set, and those of the network, which come last and hold.
+    fn set_names(&mut self, present: Vec<(String, Vec<IpAddr>)>) {
+        if !present.is_empty() {
+            self.present = present;
+        }
+        let names = self.machines.iter().chain(&self.present).cloned().collect();
+        self.desk.gateway.set_names(names);
     }
 
     fn carry_out(&mut self) {
