@@ -35,6 +35,7 @@ void *fixed(uintptr_t address, size_t size, int rights);
 /* Says what failed, with errno, and ends the program. */
 void fail(const char *what) __attribute__((noreturn));
 
+extern int flags_count;
 void random_programs(uint64_t first, uint64_t count, int each);
 void wild_addresses(void);
 void segment_bases(void);

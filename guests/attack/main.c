@@ -2,6 +2,7 @@
  *     attack                       every section, some hundred random programs
  *     attack random FIRST COUNT    random programs, a line for each
  *     attack tell FIRST COUNT      the same, all they leave after each run
+ *     attack random FIRST COUNT blind    the flags at faults do not count
  *     attack SECTION…              those sections
  *     attack flood SECONDS         makes code without an end
  */
@@ -50,10 +51,17 @@ static const struct {
     void (*run)(void);
 } sections[] = {
     {"random", some_programs},
+    {"wild", wild_addresses},
+    {"segments", segment_bases},
+    {"control", control_words},
 };
 
 int main(int argc, char **argv)
 {
+    if (argc == 5) {
+        flags_count = 0; /* a last word, whatever it is */
+        argc--;
+    }
     if (argc == 4 && (strcmp(argv[1], "random") == 0 || strcmp(argv[1], "tell") == 0)) {
         int each = strcmp(argv[1], "tell") == 0 ? 2 : 1;
         random_programs(strtoull(argv[2], NULL, 10), strtoull(argv[3], NULL, 10), each);

@@ -26,6 +26,7 @@ pub(crate) fn features() -> Outcome<Count> {
     kezhan.args(["bdd", "run", "tests/features", "--tags", TAGS, "--cpus", CPUS, "--failures"]);
     kezhan.arg(place::root().join("target/features-failed"));
     kezhan.env("KEZHAN_GUESTS", place::cache().join("guests"));
+    kezhan.env("PYTHON", peers::interpreter());
     let mut child = kezhan.current_dir(place::root()).stdout(Stdio::piped()).spawn()?;
     let output = child.stdout.take().ok_or("kezhan bdd: no output")?;
     let mut count = Count::default();

@@ -16,6 +16,9 @@ pub(crate) struct Suite {
     /// Only format check, lints and house rules
     #[arg(long)]
     lint: bool,
+    /// Only the step of this name, as the output shows it
+    #[arg(long, value_name = "STEP")]
+    only: Option<String>,
 }
 
 /// How many passed, failed and were left out.
@@ -73,7 +76,8 @@ impl Suite {
         let mut total = Count::default();
         let begin = Instant::now();
         let tests = if self.lint { &[] } else { TESTS };
-        for (name, step) in LINTS.iter().chain(tests) {
+        let wanted = |name: &str| self.only.as_deref().is_none_or(|only| only == name);
+        for (name, step) in LINTS.iter().chain(tests).filter(|(name, _)| wanted(name)) {
             println!("== {name}");
             let start = Instant::now();
             let count = step().unwrap_or_else(|error| {

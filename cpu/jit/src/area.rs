@@ -5,8 +5,7 @@
 //!               0x1000  bell    one byte that other threads set                    [`Bell`]
 //!               0x2000  jumps   {rip, code} by the low 16 bits of RIP, for each view
 //!               …       slots   where each branch to another page goes
-//!               …       sites   {lo, limit, delta, host} of each access
-//!               …       filled  the numbers of the sites that are not void, for each half of linear memory
+//!               …       sites   {lo, limit, delta, host …} of each access
 //! ```
 //!
 //! Translated code addresses it by constants off the GS base, which glibc and the kernel leave alone; no
@@ -60,8 +59,7 @@ pub struct Registers {
     /// Address of the software TLB: for each half, [`TLB_SETS`] pairs of tag and addend.
     pub tlb: u64,
     pub(crate) probe: u64,
-    /// For the probe: offset of the site in the area, first set of the half, bytes less one.
-    pub(crate) probed_site: u64,
+    /// For the probe: first set of the half, bytes less one.
     pub(crate) probed_half: u32,
     pub(crate) probed_size: u32,
     /// RFLAGS.IF in its place, alone.
@@ -70,8 +68,6 @@ pub struct Registers {
     pub other_flags: u64,
     /// Not zero: an interrupt waits for IF.
     pub interrupt_waits: u64,
-    /// How many entries the lists of filled sites have: of the lower and of the upper half.
-    pub(crate) filled: [u64; 2],
 }
 
 /// Sets in each half of the software TLB that the probe looks into.
@@ -89,6 +85,18 @@ pub(crate) struct Site {
     pub delta: u64,
     /// Host address of `lo`; for a constant address the host address itself, 0 when void.
     pub host: u64,
+    /// Misses that the TLB may still serve before the site is to get another region.
+    pub patience: u32,
+    /// Times that it got one.
+    pub refills: u32,
+}
+
+impl Site {
+    /// The next access misses, and leaves.
+    #[inline(always)]
+    pub fn make_void(&mut self) {
+        (self.limit, self.host, self.patience) = (0, 0, 0);
+    }
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -113,8 +121,7 @@ pub(crate) const JUMPS_AT: usize = 0x2000;
 const JUMPS_BYTES: usize = JUMPS * size_of::<Jump>();
 pub(crate) const SLOTS_AT: usize = JUMPS_AT + VIEWS * JUMPS_BYTES;
 pub(crate) const SITES_AT: usize = SLOTS_AT + SLOTS * 8;
-pub(crate) const FILLED_AT: usize = SITES_AT + SITES * size_of::<Site>();
-pub(crate) const AREA: usize = FILLED_AT + 2 * SITES * 4;
+pub(crate) const AREA: usize = SITES_AT + SITES * size_of::<Site>();
 
 const _: () = assert!(size_of::<Registers>() <= BELL);
 const _: () = assert!(offset_of!(Registers, xmm).is_multiple_of(16));
@@ -233,31 +240,6 @@ impl Area {
     #[inline(always)]
     pub(crate) fn site(&mut self, site: u32) -> &mut Site {
         self.item(SITES_AT, site as usize & (SITES - 1))
-    }
-
-    /// How many sites the list of a half has; it is empty then, but [`Area::filled_site`] still has them.
-    pub(crate) fn take_filled(&mut self, half: usize) -> usize {
-        let filled = &mut self.registers().filled[half & 1];
-        (std::mem::take(filled) as usize).min(SITES)
-    }
-
-    /// The `n`th of what was the list of a half.
-    #[inline(always)]
-    pub(crate) fn filled_site(&mut self, half: usize, n: usize) -> u32 {
-        *self.item::<u32>(FILLED_AT, (half & 1) * SITES + (n & (SITES - 1)))
-    }
-
-    /// Lists a site by the half that `lo` is in; false when the list is full.
-    #[inline(always)]
-    pub(crate) fn list_site(&mut self, site: u32, lo: u64) -> bool {
-        let half = (lo >> 63) as usize;
-        let n = self.registers().filled[half] as usize;
-        if n >= SITES {
-            return false;
-        }
-        *self.item::<u32>(FILLED_AT, half * SITES + n) = site;
-        self.registers().filled[half] = n as u64 + 1;
-        true
     }
 
     /// Where slot `slot` leads from now on; `None` makes it void.

@@ -23,7 +23,7 @@
 //! next exit. RFLAGS.DF, TF, AC and the rest stay the host's: only the six status flags pass.
 #![expect(unsafe_code, reason = "the entry into translated code")]
 
-use crate::area::{Area, FILLED_AT, Registers, SITES, SITES_AT, Site, TLB_SETS};
+use crate::area::{Area, Registers, TLB_SETS};
 use std::arch::{asm, naked_asm};
 use std::mem::offset_of;
 
@@ -183,17 +183,17 @@ unsafe extern "sysv64" fn load_vectors() {
     )
 }
 
-/// Looks for the page of the linear address in R11 in the software TLB. When it is there, the site that missed
-/// gets it, and ZF is set. Called from the cold side; keeps all registers.
+/// Looks for the page of the linear address in R11 in the software TLB. When it is there, ZF is set and R11 holds
+/// the host address. Called from the cold side; keeps the other registers.
 ///
 /// The check is the TLB's own: the page of the access' last byte is compared with the tag in the set of its
 /// first, so that one that crosses into the next page misses.
 #[unsafe(naked)]
 unsafe extern "sysv64" fn probe() {
     naked_asm!(
-        "push rax", "push rcx", "push rdx", "push rbx",
-        "mov ebx, gs:[{size}]",
-        "lea rax, [r11 + rbx]",
+        "push rax", "push rcx",
+        "mov eax, gs:[{size}]",
+        "add rax, r11",
         "and rax, -4096",
         "mov rcx, r11",
         "shr rcx, 12",
@@ -202,62 +202,15 @@ unsafe extern "sysv64" fn probe() {
         "shl rcx, 4",
         "add rcx, gs:[{tlb}]",
         "cmp rax, [rcx]",
-        "jne 3f",
-        "mov rdx, [rcx + 8]",
-        "mov rcx, gs:[{site}]",
-        // A site is listed by the half that its region lies in, when it was void, or in the upper half only.
-        "mov rbx, rax",
-        "shr rbx, 63",
-        "cmp qword ptr gs:[rcx + {limit}], 0",
-        "je 4f",
-        "test rbx, rbx",
-        "jnz 2f",
-        "cmp qword ptr gs:[rcx + {lo}], 0",
-        "jge 2f",
-        "4:",
-        "push rdx",
-        "mov rdx, gs:[{filled} + rbx * 8]",
-        "cmp rdx, {most}",
-        "jae 5f",
-        "inc qword ptr gs:[{filled} + rbx * 8]",
-        "shl rbx, {most_bits}",
-        "add rbx, rdx",
-        "mov rdx, rcx",
-        "sub rdx, {sites}",
-        "shr rdx, 5",
-        "mov gs:[{list} + rbx * 4], edx",
-        "pop rdx",
-        "2:",
-        "mov ebx, gs:[{size}]",
-        "mov gs:[rcx + {lo}], rax",
-        "mov gs:[rcx + {delta}], rdx",
-        "add rdx, rax",
-        "mov gs:[rcx + {host}], rdx",
-        "mov eax, 4096",
-        "sub rax, rbx",
-        "mov gs:[rcx + {limit}], rax",
+        "jne 2f",
+        "add r11, [rcx + 8]",
         "xor eax, eax",
-        "3:",
-        "pop rbx", "pop rdx", "pop rcx", "pop rax",
+        "2:",
+        "pop rcx", "pop rax",
         "ret",
-        // The list is full.
-        "5:",
-        "pop rdx",
-        "or ebx, 1",
-        "jmp 3b",
         size = const offset_of!(Registers, probed_size),
         half = const offset_of!(Registers, probed_half),
-        site = const offset_of!(Registers, probed_site),
         tlb = const offset_of!(Registers, tlb),
-        filled = const offset_of!(Registers, filled),
-        list = const FILLED_AT,
-        sites = const SITES_AT,
         sets = const TLB_SETS,
-        most = const SITES,
-        most_bits = const SITES.trailing_zeros(),
-        lo = const offset_of!(Site, lo),
-        limit = const offset_of!(Site, limit),
-        delta = const offset_of!(Site, delta),
-        host = const offset_of!(Site, host),
     )
 }

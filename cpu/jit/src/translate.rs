@@ -40,6 +40,7 @@ mod flags;
 mod homes;
 mod proof;
 mod record;
+mod sites;
 mod slots;
 mod step;
 
@@ -50,6 +51,7 @@ pub use emit::Request;
 use emit::{Books, Emitter};
 pub use flags::{CodePage, PEEK};
 pub use record::{Access, Kind, Record};
+use sites::SiteLists;
 use slots::Slots;
 pub use step::{Operand, Rule, Segment, Step};
 
@@ -62,6 +64,9 @@ const RESERVE: usize = 8 * LONGEST;
 /// The most bytes on either side of one superblock.
 const RESERVE_BYTES: usize = 1 << 15;
 
+/// Refills of a site up to which it is soon refilled again.
+const EAGER: u32 = 64;
+
 /// The translator of one vCPU, with its code.
 #[derive(Debug)]
 pub struct Translator {
@@ -73,8 +78,7 @@ pub struct Translator {
     bounds: (usize, usize),
     records: Vec<Record>,
     sites: u32,
-    /// For each site: whether it writes.
-    writes: Vec<bool>,
+    lists: SiteLists,
     slots: Slots,
 }
 
@@ -117,7 +121,7 @@ impl Translator {
             bounds: (hot, bytes),
             records: Vec::new(),
             sites: 0,
-            writes: Vec::new(),
+            lists: SiteLists::default(),
             slots: Slots::default(),
         })
     }
@@ -171,19 +175,14 @@ impl Translator {
         let base = self.memory.base();
         let (hot, cold) = (base + self.hot as u64, base + self.cold as u64);
         let known = (self.records.len(), self.sites, self.slots.len() as u32);
-        let books = Books {
-            records: &mut self.records,
-            sites: &mut self.sites,
-            writes: &mut self.writes,
-            slots: &mut self.slots,
-        };
+        let books =
+            Books { records: &mut self.records, sites: &mut self.sites, slots: &mut self.slots };
         let emitted = Emitter::new(request, books, hot, cold).run().ok().filter(|emitted| {
             emitted.hot.len() < RESERVE_BYTES && emitted.cold.len() < RESERVE_BYTES
         });
         let Some(emitted) = emitted else {
             self.records.truncate(known.0);
             self.sites = known.1;
-            self.writes.truncate(known.1 as usize);
             return Err(Refusal::Untranslatable);
         };
         for site in known.1..self.sites {
@@ -206,7 +205,6 @@ impl Translator {
         self.empty_sites();
         self.records.clear();
         self.sites = 0;
-        self.writes.clear();
         self.slots.clear();
     }
 
@@ -233,57 +231,38 @@ impl Translator {
         }
         let delta = region.host.wrapping_sub(region.start);
         let host = if operand.is_constant() { linear.wrapping_add(delta) } else { region.host };
-        let before = *self.area.site(access.site);
-        // As the probe does it: what was in the upper half is only listed there.
-        let unlisted = before.limit == 0 || before.lo >> 63 > region.start >> 63;
-        if unlisted && !self.area.list_site(access.site, region.start) {
-            self.empty_sites();
-            return None;
-        }
-        *self.area.site(access.site) = Site { lo: region.start, limit, delta, host };
+        let site = self.area.site(access.site);
+        let refills = site.refills.saturating_add(1);
+        let patience = if refills < EAGER { 4 } else { 32 };
+        *site = Site { lo: region.start, limit, delta, host, patience, refills };
+        self.lists.add(&mut self.area, access.site, operand.write);
         Some(Entry(access.resume))
     }
 
     /// Makes every site void, so that its next access leaves; how many were not.
     pub fn empty_sites(&mut self) -> usize {
+        self.lists.empty_all_writers(&mut self.area);
         self.empty_half(0) + self.empty_half(1)
     }
 
-    /// Makes those void whose region is in the lower half of linear memory.
-    pub fn empty_lower_sites(&mut self) -> usize {
-        self.empty_half(0)
+    /// Makes those void whose region is in a half of linear memory: 0 the lower, 1 the upper.
+    pub fn empty_half(&mut self, half: usize) -> usize {
+        self.lists.empty_half(&mut self.area, half)
     }
 
-    fn empty_half(&mut self, half: usize) -> usize {
-        let count = self.area.take_filled(half);
-        for n in 0..count {
-            let site = self.area.filled_site(half, n);
-            self.empty(site);
-        }
-        count
+    /// Makes those void whose region is the linear page.
+    pub fn empty_page(&mut self, page: u64) {
+        self.lists.empty_page(&mut self.area, page);
     }
 
-    /// Makes those void that write, when `writes` says so, and those whose region begins at one of `starts`.
-    pub fn empty_some(&mut self, writes: bool, starts: &[u64]) {
-        for half in 0..2 {
-            for n in 0..self.area.take_filled(half) {
-                let number = self.area.filled_site(half, n);
-                let written = writes && self.writes.get(number as usize).copied().unwrap_or(true);
-                let lo = self.area.site(number).lo;
-                if written || starts.contains(&lo) {
-                    self.empty(number);
-                } else if self.area.site(number).limit != 0 || self.area.site(number).host != 0 {
-                    let half = (half as u64) << 63;
-                    self.area.list_site(number, half);
-                }
+    /// Makes those void that write to the page at a host address, or to any page.
+    pub fn empty_writers(&mut self, page: Option<u64>) {
+        match page {
+            Some(page) => self.lists.empty_writers(&mut self.area, page),
+            None => {
+                self.lists.empty_all_writers(&mut self.area);
             }
         }
-    }
-
-    #[inline(always)]
-    fn empty(&mut self, site: u32) {
-        let site = self.area.site(site);
-        (site.limit, site.host) = (0, 0);
     }
 
     /// Leads a branch to where its target is now.

@@ -268,13 +268,17 @@ impl Tier {
             return;
         }
         if forgotten.lower {
-            self.counters.forgotten += self.translator.empty_lower_sites() as u64;
+            self.counters.forgotten += self.translator.empty_half(0) as u64;
             self.forget_ways_to(0);
         }
-        if forgotten.writes || !forgotten.pages.is_empty() {
-            self.translator.empty_some(forgotten.writes, &forgotten.pages);
+        if forgotten.writes {
+            self.translator.empty_writers(None);
+        }
+        for page in &forgotten.written {
+            self.translator.empty_writers(Some(*page));
         }
         for page in &forgotten.pages {
+            self.translator.empty_page(*page);
             self.forget_ways_into(*page);
         }
     }

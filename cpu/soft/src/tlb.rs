@@ -63,6 +63,8 @@ pub struct Forgotten {
     pub lower: bool,
     /// What may be written.
     pub writes: bool,
+    /// What may write to single pages of host memory.
+    pub written: Vec<u64>,
     /// Single linear pages.
     pub pages: Vec<u64>,
 }
@@ -71,7 +73,8 @@ impl Forgotten {
     /// Nothing at all.
     #[inline(always)]
     pub fn is_nothing(&self) -> bool {
-        !self.all && !self.lower && !self.writes && self.pages.is_empty()
+        let some = self.all || self.lower || self.writes;
+        !some && self.written.is_empty() && self.pages.is_empty()
     }
 }
 
@@ -170,6 +173,24 @@ impl Tlb {
         for half in 0..6 {
             let entry = &mut self.entries[slot(View(half), false, linear)];
             entry.tag = EMPTY;
+        }
+    }
+
+    /// Forgets the write entries for the page at `host`.
+    pub fn flush_writes_to(&mut self, host: HostPointer) {
+        let address = host.address();
+        for half in [1, 3, 5] {
+            let first = (half * SETS) as usize;
+            for entry in &mut self.entries[first..first + SETS as usize] {
+                if entry.tag.wrapping_add(entry.addend) == address {
+                    *entry = Entry { tag: EMPTY, addend: 0 };
+                }
+            }
+        }
+        if self.forgotten.written.len() < MANY_PAGES {
+            self.forgotten.written.push(address);
+        } else {
+            self.forgotten.writes = true;
         }
     }
 

@@ -432,7 +432,7 @@ impl Runner {
         if shared.mark_code(page, physical, span) {
             let index = core.mem.index;
             let mailbox = &shared.mailboxes[self.index];
-            core.mem.tlb.flush_writes();
+            core.mem.tlb.flush_writes_to(page.host);
             shared.exclude_writers(index, physical, || {
                 if let Some(asked) = mailbox.take_drop_request() {
                     core.mem.tlb.flush_writes();

@@ -5,7 +5,7 @@ use super::asm::{Address, Asm, Hole, condition, host};
 use super::flags::{CodePage, liveness};
 use super::homes::Homes;
 use super::record::{Access, Kind};
-use super::step::{Rule, Segment, Step};
+use super::step::{Operand, Rule, Segment, Step};
 use crate::area::{BELL, Registers, SITES_AT, SLOTS_AT, Site, jumps_of};
 use iced_x86::{ConditionCode, Encoder, IcedError, Instruction, OpKind, Register};
 use std::mem::offset_of;
@@ -14,7 +14,7 @@ mod access;
 mod careful;
 mod ways;
 
-use access::Place;
+use access::Tail;
 
 /// What there is to translate.
 #[derive(Clone, Copy, Debug)]
@@ -32,8 +32,6 @@ pub struct Request<'a> {
 pub(super) struct Books<'a> {
     pub records: &'a mut Vec<Record>,
     pub sites: &'a mut u32,
-    /// For each site: whether it writes.
-    pub writes: &'a mut Vec<bool>,
     pub slots: &'a mut super::slots::Slots,
 }
 
@@ -59,8 +57,6 @@ struct Stub {
     homes: bool,
     /// Come back here when the access can be made.
     resume: Option<u64>,
-    /// Look into the TLB first.
-    probe: bool,
 }
 
 pub(super) struct Emitter<'a> {
@@ -237,17 +233,16 @@ impl<'a> Emitter<'a> {
 
     /// An instruction that runs as itself.
     fn copy(&mut self, step: &Step) -> Done {
-        let place = match &step.operand {
-            Some(operand) => Some(self.check(operand)),
-            None => None,
-        };
-        self.prepare_flags(step);
-        match place {
-            Some(place) => self.encode_at(step, place)?,
-            None if self.homes.touch(step) || is_prefixed(&step.instruction) => {
-                self.encode(self.homes.rename(&step.instruction))?;
+        match &step.operand {
+            Some(operand) => self.access(operand, Tail::Copy(step))?,
+            None => {
+                self.prepare_flags(step);
+                if self.homes.touch(step) || is_prefixed(&step.instruction) {
+                    self.encode(self.homes.rename(&step.instruction))?;
+                } else {
+                    self.raw(step);
+                }
             }
-            None => self.raw(step),
         }
         self.settle_flags(step);
         Ok(())
@@ -257,22 +252,6 @@ impl<'a> Emitter<'a> {
         let start = step.instruction.ip().wrapping_sub(self.request.page.start) as usize;
         let bytes = self.request.page.bytes.get(start..start + step.instruction.len());
         self.hot.raw(bytes.unwrap_or(&[0x0f, 0x0b]));
-    }
-
-    /// The instruction with its memory operand where the check says.
-    fn encode_at(&mut self, step: &Step, place: Place) -> Done {
-        let mut instruction = self.homes.rename(&step.instruction);
-        let address = place.address();
-        let register = |number: Option<u8>| {
-            number.map_or(Register::None, |number| Register::RAX + u32::from(number))
-        };
-        instruction.set_memory_base(register(address.base));
-        instruction.set_memory_index(register(address.index));
-        instruction.set_memory_index_scale(1);
-        instruction.set_memory_displacement64(i64::from(address.displacement) as u64);
-        instruction.set_memory_displ_size(u32::from(address.displacement != 0));
-        instruction.set_segment_prefix(Register::None);
-        self.encode(instruction)
     }
 
     fn address(&mut self, step: &Step) -> Done {
@@ -296,34 +275,22 @@ impl<'a> Emitter<'a> {
     }
 
     fn push(&mut self, step: &Step) -> Done {
-        let instruction = &step.instruction;
-        let place = self.check(&super::step::Operand::stack(-8, true)).address();
-        match instruction.op0_kind() {
-            OpKind::Register => {
-                let guest = instruction.op0_register().full_register().number() as u8;
-                self.hot.store_to(place, self.homes.host(guest));
-            }
-            _ => self.hot.store_number_to(place, instruction.immediate(0) as i64 as i32),
-        }
+        self.access(&Operand::stack(-8, true), Tail::Push(step))?;
         self.move_stack(-8);
         Ok(())
     }
 
     fn pop(&mut self, step: &Step) -> Done {
-        let place = self.check(&super::step::Operand::stack(0, false)).address();
         let guest = step.instruction.op0_register().full_register().number() as u8;
-        self.hot.load_from(self.homes.host(guest), place);
+        self.access(&Operand::stack(0, false), Tail::Load(self.homes.host(guest)))?;
         self.move_stack(8);
         Ok(())
     }
 
     fn leave(&mut self) -> Done {
         const RBP: u8 = 5;
-        let place = self.check(&super::step::Operand::at(RBP, 0, false)).address();
         let rbp = self.homes.host(RBP);
-        self.hot.lea(host::STACK, Address::at(rbp, 8));
-        self.hot.load_from(rbp, place);
-        Ok(())
+        self.access(&Operand::at(RBP, 0, false), Tail::Leave(rbp))
     }
 
     fn move_stack(&mut self, by: i32) {

@@ -2,7 +2,8 @@
 // Write the steps in steps/socks5.rs.
 //! A SOCKS server answers byte for byte
 //!
-//! I want to every message answered as RFC 1928 and RFC 1929 say
+//! As someone who puts a proxy in front of guests
+//! I want every message answered as RFC 1928 and RFC 1929 say
 //! So that each client gets what it asked for, however it cuts its messages
 
 #[path = "../steps/socks5.rs"]

@@ -16,15 +16,49 @@
 //! ```text
 //!   mov  r11, gs:[site.host];  test r11, r11;  jz cold
 //! ```
+//!
+//! On the cold side the software TLB is asked ([`crate::gate`]): when it knows the page, the access is made
+//! there and then, at the address that the TLB gives, and the code goes on behind the hot one. A site whose
+//! accesses hop between pages is served so, at the price of a TLB. Only every so many misses
+//! ([`crate::area::Site`]) the engine gets to see the miss and gives the site another region.
 
 use super::*;
 use crate::area::TLB_SETS;
-use crate::translate::step::Operand;
 
 const LO: usize = offset_of!(Site, lo);
 const LIMIT: usize = offset_of!(Site, limit);
 const DELTA: usize = offset_of!(Site, delta);
 const HOST: usize = offset_of!(Site, host);
+const PATIENCE: usize = offset_of!(Site, patience);
+
+/// What is done at the place that an access was found to be at. It is emitted twice, hot and cold.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Tail<'a> {
+    /// The instruction itself.
+    Copy(&'a Step),
+    /// The store of PUSH.
+    Push(&'a Step),
+    /// The store of CALL: this return address.
+    PushNumber(u64),
+    /// The store of PUSHFQ.
+    PushFlags,
+    /// A load of 64 bits into a host register.
+    Load(u8),
+    /// A load of 32 bits.
+    Load32(u8),
+    /// The load of LEAVE into host register RBP, and RSP behind it.
+    Leave(u8),
+}
+
+/// An access whose check has been emitted.
+struct Checked {
+    place: Place,
+    /// Where it goes when the site's region is another, if the TLB may be asked then.
+    miss: Option<Hole>,
+    record: u32,
+    check: u64,
+    site: usize,
+}
 
 /// Where a checked operand is in host memory.
 #[derive(Clone, Copy, Debug)]
@@ -47,31 +81,126 @@ impl Place {
 }
 
 impl Emitter<'_> {
-    /// Checks an access of the present step. Flags that are live are saved first.
-    pub(super) fn check(&mut self, operand: &Operand) -> Place {
+    /// An access of the present step: the check, and what follows it. Flags that are live are saved first.
+    pub(super) fn access(&mut self, operand: &Operand, tail: Tail<'_>) -> Done {
         if self.live[self.at] != 0 && !self.saved {
             self.save_flags();
         }
-        let site = *self.books.sites;
+        let checked = self.check(operand);
+        let saved = self.saved;
+        self.tail(tail, checked.place)?;
+        let Some(miss) = checked.miss else { return Ok(()) };
+        let (back, saved_behind) = (self.hot.here(), self.saved);
+        let cold = self.cold.here();
+        self.hot.fill(miss, cold);
+        std::mem::swap(&mut self.hot, &mut self.cold);
+        self.saved = saved;
+        let holes = self.probe(operand, checked.site);
+        self.tail(tail, Place::Scratch)?;
+        let behind = self.hot.jump();
+        self.hot.fill(behind, back);
+        for hole in holes {
+            self.hot.fill_here(hole);
+        }
+        self.saved = saved;
+        self.homes.move_out(&mut self.hot);
+        self.hot.store_number(EXIT, checked.record);
+        self.hot.jump_through(if saved { LEAVE_SAVED } else { LEAVE });
+        std::mem::swap(&mut self.hot, &mut self.cold);
+        self.write_resume(checked.record, checked.check);
+        self.saved = saved_behind;
+        Ok(())
+    }
+
+    fn check(&mut self, operand: &Operand) -> Checked {
+        let number = *self.books.sites;
         *self.books.sites += 1;
-        self.books.writes.push(operand.write);
-        let resume = self.hot.here();
-        let at = SITES_AT + site as usize * size_of::<Site>();
-        let access = Access { operand: *operand, site, resume: 0 };
+        let check = self.hot.here();
+        let site = SITES_AT + number as usize * size_of::<Site>();
+        let access = Access { operand: *operand, site: number, resume: 0 };
         let record = self.record(self.here(), Kind::Access(access));
         if operand.is_constant() {
-            self.hot.load(host::SCRATCH, at + HOST);
+            self.hot.load(host::SCRATCH, site + HOST);
             self.hot.test(host::SCRATCH);
-            self.miss(condition::EQUAL, record, resume, false);
-            Place::Scratch
-        } else {
-            self.linear(operand);
-            self.hot.sub(host::SCRATCH, at + LO);
-            self.align(operand, record, resume);
-            self.hot.compare(host::SCRATCH, at + LIMIT);
-            self.miss(condition::ABOVE_OR_EQUAL, record, resume, true);
-            self.locate(operand, at)
+            self.miss(condition::EQUAL, record, check);
+            return Checked { place: Place::Scratch, miss: None, record, check, site };
         }
+        self.linear(operand);
+        self.hot.sub(host::SCRATCH, site + LO);
+        self.align(operand, record, check);
+        self.hot.compare(host::SCRATCH, site + LIMIT);
+        let miss = Some(self.hot.jump_if(condition::ABOVE_OR_EQUAL));
+        let place = self.locate(operand, site);
+        Checked { place, miss, record, check, site }
+    }
+
+    /// On the cold side: is the page in the TLB, and has the site patience left? Otherwise the holes.
+    fn probe(&mut self, operand: &Operand, site: usize) -> [Hole; 2] {
+        let half = TLB_SETS as u32 * (2 * u32::from(self.request.view) + u32::from(operand.write));
+        let cold = &mut self.hot;
+        cold.count_down(site + PATIENCE);
+        let impatient = cold.jump_if(condition::SIGN);
+        cold.add(host::SCRATCH, site + LO);
+        cold.store_number(offset_of!(Registers, probed_half), half);
+        cold.store_number(offset_of!(Registers, probed_size), operand.size - 1);
+        cold.call_through(offset_of!(Registers, probe));
+        let unknown = cold.jump_if(condition::NOT_EQUAL);
+        [impatient, unknown]
+    }
+
+    fn tail(&mut self, tail: Tail<'_>, place: Place) -> Done {
+        let address = place.address();
+        match tail {
+            Tail::Copy(step) => {
+                self.prepare_flags(step);
+                self.encode_at(step, address)?;
+            }
+            Tail::Push(step) => self.store_pushed(step, address),
+            Tail::PushNumber(value) => self.store_number(value, address),
+            Tail::PushFlags => self.store_flags(address),
+            Tail::Load(register) => self.hot.load_from(register, address),
+            Tail::Load32(register) => self.hot.load_32_from(register, address),
+            Tail::Leave(rbp) => {
+                self.hot.lea(host::STACK, Address::at(rbp, 8));
+                self.hot.load_from(rbp, address);
+            }
+        }
+        Ok(())
+    }
+
+    fn store_pushed(&mut self, step: &Step, address: Address) {
+        let instruction = &step.instruction;
+        if instruction.op0_kind() == OpKind::Register {
+            let guest = instruction.op0_register().full_register().number() as u8;
+            self.hot.store_to(address, self.homes.host(guest));
+        } else {
+            self.hot.store_number_to(address, instruction.immediate(0) as i64 as i32);
+        }
+    }
+
+    fn store_number(&mut self, value: u64, address: Address) {
+        if let Ok(short) = i32::try_from(value as i64) {
+            return self.hot.store_number_to(address, short);
+        }
+        self.hot.store(SAVED_RCX, host::RCX);
+        self.hot.number(host::RCX, value);
+        self.hot.store_to(address, host::RCX);
+        self.hot.load(host::RCX, SAVED_RCX);
+    }
+
+    /// The instruction with its memory operand where the check says.
+    fn encode_at(&mut self, step: &Step, address: Address) -> Done {
+        let mut instruction = self.homes.rename(&step.instruction);
+        let register = |number: Option<u8>| {
+            number.map_or(Register::None, |number| Register::RAX + u32::from(number))
+        };
+        instruction.set_memory_base(register(address.base));
+        instruction.set_memory_index(register(address.index));
+        instruction.set_memory_index_scale(1);
+        instruction.set_memory_displacement64(i64::from(address.displacement) as u64);
+        instruction.set_memory_displ_size(u32::from(address.displacement != 0));
+        instruction.set_segment_prefix(Register::None);
+        self.encode(instruction)
     }
 
     /// The linear address, in the scratch register.
@@ -112,32 +241,18 @@ impl Emitter<'_> {
     }
 
     /// Regions start at a page, so the offset in the region tells.
-    fn align(&mut self, operand: &Operand, record: u32, resume: u64) {
+    fn align(&mut self, operand: &Operand, record: u32, check: u64) {
         if operand.alignment > 1 {
             self.hot.test_scratch((operand.alignment - 1) as u8);
-            self.miss(condition::NOT_EQUAL, record, resume, false);
+            self.miss(condition::NOT_EQUAL, record, check);
         }
     }
 
-    fn miss(&mut self, when: u8, record: u32, resume: u64, probe: bool) {
+    /// Leaves, and comes back to the check when the engine has filled the site.
+    fn miss(&mut self, when: u8, record: u32, check: u64) {
         let hole = self.hot.jump_if(when);
-        let (saved, resume) = (self.saved, Some(resume));
-        self.stubs.push(Stub { hole, record, saved, rcx: false, homes: true, resume, probe });
-    }
-
-    /// On the cold side: is the page in the TLB? Then the site gets it, and the check is made again.
-    pub(super) fn probe(&mut self, access: &Access, check: u64) {
-        let at = SITES_AT + access.site as usize * size_of::<Site>();
-        let half =
-            TLB_SETS as u32 * (2 * u32::from(self.request.view) + u32::from(access.operand.write));
-        let cold = &mut self.cold;
-        cold.add(host::SCRATCH, at + LO);
-        cold.store_number(offset_of!(Registers, probed_site), at as u32);
-        cold.store_number(offset_of!(Registers, probed_half), half);
-        cold.store_number(offset_of!(Registers, probed_size), access.operand.size - 1);
-        cold.call_through(offset_of!(Registers, probe));
-        let hole = cold.jump_if(condition::EQUAL);
-        cold.fill(hole, check);
+        let (saved, resume) = (self.saved, Some(check));
+        self.stubs.push(Stub { hole, record, saved, rcx: false, homes: true, resume });
     }
 
     fn locate(&mut self, operand: &Operand, at: usize) -> Place {

@@ -13,11 +13,11 @@ impl Emitter<'_> {
         let signed = instruction.mnemonic() == iced_x86::Mnemonic::Idiv;
         let (divisor, wide) = match &step.operand {
             Some(operand) => {
-                let place = self.check(operand).address();
-                match operand.size {
-                    8 => self.hot.load_from(host::SCRATCH, place),
-                    _ => self.hot.load_32_from(host::SCRATCH, place),
-                }
+                let tail = match operand.size {
+                    8 => Tail::Load(host::SCRATCH),
+                    _ => Tail::Load32(host::SCRATCH),
+                };
+                self.access(operand, tail)?;
                 (host::SCRATCH, operand.size == 8)
             }
             None => {
@@ -67,19 +67,7 @@ impl Emitter<'_> {
 
     /// PUSHFQ. It reads all flags, so that the check has saved them.
     pub(super) fn push_flags(&mut self) -> Done {
-        const IN_AH: u32 = 0xd5;
-        let place = self.check(&super::super::step::Operand::stack(-8, true)).address();
-        let hot = &mut self.hot;
-        hot.store(SAVED_RAX, host::RAX);
-        hot.store(SAVED_RCX, host::RCX);
-        // OF in AL, the others in AH.
-        hot.load_32(host::RAX, FLAGS);
-        hot.flag_bits(IN_AH);
-        hot.or(host::RAX, offset_of!(Registers, interrupt_flag));
-        hot.or(host::RAX, offset_of!(Registers, other_flags));
-        hot.store_to(place, host::RAX);
-        hot.load(host::RAX, SAVED_RAX);
-        hot.load(host::RCX, SAVED_RCX);
+        self.access(&Operand::stack(-8, true), Tail::PushFlags)?;
         self.move_stack(-8);
         if self.live_behind() == 0 {
             self.saved = false;
@@ -105,5 +93,21 @@ impl Emitter<'_> {
         self.leave_by(hole, record, false);
         self.hot.store_number(offset_of!(Registers, interrupt_flag), IF);
         Ok(())
+    }
+
+    /// RFLAGS, from where they lie.
+    pub(super) fn store_flags(&mut self, address: Address) {
+        const IN_AH: u32 = 0xd5;
+        let hot = &mut self.hot;
+        hot.store(SAVED_RAX, host::RAX);
+        hot.store(SAVED_RCX, host::RCX);
+        // OF in AL, the others in AH.
+        hot.load_32(host::RAX, FLAGS);
+        hot.flag_bits(IN_AH);
+        hot.or(host::RAX, offset_of!(Registers, interrupt_flag));
+        hot.or(host::RAX, offset_of!(Registers, other_flags));
+        hot.store_to(address, host::RAX);
+        hot.load(host::RAX, SAVED_RAX);
+        hot.load(host::RCX, SAVED_RCX);
     }
 }

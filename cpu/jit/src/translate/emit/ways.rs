@@ -16,7 +16,6 @@
 //! The low 16 bits of a tag and of RIP agree, so the bell (0 or 1) cannot make a wrong entry look right.
 
 use super::*;
-use crate::translate::step::Operand;
 
 impl Emitter<'_> {
     /// The bell, where the flags may be live.
@@ -40,7 +39,7 @@ impl Emitter<'_> {
 
     pub(super) fn leave_by(&mut self, hole: Hole, record: u32, rcx: bool) {
         let saved = self.saved;
-        self.stubs.push(Stub { hole, record, saved, rcx, homes: true, resume: None, probe: false });
+        self.stubs.push(Stub { hole, record, saved, rcx, homes: true, resume: None });
     }
 
     fn start(&self) -> u64 {
@@ -91,7 +90,6 @@ impl Emitter<'_> {
             rcx: false,
             homes: false,
             resume: None,
-            probe: false,
         });
     }
 
@@ -153,7 +151,7 @@ impl Emitter<'_> {
         match step.target() {
             Some(target) => self.go_on(target),
             None => {
-                self.target_to_scratch(step);
+                self.target_to_scratch(step)?;
                 self.indirect(0);
             }
         }
@@ -161,37 +159,26 @@ impl Emitter<'_> {
     }
 
     /// The address that an indirect branch goes to.
-    fn target_to_scratch(&mut self, step: &Step) {
+    fn target_to_scratch(&mut self, step: &Step) -> Done {
         match &step.operand {
-            Some(operand) => {
-                let place = self.check(operand).address();
-                self.hot.load_from(host::SCRATCH, place);
-            }
+            Some(operand) => self.access(operand, Tail::Load(host::SCRATCH))?,
             None => {
                 let register = step.instruction.op0_register();
                 let guest = register.full_register().number() as u8;
                 self.hot.copy(host::SCRATCH, self.homes.host(guest));
             }
         }
+        Ok(())
     }
 
     pub(super) fn call(&mut self, step: &Step) -> Done {
         const RIP: usize = offset_of!(Registers, rip);
         let target = step.target();
         if target.is_none() {
-            self.target_to_scratch(step);
+            self.target_to_scratch(step)?;
             self.hot.store(RIP, host::SCRATCH);
         }
-        let place = self.check(&Operand::stack(-8, true)).address();
-        match i32::try_from(step.next() as i64) {
-            Ok(short) => self.hot.store_number_to(place, short),
-            Err(_) => {
-                self.hot.store(SAVED_RCX, host::RCX);
-                self.hot.number(host::RCX, step.next());
-                self.hot.store_to(place, host::RCX);
-                self.hot.load(host::RCX, SAVED_RCX);
-            }
-        }
+        self.access(&Operand::stack(-8, true), Tail::PushNumber(step.next()))?;
         self.move_stack(-8);
         match target {
             Some(target) => self.go_on(target),
@@ -204,8 +191,7 @@ impl Emitter<'_> {
     }
 
     pub(super) fn ret(&mut self, step: &Step) -> Done {
-        let place = self.check(&Operand::stack(0, false)).address();
-        self.hot.load_from(host::SCRATCH, place);
+        self.access(&Operand::stack(0, false), Tail::Load(host::SCRATCH))?;
         let released = match step.instruction.op_count() {
             0 => 8,
             _ => 8 + step.instruction.immediate16() as i32,
@@ -241,15 +227,7 @@ impl Emitter<'_> {
         hot.load(host::RCX, SAVED_RCX);
         hot.jump_scratch();
         let saved = false;
-        self.stubs.push(Stub {
-            hole,
-            record,
-            saved,
-            rcx: true,
-            homes: false,
-            resume: None,
-            probe: false,
-        });
+        self.stubs.push(Stub { hole, record, saved, rcx: true, homes: false, resume: None });
     }
 
     /// Leaves to the interpreter.
@@ -269,11 +247,6 @@ impl Emitter<'_> {
             if stub.rcx {
                 self.cold.load(host::RCX, SAVED_RCX);
             }
-            if let (true, Some(check)) = (stub.probe, stub.resume)
-                && let Kind::Access(access) = self.books.records[stub.record as usize].kind
-            {
-                self.probe(&access, check);
-            }
             if stub.homes {
                 self.homes.move_out(&mut self.cold);
             }
@@ -286,7 +259,7 @@ impl Emitter<'_> {
     }
 
     /// Where the engine comes back when it has filled a site.
-    fn write_resume(&mut self, record: u32, check: u64) {
+    pub(super) fn write_resume(&mut self, record: u32, check: u64) {
         let mut resume = check;
         if self.vectors || !self.homes.are_usual() {
             resume = self.cold.here();

@@ -1,0 +1,131 @@
+//! Which sites reach which page, so that a page can be taken from them.
+//!
+//! Sites are found by the linear page that their region begins at, those that write also by its host page.
+//! Lists are by hash. A site that has moved on since stays in the list until somebody looks there.
+
+use crate::area::{Area, Site};
+
+const BUCKETS: usize = 1024;
+/// Entries of a bucket after which those that have moved on are removed.
+const CROWDED: usize = 64;
+
+/// Lists of sites by the hash of a page.
+#[derive(Debug)]
+struct Lists {
+    buckets: Vec<Vec<u32>>,
+    /// Buckets that are not empty, and perhaps some that are.
+    touched: Vec<u16>,
+}
+
+impl Default for Lists {
+    fn default() -> Lists {
+        Lists { buckets: vec![Vec::new(); BUCKETS], touched: Vec::new() }
+    }
+}
+
+/// How a page is named: linear or host.
+type Key = fn(&Site) -> u64;
+
+fn linear(site: &Site) -> u64 {
+    site.lo
+}
+
+fn host(site: &Site) -> u64 {
+    site.lo.wrapping_add(site.delta)
+}
+
+fn bucket_of(page: u64) -> usize {
+    let page = page >> 12;
+    (page ^ page >> 10) as usize & (BUCKETS - 1)
+}
+
+fn is_void(site: &Site) -> bool {
+    site.limit == 0 && site.host == 0
+}
+
+impl Lists {
+    fn add(&mut self, area: &mut Area, number: u32, key: Key) {
+        let index = bucket_of(key(area.site(number)));
+        let bucket = &mut self.buckets[index];
+        if bucket.last() == Some(&number) {
+            return;
+        }
+        if bucket.is_empty() {
+            self.touched.push(index as u16);
+        }
+        bucket.push(number);
+        if bucket.len() % CROWDED == 0 {
+            bucket.sort_unstable();
+            bucket.dedup();
+            bucket.retain(|number| {
+                let site = area.site(*number);
+                !is_void(site) && bucket_of(key(site)) == index
+            });
+        }
+    }
+
+    /// Voids those of one page.
+    fn empty(&mut self, area: &mut Area, page: u64, key: Key) {
+        let index = bucket_of(page);
+        self.buckets[index].retain(|number| {
+            let site = area.site(*number);
+            if key(site) == page {
+                site.make_void();
+            }
+            !is_void(site) && bucket_of(key(site)) == index
+        });
+    }
+
+    /// Voids all; how many.
+    fn empty_all(&mut self, area: &mut Area) -> usize {
+        let mut count = 0;
+        for index in self.touched.drain(..) {
+            let bucket = &mut self.buckets[usize::from(index)];
+            count += bucket.len();
+            for number in bucket.drain(..) {
+                area.site(number).make_void();
+            }
+        }
+        count
+    }
+}
+
+/// All lists of a vCPU.
+#[derive(Debug, Default)]
+pub(super) struct SiteLists {
+    /// By linear page, for each half of linear memory.
+    linear: [Lists; 2],
+    /// Those that write, by host page.
+    writers: Lists,
+}
+
+impl SiteLists {
+    /// A site has come to a region.
+    pub fn add(&mut self, area: &mut Area, number: u32, write: bool) {
+        let half = (area.site(number).lo >> 63) as usize;
+        self.linear[half].add(area, number, linear);
+        if write {
+            self.writers.add(area, number, host);
+        }
+    }
+
+    /// Nothing reaches the linear page from now on.
+    pub fn empty_page(&mut self, area: &mut Area, page: u64) {
+        self.linear[(page >> 63) as usize].empty(area, page, linear);
+    }
+
+    /// Nothing writes to the host page from now on.
+    pub fn empty_writers(&mut self, area: &mut Area, page: u64) {
+        self.writers.empty(area, page, host);
+    }
+
+    /// Nothing writes from now on.
+    pub fn empty_all_writers(&mut self, area: &mut Area) -> usize {
+        self.writers.empty_all(area)
+    }
+
+    /// Nothing reaches a half of linear memory from now on.
+    pub fn empty_half(&mut self, area: &mut Area, half: usize) -> usize {
+        self.linear[half & 1].empty_all(area)
+    }
+}
