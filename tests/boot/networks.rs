@@ -5,7 +5,7 @@ use crate::guest::{Guest, PLAIN, Transcript, kezhan};
 use libtest_mimic::{Failed, Trial};
 use std::fs;
 use std::io::{Read, Write};
-use std::net::{TcpListener, TcpStream, UdpSocket};
+use std::net::{Ipv4Addr, TcpListener, TcpStream, UdpSocket};
 use std::process::Command;
 use std::thread;
 
@@ -24,6 +24,11 @@ pub fn trials() -> Vec<Trial> {
             addresses_and_names,
         ),
         Trial::test("four megabytes come out of a guest through a forwarded port", through_a_port),
+        Trial::test("an e1000 is driven by the kernel for real machines", by_e1000),
+        Trial::test(
+            "a guest behind a SOCKS server reaches what that server reaches",
+            behind_a_proxy,
+        ),
         // A network of the kernel needs root.
         Trial::test(
             "a guest on a bridge of the host is heard, and nothing stays behind",
@@ -115,6 +120,51 @@ fn fetch(port: u16, path: &str) -> Result<Vec<u8>, Failed> {
     let head = reply.windows(4).position(|bytes| bytes == b"\r\n\r\n");
     let head = head.ok_or_else(|| format!("{path}: no HTTP answer in {} bytes", reply.len()))?;
     Ok(reply.split_off(head + 4))
+}
+
+fn by_e1000() -> Result<(), Failed> {
+    let guest = Guest { kernel: "full", ..NETWORK };
+    let mut command = guest.command("kezhan.run=network")?;
+    command.args(["--net", "user,card=e1000,mac=52:54:00:12:34:56"]);
+    let seen = Transcript::of(command)?;
+    seen.assert_clean("network")?;
+    has(&seen, "lease", "address 10.0.2.15/24")?;
+    has(&seen, "card", "52:54:00:12:34:56")?;
+    has(&seen, "ping", "3 packets received")
+}
+
+/// The server is the test itself; it knows 192.0.2.7 and nothing else.
+fn behind_a_proxy() -> Result<(), Failed> {
+    let proxy = TcpListener::bind("127.0.0.1:0")?;
+    let net = format!("user,socks={}", proxy.local_addr()?);
+    thread::spawn(move || {
+        for client in proxy.incoming() {
+            thread::spawn(move || client.map(serve_as_proxy));
+        }
+    });
+    let words = format!("kezhan.fetch={}:80", Ipv4Addr::from(ANSWER));
+    let seen = Transcript::of(command(&words, &["--net", &net])?)?;
+    seen.assert_clean("network")?;
+    has(&seen, "fetched", "by way of the proxy")?;
+    let words = "kezhan.fetch=192.0.2.8:80";
+    let seen = Transcript::of(command(words, &["--net", &net])?)?;
+    has(&seen, "fetched", "no answer")
+}
+
+/// A SOCKS5 server without passwords (RFC 1928 §3 to §6) in front of a web server.
+fn serve_as_proxy(mut client: TcpStream) -> std::io::Result<()> {
+    let mut greeting = [0; 3];
+    client.read_exact(&mut greeting)?;
+    client.write_all(&[5, 0])?;
+    let mut request = [0; 10];
+    client.read_exact(&mut request)?;
+    if request[..4] != [5, 1, 0, 1] || request[4..8] != ANSWER {
+        return client.write_all(&[5, 4, 0, 1, 0, 0, 0, 0, 0, 0]);
+    }
+    client.write_all(&[5, 0, 0, 1, 127, 0, 0, 1, 0, 80])?;
+    let mut asked = [0; 1024];
+    client.read(&mut asked)?;
+    client.write_all(b"HTTP/1.0 200 OK\r\n\r\nby way of the proxy\n")
 }
 
 /// In a network namespace of its own, which the host's networks are not in. The guest gets its address and

@@ -4,7 +4,8 @@ use super::{Check, ModuleState};
 use crate::HostRoot;
 
 pub(super) fn all(host: &HostRoot) -> Vec<Check> {
-    let mut checks = vec![tun(host), bridge(host), user_namespaces(host), cgroups(host)];
+    let mut checks =
+        vec![tun(host), bridge(host), networks(host), user_namespaces(host), cgroups(host)];
     checks.extend(memory(host));
     checks.push(transparent_huge_pages(host));
     checks.push(huge_pages(host));
@@ -38,6 +39,27 @@ fn bridge(host: &HostRoot) -> Check {
             Check::hint(NAME, format!("{found}: no --net bridge; --net user works without"), &[])
         }
     }
+}
+
+/// Whether networks can be made here (capabilities(7): CAP_NET_ADMIN is bit 12), and how to do without.
+fn networks(host: &HostRoot) -> Check {
+    const NAME: &str = "networks";
+    const NET_ADMIN: u64 = 1 << 12;
+    let status = host.read("/proc/self/status").unwrap_or_default();
+    let effective = status.lines().find_map(|line| line.strip_prefix("CapEff:"));
+    let effective = effective.and_then(|hex| u64::from_str_radix(hex.trim(), 16).ok());
+    if effective.unwrap_or(0) & NET_ADMIN != 0 {
+        return Check::good(NAME, "kezhan net create and --net bridge may be used");
+    }
+    Check::hint(
+        NAME,
+        "no CAP_NET_ADMIN: no kezhan net create, no --net bridge; --net user works without",
+        &[
+            "sudo kezhan net create NAME",
+            "sudo ip tuntap add dev TAP mode tap user $USER && sudo ip link set TAP master kz-NAME up, \
+             then --net tap=TAP",
+        ],
+    )
 }
 
 /// namespaces(7); the second file is Debian's, the third Ubuntu's.

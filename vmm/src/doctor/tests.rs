@@ -13,6 +13,7 @@ impl FakeHost {
         host.set("/proc/modules", "kvm_intel 380928 0 - Live 0x0\nkvm 1146880 1 kvm_intel, Live 0x0\nbridge 1 0 - Live 0x0\n");
         host.set("/dev/kvm", "");
         host.set("/dev/net/tun", "");
+        host.set("/proc/self/status", "Name:\tkezhan\nCapEff:\t000001ffffffffff\n");
         host.set("/etc/group", "root:x:0:\nkvm:x:106:inn\n");
         host.set("/sys/module/kvm_intel/parameters/nested", "Y\n");
         host.set("/proc/sys/user/max_user_namespaces", "30000\n");
@@ -175,4 +176,14 @@ fn an_empty_tree_is_examined_without_a_panic_and_every_fault_has_its_mend() {
     let text = report.to_string();
     assert!(text.contains("!!  /dev/kvm"), "{text}");
     assert!(serde_json::to_value(&report).unwrap()["checks"].is_array());
+}
+
+#[test]
+fn without_the_right_to_make_networks_the_ways_around_it_are_told() {
+    let host = FakeHost::good();
+    assert_eq!(host.check(good_kvm(), "networks").state, State::Good);
+    host.set("/proc/self/status", "CapEff:\t0000000000000000\n");
+    let check = host.check(good_kvm(), "networks");
+    assert_eq!(check.state, State::Hint);
+    assert!(check.mend[1].contains("ip tuntap add"), "{check:?}");
 }
