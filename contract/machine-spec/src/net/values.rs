@@ -111,11 +111,14 @@ impl FromStr for Loss {
     }
 }
 
+/// Makes a time of a number.
+type Unit = fn(u64) -> Duration;
+
 impl FromStr for LineDelay {
     type Err = &'static str;
 
     fn from_str(text: &str) -> Result<LineDelay, &'static str> {
-        let units: [(&str, fn(u64) -> Duration); 3] = [
+        let units: [(&str, Unit); 3] = [
             ("us", Duration::from_micros),
             ("ms", Duration::from_millis),
             ("s", Duration::from_secs),

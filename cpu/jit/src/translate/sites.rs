@@ -54,7 +54,7 @@ impl Lists {
             self.touched.push(index as u16);
         }
         bucket.push(number);
-        if bucket.len() % CROWDED == 0 {
+        if bucket.len().is_multiple_of(CROWDED) {
             bucket.sort_unstable();
             bucket.dedup();
             bucket.retain(|number| {
