@@ -366,7 +366,7 @@ mod tests {
     #[test]
     fn flags_pass_the_gate_unchanged() {
         for number in 0..64_u64 {
-            let bits = (number & 0x1f) * 0x11 & IN_AH | (number >> 5) << OF_AT;
+            let bits = ((number & 0x1f) * 0x11) & IN_AH | (number >> 5) << OF_AT;
             assert_eq!(unpacked(packed(LazyFlags::from_bits(bits))).bits(), bits);
         }
     }

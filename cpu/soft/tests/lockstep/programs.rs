@@ -121,7 +121,7 @@ impl Writer {
             || self.factory.info(instruction).used_registers().iter().any(|used| {
                 let register = used.register().full_register();
                 let written = !matches!(used.access(), OpAccess::Read | OpAccess::CondRead);
-                register == Register::RSP && written || Some(register) == memory && written
+                written && (register == Register::RSP || Some(register) == memory)
             })
     }
 
@@ -146,7 +146,7 @@ impl Writer {
                     }
                     if let Some(base) = base {
                         let at = data + 16 * self.random.below(0x80) as u64;
-                        let base = AsmRegister64::from(register(base));
+                        let base = register(base);
                         a.mov(base, at).unwrap();
                     }
                     a.add_instruction(instruction).unwrap();
