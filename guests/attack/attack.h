@@ -42,7 +42,6 @@ void segment_bases(void);
 void control_words(void);
 void changed_code(void);
 void races(void);
-void stepping(void);
 /* Makes code for so many seconds without an end. */
 void flood(unsigned seconds);
 

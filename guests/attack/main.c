@@ -54,6 +54,8 @@ static const struct {
     {"wild", wild_addresses},
     {"segments", segment_bases},
     {"control", control_words},
+    {"code", changed_code},
+    {"races", races},
 };
 
 int main(int argc, char **argv)
@@ -65,6 +67,10 @@ int main(int argc, char **argv)
     if (argc == 4 && (strcmp(argv[1], "random") == 0 || strcmp(argv[1], "tell") == 0)) {
         int each = strcmp(argv[1], "tell") == 0 ? 2 : 1;
         random_programs(strtoull(argv[2], NULL, 10), strtoull(argv[3], NULL, 10), each);
+        return 0;
+    }
+    if (argc == 3 && strcmp(argv[1], "flood") == 0) {
+        flood((unsigned)strtoul(argv[2], NULL, 10));
         return 0;
     }
     for (size_t i = 0; i < sizeof sections / sizeof *sections; i++) {

@@ -188,10 +188,8 @@ impl Step {
             if rule == Rule::ExchangePair {
                 operand.alignment = 16;
             }
-            operand.write = info.used_memory().iter().any(|used| {
-                !matches!(used.access(), OpAccess::Read | OpAccess::CondRead)
-                    && used.base().full_register() == instruction.memory_base().full_register()
-            }) && !matches!(rule, Rule::Call);
+            operand.write =
+                explicit_memory(instruction).is_some_and(|operand| writes(info.op_access(operand)));
         }
         if !step.is_encodable() {
             step.rule = Rule::Interpret;
@@ -298,9 +296,18 @@ fn number(register: Register) -> Option<u8> {
     register.is_gpr().then(|| register.full_register().number() as u8)
 }
 
+/// Which operand is the explicit one in memory.
+fn explicit_memory(instruction: &Instruction) -> Option<u32> {
+    (0..instruction.op_count()).find(|operand| instruction.op_kind(*operand) == OpKind::Memory)
+}
+
+fn writes(access: OpAccess) -> bool {
+    use OpAccess as A;
+    matches!(access, A::Write | A::CondWrite | A::ReadWrite | A::ReadCondWrite)
+}
+
 fn memory(instruction: &Instruction) -> Option<Operand> {
-    let explicit = |operand| instruction.op_kind(operand) == OpKind::Memory;
-    (0..instruction.op_count()).find(|operand| explicit(*operand))?;
+    explicit_memory(instruction)?;
     let size = instruction.memory_size().size() as u32;
     Some(Operand {
         base: number(instruction.memory_base()),
@@ -349,4 +356,49 @@ fn is_direct_offset(code: Code) -> bool {
             | Code::Mov_moffs32_EAX
             | Code::Mov_moffs64_RAX
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use iced_x86::{Decoder, DecoderOptions};
+
+    fn writes_memory(bytes: &[u8], rule: Rule) -> bool {
+        let instruction = Decoder::with_ip(64, bytes, 0x1000, DecoderOptions::NONE).decode();
+        let step = Step::new(&instruction, rule, &mut InstructionInfoFactory::new());
+        step.operand.unwrap_or_else(|| panic!("{instruction}: no operand")).write
+    }
+
+    #[test]
+    fn a_write_is_one_whatever_the_address_is_relative_to() {
+        // MOV m, eax; OR m, imm8; SETO m; LOCK XADD m, eax; SAR m, imm8: [rip], [rdx], [absolute]
+        let writes: &[(&[u8], &[u8])] = &[
+            (&[0x89], &[]),
+            (&[0x83], &[1]),
+            (&[0x0f, 0x90], &[]),
+            (&[0xf0, 0x0f, 0xc1], &[]),
+            (&[0xc1], &[3]),
+        ];
+        let places: [(&[u8], u8); 3] = [(&[], 0x05), (&[], 0x82), (&[0x25], 0x04)];
+        for (opcode, immediate) in writes {
+            let extension = match opcode.last() {
+                Some(0x83) => 1 << 3,
+                Some(0xc1) if opcode.len() == 1 => 7 << 3,
+                _ => 0,
+            };
+            for (sib, modrm) in places {
+                let parts = [*opcode, &[modrm | extension], sib, &[0, 1, 0, 0], *immediate];
+                assert!(writes_memory(&parts.concat(), Rule::Copy), "{:02x?}", parts.concat());
+            }
+        }
+    }
+
+    #[test]
+    fn a_read_is_none_even_when_the_stack_is_written() {
+        // MOV eax, [rip]; CMP [rip], eax; CALL [rip]; CALL [rsp + 8]
+        assert!(!writes_memory(&[0x8b, 0x05, 0, 1, 0, 0], Rule::Copy));
+        assert!(!writes_memory(&[0x39, 0x05, 0, 1, 0, 0], Rule::Copy));
+        assert!(!writes_memory(&[0xff, 0x15, 0, 1, 0, 0], Rule::Call));
+        assert!(!writes_memory(&[0xff, 0x54, 0x24, 8], Rule::Call));
+    }
 }
