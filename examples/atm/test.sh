@@ -1,6 +1,6 @@
 #!/bin/sh
-# Runs every test of the example: the generated unit tests in Rust, Go and Python, and the plain-language tests of the
-# service. KEZHAN names the kezhan program. What needs a tool that is absent is skipped, with the reason.
+# Runs every test of the example: the generated unit tests in Rust, Go and Python, the plain-language tests of the
+# service, and schemathesis. KEZHAN names the kezhan program. What needs a tool that is absent is skipped, with the reason.
 set -eu
 cd "$(dirname "$0")"
 : "${KEZHAN:=kezhan}"

@@ -47,7 +47,6 @@ Feature: Machines have networks of their own
     Then the output matches /^lo$/
     And the output does not contain "eth"
 
-  @later
   Scenario: A guest behind a SOCKS proxy cannot leak
     Given a file "proxy.py" with:
       """python
