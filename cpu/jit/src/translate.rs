@@ -4,9 +4,9 @@
 //! name, on the host's own flags. What must be written anew is what reaches memory or goes elsewhere.
 //!
 //! ```text
-//!   steps ──► homes ──► liveness ──► emit ──► proof ──► code memory
-//!               │          │          │                   │ hot side: what runs
-//!               │          │          │                   │ cold side: ways out
+//!   steps ──► homes ──► liveness ──► emit ──► code memory
+//!               │          │          │         │ hot side: what runs
+//!               │          │          │         │ cold side: ways out
 //!               ▼          ▼          ▼
 //!         who lends to   flags to   records: why and where code leaves
 //!         R10 and R11    save       sites, slots: numbers of places in the area
@@ -16,7 +16,6 @@
 //! * `homes`: which host register a guest register is in. `flags`: which flags somebody may still read.
 //! * `emit`: the code. `emit::access`: the check before each access to guest memory. `emit::ways`: branches.
 //! * `record`: what the engine finds when code has left. [`Translator::run`] goes through the gate.
-//! * `proof`: reads every superblock back before it can run.
 //!
 //! # Life
 //! Code is only ever added; when code memory, records, sites or slots run out, all of it is dropped at once
@@ -27,6 +26,8 @@
 //! # Trust
 //! Host addresses come into the area by [`Translator::fill`] alone, from the engine's one constructor of
 //! pointers into guest RAM. The guest chooses what is compared with a region, never what the region is.
+//! Unlike a thunk, emitted code is not read back and proved: that every access follows its check rests on
+//! `emit` alone, and on the tests that attack it.
 //!
 //! # What was rejected
 //! * Cranelift, LLVM: 20 to 50 times slower to translate, and no way to say "these flags" (engine study, §3).
@@ -38,7 +39,6 @@ mod asm;
 mod emit;
 mod flags;
 mod homes;
-mod proof;
 mod record;
 mod sites;
 mod slots;
