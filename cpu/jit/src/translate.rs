@@ -24,8 +24,8 @@
 //! what two vCPUs run twice.
 //!
 //! # Trust
-//! Host addresses come into the area by [`Translator::fill`] alone, from the engine's one constructor of
-//! pointers into guest RAM. The guest chooses what is compared with a region, never what the region is.
+//! Host addresses come into the area by [`Translator::fill`] and by the probe of the engine's TLB
+//! ([`crate::gate`]), both from the engine's one constructor of pointers into guest RAM. The guest chooses what is compared with a region, never what the region is.
 //! Unlike a thunk, emitted code is not read back and proved: that every access follows its check rests on
 //! `emit` alone, and on the tests that attack it.
 //!
