@@ -23,8 +23,9 @@ fn a_session(guest: Guest) -> Result<(), Failed> {
     // The answer is not in the line as typed, which the terminal echoes.
     desk.enter("echo $((6 * 7))-$(uname -s)-$(cat /proc/sys/kernel/hostname)")?;
     desk.wait_for("42-Linux-kezhan")?;
-    // Typed before the command runs, Ctrl-C would be a key of the shell's line editor.
-    desk.enter("echo sleep''ing; sleep 1000")?;
+    // Ctrl-C is for who has the terminal. So who is to get it says that it has: before, it would be a key of the
+    // shell's line editor, or meet the shell while it forks.
+    desk.enter("sh -c \"echo sleep''ing; exec sleep 1000\"")?;
     desk.wait_for("sleeping")?;
     desk.press("\x03")?;
     desk.wait_for("# ")?;
