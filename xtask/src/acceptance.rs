@@ -8,10 +8,9 @@
 //!
 //! All of them drive the release build of `kezhan`, as a person would.
 
-use crate::suite::Count;
-use crate::{Outcome, peers, place, program};
-use std::io::{BufRead, BufReader};
-use std::process::{Command, Stdio};
+use crate::suite::{Count, Transcript};
+use crate::{Outcome, peers, place};
+use std::process::Command;
 
 /// What is not there yet is written down and left out.
 const TAGS: &str = "not @later";
@@ -21,25 +20,21 @@ const TAGS: &str = "not @later";
 const CPUS: &str = "3";
 
 /// Runs the features; a scenario counts as a test.
-pub(crate) fn features() -> Outcome<Count> {
+pub(crate) fn features(said: &mut Transcript) -> Outcome<Count> {
     let mut kezhan = Command::new(place::kezhan());
     kezhan.args(["bdd", "run", "tests/features", "--tags", TAGS, "--cpus", CPUS, "--failures"]);
     kezhan.arg(place::root().join("target/features-failed"));
     kezhan.env("KEZHAN_GUESTS", place::cache().join("guests"));
     kezhan.env("PYTHON", peers::interpreter());
-    let mut child = kezhan.current_dir(place::root()).stdout(Stdio::piped()).spawn()?;
-    let output = child.stdout.take().ok_or("kezhan bdd: no output")?;
+    kezhan.current_dir(place::root());
     let mut count = Count::default();
-    for line in BufReader::new(output).lines() {
-        let line = line?;
-        match counts(&line) {
-            Some(found) => count = found,
-            None if line.starts_with('✔') || line.is_empty() => {}
-            None => println!("{line}"),
-        }
-    }
+    let success = said.run(&mut kezhan, |said, line| match counts(line) {
+        Some(found) => count = found,
+        None if line.starts_with('✔') || line.is_empty() => {}
+        None => said.line(line),
+    })?;
     // A run that could not begin, or a file that is no feature, has no scenario that failed.
-    if !child.wait()?.success() && count.failed == 0 {
+    if !success && count.failed == 0 {
         count.failed = 1;
     }
     Ok(count)
@@ -65,39 +60,29 @@ fn counts(line: &str) -> Option<Count> {
 }
 
 /// Whether what was generated is what would be generated, and reads as it should.
-pub(crate) fn generated() -> Outcome<Count> {
+pub(crate) fn generated(said: &mut Transcript) -> Outcome<Count> {
     let mut count = Count::default();
-    let folder = "examples/socks";
-    let features = ["features"];
-    count.add(bdd(folder, &["generate", "--check", "--lang", "rust"], &features)?);
-    count.add(bdd(folder, &["lint", "--no-steps", "--deny-warnings"], &features)?);
-    count.add(bdd(folder, &["fmt", "--check"], &features)?);
-    count.add(bdd("tests", &["lint", "--deny-warnings"], &features)?);
-    count.add(bdd("tests", &["fmt", "--check"], &features)?);
+    let verbs: [(&str, &[&str]); 5] = [
+        ("examples/socks", &["generate", "--check", "--lang", "rust"]),
+        ("examples/socks", &["lint", "--no-steps", "--deny-warnings"]),
+        ("examples/socks", &["fmt", "--check"]),
+        ("tests", &["lint", "--deny-warnings"]),
+        ("tests", &["fmt", "--check"]),
+    ];
+    for (folder, verb) in verbs {
+        let mut kezhan = Command::new(place::kezhan());
+        kezhan.arg("bdd").args(verb).arg("features").current_dir(place::root().join(folder));
+        count.add(Count::of(said.run(&mut kezhan, Transcript::line)?));
+    }
     Ok(count)
 }
 
-fn bdd(folder: &str, verb: &[&str], features: &[&str]) -> Outcome<Count> {
-    let mut kezhan = Command::new(place::kezhan());
-    kezhan.arg("bdd").args(verb).args(features).current_dir(place::root().join(folder));
-    let done = kezhan.stdin(Stdio::null()).output()?;
-    if !done.status.success() {
-        println!("{} in {folder}:", program::line(&kezhan));
-        print!(
-            "{}{}",
-            String::from_utf8_lossy(&done.stdout),
-            String::from_utf8_lossy(&done.stderr)
-        );
-    }
-    Ok(Count::of(done.status.success()))
-}
-
 /// The cash machine: its script runs everything.
-pub(crate) fn atm() -> Outcome<Count> {
+pub(crate) fn atm(said: &mut Transcript) -> Outcome<Count> {
     let mut script = Command::new(place::root().join("examples/atm/test.sh"));
     script.env("KEZHAN", place::kezhan()).env("PYTHON", peers::interpreter());
     script.env("CARGO_TARGET_DIR", place::root().join("target/atm"));
-    Ok(Count::of(program::succeeds(&mut script)?))
+    Ok(Count::of(said.run(&mut script, Transcript::line)?))
 }
 
 #[cfg(test)]

@@ -1,13 +1,17 @@
 //! `cargo xtask test`: all checks and tests, with the time of each step; the last line counts them.
 //!
-//! A step that is not `cargo test` counts as one test. Every step runs, whatever failed before it.
+//! A step that is not `cargo test` counts as one test. Every step runs, whatever failed before it. What the
+//! failures said is printed once more at the end, because a log is read from there.
+
+mod transcript;
+
+pub(crate) use transcript::Transcript;
 
 use crate::tidy::Tidy;
-use crate::{Outcome, place, program};
+use crate::{Outcome, place};
 use crate::{acceptance, guests, peers};
 use clap::Args;
-use std::io::{BufRead, BufReader};
-use std::process::{Command, Stdio};
+use std::process::Command;
 use std::time::Instant;
 
 /// `cargo xtask test`
@@ -42,30 +46,33 @@ impl Count {
 }
 
 /// A step and what it does.
-type Step = (&'static str, fn() -> Outcome<Count>);
+type Step = (&'static str, fn(&mut Transcript) -> Outcome<Count>);
 
 const LINTS: &[Step] = &[
-    ("format", || cargo(&["fmt", "--all", "--check"])),
-    ("clippy", || {
-        cargo(&["clippy", "--workspace", "--all-targets", "--quiet", "--", "--deny", "warnings"])
+    ("format", |said| cargo(said, &["fmt", "--all", "--check"])),
+    ("clippy", |said| {
+        let lints = ["clippy", "--workspace", "--all-targets", "--quiet", "--"];
+        cargo(said, &[&lints[..], &["--deny", "warnings"]].concat())
     }),
-    ("house rules", || {
+    ("house rules", |said| {
         let outcome = Tidy::default().execute();
-        outcome.as_ref().err().into_iter().for_each(|error| println!("{error}"));
+        outcome.as_ref().err().into_iter().for_each(|error| said.line(&error.to_string()));
         Ok(Count::of(outcome.is_ok()))
     }),
 ];
 
 const TESTS: &[Step] = &[
-    ("release build", || cargo(&["build", "--release", "--quiet", "--package", "kezhan"])),
-    ("guests", || {
+    ("release build", |said| {
+        cargo(said, &["build", "--release", "--quiet", "--package", "kezhan"])
+    }),
+    ("guests", |_| {
         for name in guests::all()? {
             guests::ensure(&name)?;
         }
         Ok(Count::default())
     }),
-    ("peers", || peers::ensure().map(|_| Count::default())),
-    ("tests", || cargo_test(&["test", "--workspace", "--no-fail-fast", "--quiet"])),
+    ("peers", |_| peers::ensure().map(|_| Count::default())),
+    ("tests", |said| cargo_test(said, &["test", "--workspace", "--no-fail-fast", "--quiet"])),
     ("features", acceptance::features),
     ("generated tests", acceptance::generated),
     ("example atm", acceptance::atm),
@@ -74,52 +81,54 @@ const TESTS: &[Step] = &[
 impl Suite {
     pub(crate) fn execute(self) -> Outcome {
         let mut total = Count::default();
+        let mut digest = Vec::new();
         let begin = Instant::now();
         let tests = if self.lint { &[] } else { TESTS };
         let wanted = |name: &str| self.only.as_deref().is_none_or(|only| only == name);
         for (name, step) in LINTS.iter().chain(tests).filter(|(name, _)| wanted(name)) {
             println!("== {name}");
             let start = Instant::now();
-            let count = step().unwrap_or_else(|error| {
-                println!("{error}");
+            let mut said = Transcript::default();
+            let count = step(&mut said).unwrap_or_else(|error| {
+                said.line(&error.to_string());
                 Count::of(false)
             });
             total.add(count);
             let verdict = if count.failed == 0 { "ok" } else { "FAILED" };
+            if count.failed != 0 {
+                digest.push(format!("== {name}: {verdict}"));
+                digest.extend(said.digest());
+            }
             println!("== {name}: {verdict}, {:.0} s", start.elapsed().as_secs_f64());
         }
+        digest.iter().for_each(|line| println!("{line}"));
         println!("{} left out; {:.0} s", total.ignored, begin.elapsed().as_secs_f64());
         println!("{} passed, {} failed", total.passed, total.failed);
         match total.failed {
             0 => Ok(()),
-            _ => Err("some failed; what each said stands above".into()),
+            _ => Err("some failed; all that they said stands further up".into()),
         }
     }
 }
 
-fn cargo(arguments: &[&str]) -> Outcome<Count> {
+fn cargo(said: &mut Transcript, arguments: &[&str]) -> Outcome<Count> {
     let mut cargo = Command::new("cargo");
     cargo.args(arguments).current_dir(place::root());
-    Ok(Count::of(program::succeeds(&mut cargo)?))
+    Ok(Count::of(said.run(&mut cargo, Transcript::line)?))
 }
 
 /// Runs `cargo test`, shows all but the dots, and counts.
-fn cargo_test(arguments: &[&str]) -> Outcome<Count> {
+fn cargo_test(said: &mut Transcript, arguments: &[&str]) -> Outcome<Count> {
     let mut cargo = Command::new("cargo");
-    cargo.args(arguments).current_dir(place::root()).stdout(Stdio::piped());
-    let mut child = cargo.spawn()?;
+    cargo.args(arguments).current_dir(place::root());
     let mut total = Count::default();
-    let output = child.stdout.take().ok_or("cargo: no output")?;
-    for line in BufReader::new(output).lines() {
-        let line = line?;
-        match result(&line) {
-            Some(count) => total.add(count),
-            None if is_noise(&line) => {}
-            None => println!("{line}"),
-        }
-    }
+    let success = said.run(&mut cargo, |said, line| match result(line) {
+        Some(count) => total.add(count),
+        None if is_noise(line) => {}
+        None => said.line(line),
+    })?;
     // A test program that does not build, or that dies, has no result line.
-    if !child.wait()?.success() && total.failed == 0 {
+    if !success && total.failed == 0 {
         total.failed = 1;
     }
     Ok(total)
