@@ -41,6 +41,11 @@ const EXTENDED_ECX: u32 = 1;
 /// Leaf 80000001H EDX: SYSCALL, NX, 1 GiB pages, RDTSCP, long mode.
 const EXTENDED_EDX: u32 = 1 << 11 | 1 << 20 | 1 << 26 | 1 << 27 | 1 << 29;
 
+/// What of KVM's paravirtual interface there is (Linux `Documentation/virt/kvm/x86/cpuid.rst`): port accesses need
+/// no delay. That the interface is there at all tells Linux that its timer works: it would judge it by how many
+/// interrupts come in 40 ms, and a busy host may run no thread of ours for as long as that.
+const KVM_FEATURES: u32 = 1 << 1;
+
 const BRAND: &[u8; 48] = b"Kezhan software CPU, x86-64-v2\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0";
 
 fn word(bytes: &[u8]) -> u32 {
@@ -67,6 +72,8 @@ pub fn supported(tsc_khz: u32, crystal_khz: u32) -> CpuidTable {
     put(0x16, None, [tsc_khz / 1000, tsc_khz / 1000, 100, 0]);
     put(0x4000_0000, None, [0x4000_0010, word(b"Kezh"), word(b"anKe"), word(b"zhan")]);
     put(0x4000_0010, None, [tsc_khz, crystal_khz, 0, 0]);
+    put(0x4000_0100, None, [0x4000_0101, word(b"KVMK"), word(b"VMKV"), word(b"M\0\0\0")]);
+    put(0x4000_0101, None, [KVM_FEATURES, 0, 0, 0]);
     put(0x8000_0000, None, [0x8000_0008, 0, 0, 0]);
     put(0x8000_0001, None, [0, 0, EXTENDED_ECX, EXTENDED_EDX]);
     for (leaf, part) in (0x8000_0002..).zip(BRAND.chunks(16)) {
@@ -77,4 +84,19 @@ pub fn supported(tsc_khz: u32, crystal_khz: u32) -> CpuidTable {
     put(0x8000_0007, None, [0, 0, 0, 1 << 8]);
     put(0x8000_0008, None, [48 << 8 | crate::paging::PHYSICAL_BITS, 0, 0, 0]);
     table
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Linux looks for the interface at each 100H from 40000000H on.
+    #[test]
+    fn kvm_s_interface_stands_beside_our_own_name() {
+        let table = supported(2_600_000, 26_000);
+        let leaf = |leaf| table.answer(leaf, 0);
+        assert_eq!(leaf(0x4000_0000)[1..], [word(b"Kezh"), word(b"anKe"), word(b"zhan")]);
+        assert_eq!(leaf(0x4000_0100)[1..], [word(b"KVMK"), word(b"VMKV"), word(b"M\0\0\0")]);
+        assert_eq!(leaf(0x4000_0101), [KVM_FEATURES, 0, 0, 0]);
+    }
 }
