@@ -9,6 +9,7 @@ mod doctor;
 mod failure;
 mod machine_options;
 mod man;
+mod net;
 mod output;
 mod run;
 

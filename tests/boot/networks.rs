@@ -25,6 +25,7 @@ pub fn trials() -> Vec<Trial> {
         ),
         Trial::test("four megabytes come out of a guest through a forwarded port", through_a_port),
         Trial::test("an e1000 is driven by the kernel for real machines", by_e1000),
+        Trial::test("a machine reaches another of its network by name", by_name),
         Trial::test(
             "a guest behind a SOCKS server reaches what that server reaches",
             behind_a_proxy,
@@ -131,6 +132,24 @@ fn by_e1000() -> Result<(), Failed> {
     has(&seen, "lease", "address 10.0.2.15/24")?;
     has(&seen, "card", "52:54:00:12:34:56")?;
     has(&seen, "ping", "3 packets received")
+}
+
+/// The first machine serves, the second asks for it.
+fn by_name() -> Result<(), Failed> {
+    let folder = tempfile::tempdir()?;
+    let machine = |name: &str, words: &str| -> Result<Command, Failed> {
+        let mut command = command(words, &["--name", name, "--net", "user,network=inn"])?;
+        command.env("KEZHAN_RUNTIME_DIR", folder.path().join("run"));
+        Ok(command)
+    };
+    let mut web = Desk::sit_down(machine("web", "kezhan.serve=10")?)?;
+    web.wait_for("ready")?;
+    let words = "kezhan.ask=web.kezhan.internal kezhan.fetch=10.0.2.15:80";
+    let seen = Transcript::of(machine("shop", words)?)?;
+    seen.assert_clean("network")?;
+    has(&seen, "lease", "address 10.0.2.16/24")?;
+    has(&seen, "names", "10.0.2.15")?;
+    has(&seen, "fetched", "404 Not Found")
 }
 
 /// The server is the test itself; it knows 192.0.2.7 and nothing else.

@@ -77,7 +77,7 @@ pub use config::{GatewayConfig, Ipv6Config};
 pub use decisions::{DecisionRecord, Subject};
 pub use dns::QueryId;
 pub use driver::{
-    Forward, ForwardId, LanConfig, Limits, Listen, Report, UserConfig, UserError, UserNetwork,
+    Answers, Forward, ForwardId, LanConfig, Limits, Listen, Report, UserConfig, UserError, UserNetwork,
     UserNic, spawn,
 };
 pub use flows::FlowId;
