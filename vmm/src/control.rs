@@ -10,9 +10,11 @@
 //! A client's thread holds the networks only while it asks: the machine's end waits for no client.
 
 use crate::nets;
-use kezhan_control::{CardState, Door, Fault, NetReport, Reply, Request, read, write};
+use kezhan_control::{CardState, Door, Fault, NetReport, Reply, Request, machines, read, write};
 use kezhan_machine_spec::{Forward, ForwardFrom, ForwardProtocol};
-use kezhan_net::user::{self, Answers, Listen, Report, UserError, UserNetwork};
+use kezhan_net::user::{
+    self, Answers, Listen, Report, UserError, UserNetwork, remove_dead_networks,
+};
 use kezhan_networks::{NetworkError, Store};
 use rustix::event::{EventfdFlags, PollFd, PollFlags, eventfd, poll};
 use std::io;
@@ -43,7 +45,20 @@ pub(crate) struct Card {
 /// # Errors
 /// It cannot be made, or others may write to it.
 pub fn folder() -> Result<PathBuf, NetworkError> {
-    Store::usual().own_folder("machines")
+    Store::usual().own_folder(MACHINES)
+}
+
+/// The folders of machines' sockets and of named networks in the runtime folder.
+const MACHINES: &str = "machines";
+pub(crate) const NETWORKS: &str = "lan";
+
+/// Removes what killed machines left in the runtime folder. What of a machine is the kernel's goes with its
+/// process.
+pub fn remove_leavings() {
+    let store = Store::usual();
+    // A folder that is not there, or not ours, has nothing of ours.
+    machines(&store.folder().join(MACHINES)).ok();
+    remove_dead_networks(&store.folder().join(NETWORKS));
 }
 
 /// A socket that is served until this is dropped.

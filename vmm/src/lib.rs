@@ -71,7 +71,7 @@ mod vcpus;
 mod verdict;
 
 pub use clock::VirtualClock;
-pub use control::folder as machines_folder;
+pub use control::{folder as machines_folder, remove_leavings};
 pub use doctor::KvmReport;
 pub use ending::Ending;
 pub use engine::inspect_kvm;

@@ -110,7 +110,7 @@ fn user_config(spec: &NetSpec, owner: Owner<'_>) -> Result<UserConfig, String> {
 
 /// How a machine joins a named network: by a socket in the person's own runtime folder.
 fn lan(network: &str, machine: &str) -> Result<LanConfig, String> {
-    let folder = Store::usual().own_folder("lan").map_err(|error| error.to_string())?;
+    let folder = Store::usual().own_folder(control::NETWORKS).map_err(|error| error.to_string())?;
     // A machine whose name is no label (RFC 1123 §2.1) is there without one.
     let label = |c: char| c.is_ascii_alphanumeric() || c == '-';
     let name = if machine.len() < 64 && machine.chars().all(label) { machine } else { "" };

@@ -84,7 +84,7 @@ impl Store {
     }
 
     /// The runtime folder.
-    pub(crate) fn folder(&self) -> &Path {
+    pub fn folder(&self) -> &Path {
         self.0.parent().unwrap_or(&self.0)
     }
 

@@ -78,7 +78,7 @@ pub use decisions::{DecisionRecord, Subject};
 pub use dns::QueryId;
 pub use driver::{
     Answers, Forward, ForwardId, LanConfig, Limits, Listen, Report, UserConfig, UserError, UserNetwork,
-    UserNic, spawn,
+    UserNic, remove_dead_networks, spawn,
 };
 pub use flows::FlowId;
 pub use frame::Frame;

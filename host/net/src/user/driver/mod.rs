@@ -55,7 +55,7 @@ use std::sync::mpsc;
 use std::thread::JoinHandle;
 use thiserror::Error;
 
-pub use lan::LanConfig;
+pub use lan::{LanConfig, remove_dead_networks};
 pub use nic::UserNic;
 pub use sockets::Answers;
 
