@@ -7,14 +7,14 @@ guests := .cache/guests
 kezhan := target/release/kezhan
 
 # What a Debian 12 machine with Rust needs: a C compiler (for crates and the guests' test program); the
-# tools whose results the boot tests compare with the guest's.
+# tools whose results the boot tests compare with the guest's, and those that talk to guests by network.
 build_packages := gcc libc6-dev
 guest_packages := dpkg tar gzip mmdebstrap uidmap fakeroot e2fsprogs
-test_packages := bzip2 xz-utils mawk openssl util-linux git
+test_packages := bzip2 xz-utils mawk openssl util-linux git curl openssh-client iproute2 nftables
 # What bdd/ and its examples are tested with; these often come from elsewhere than Debian, so that a package
 # is installed only when the command is not there.
 test_commands := go:golang-go npm:npm python3:python3 qemu-img:qemu-utils mke2fs:e2fsprogs
-bench_packages := qemu-system-x86 qemu-utils
+bench_packages := qemu-system-x86 qemu-utils iperf3 passt
 
 # The machine of `make run`: its disk holds what differs from the guest's, to which `guest` leads. Both stay
 # when apt has newer packages, so that what was written is there the next time.

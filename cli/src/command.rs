@@ -4,11 +4,11 @@ use crate::completions::Completions;
 use crate::doctor::Doctor;
 use crate::failure::Failure;
 use crate::man::Man;
+use crate::net::{self, Net};
 use crate::run::Run;
 use clap::{Parser, Subcommand};
 use kezhan_bdd::BddCommand;
 use kezhan_image::ImageCommand;
-use kezhan_networks::NetCommand;
 use kezhan_socks::SocksArgs;
 use std::process::ExitCode;
 
@@ -40,15 +40,16 @@ pub(crate) enum Command {
     /// Make, examine, convert and change disk images: arguments as qemu-img's
     #[command(subcommand)]
     Image(Box<ImageCommand>),
-    /// Make, show and delete networks of this host for machines: bridges with addresses and NAT
+    /// Make, show and delete networks of this host for machines; ask and change those of running machines
     ///
-    /// Needs CAP_NET_ADMIN; a machine's own network, --net user, needs nothing of it.
+    /// Networks of the host, bridges with addresses and NAT, need CAP_NET_ADMIN; a machine's own network,
+    /// --net user, needs nothing of it.
     #[command(subcommand)]
-    Net(NetCommand),
+    Net(Net),
     /// Serve SOCKS in the foreground, for programs of this host or of a network
     ///
     /// RFC 1928 and 1929 (CONNECT and UDP ASSOCIATE), SOCKS4 and SOCKS4a. A machine that is to use one:
-    /// kezhan run --net user,socks=HOST:PORT.
+    /// kezhan run --net user,socks=HOST:PORT. With --network it leads into the machines on that network.
     Socks(SocksArgs),
     /// Plain-language tests: run them, check them, turn them into code
     #[command(subcommand)]
@@ -64,8 +65,8 @@ impl Command {
             Command::Run(run) => run.execute().map(ExitCode::from),
             Command::Doctor(doctor) => doctor.execute().map(ExitCode::from),
             Command::Image(image) => Ok(kezhan_image::run(*image)),
-            Command::Net(net) => Ok(kezhan_networks::run(net)),
-            Command::Socks(socks) => Ok(kezhan_socks::run(&socks)),
+            Command::Net(net) => net.execute(),
+            Command::Socks(socks) => net::serve_socks(&socks),
             Command::Bdd(bdd) => Ok(kezhan_bdd::run(*bdd, Vec::new())),
             Command::Completions(completions) => completions.execute().map(ExitCode::from),
             Command::Man(man) => man.execute().map(ExitCode::from),

@@ -1,6 +1,8 @@
 //! What a command ends with when it does not do what was asked: one line and a status.
 
 use clap::error::ErrorKind;
+use kezhan_control::ControlError;
+use kezhan_networks::NetworkError;
 use kezhan_vmm::{VmmError, status, tell};
 use std::io;
 
@@ -11,8 +13,24 @@ pub(crate) enum Failure {
     Usage(clap::Error),
     /// The machine.
     Machine(VmmError),
+    /// A machine that runs, or is asked for and does not.
+    Control(ControlError),
+    /// The runtime folder.
+    Runtime(NetworkError),
     /// Standard output.
     Output(io::Error),
+}
+
+impl From<ControlError> for Failure {
+    fn from(error: ControlError) -> Failure {
+        Failure::Control(error)
+    }
+}
+
+impl From<NetworkError> for Failure {
+    fn from(error: NetworkError) -> Failure {
+        Failure::Runtime(error)
+    }
 }
 
 impl From<clap::Error> for Failure {
@@ -49,6 +67,17 @@ impl Failure {
             Failure::Machine(error) => {
                 tell(&error.to_string());
                 error.status()
+            }
+            Failure::Control(error) => {
+                tell(&error.to_string());
+                match error {
+                    ControlError::Socket { .. } | ControlError::Strange(_) => status::UNAVAILABLE,
+                    _ => status::USAGE,
+                }
+            }
+            Failure::Runtime(error) => {
+                tell(&error.to_string());
+                status::UNAVAILABLE
             }
             // The reader has what it wanted.
             Failure::Output(error) if error.kind() == io::ErrorKind::BrokenPipe => status::OK,

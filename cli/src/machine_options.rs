@@ -78,7 +78,7 @@ pub(crate) struct MachineOptions {
     /// host into the guest. allow=RULE and deny=RULE (deb.example:443, *.example, 10.0.0.0/8, any:25): the
     /// first that matches decides, else default=allow|deny. resolver=ADDRESS[:PORT] is asked for names in
     /// place of the host's. socks=[USER:PASSWORD@]HOST:PORT: everything leaves through this SOCKS server or
-    /// not at all.
+    /// not at all. network=NAME: machines that name the same network reach each other, each by its --name.
     #[arg(long = "net", value_name = "KIND[,key=value…]")]
     nets: Vec<NetSpec>,
 

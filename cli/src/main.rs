@@ -9,6 +9,7 @@ mod doctor;
 mod failure;
 mod machine_options;
 mod man;
+mod net;
 mod output;
 mod run;
 
@@ -20,7 +21,10 @@ use std::process::ExitCode;
 fn main() -> ExitCode {
     kezhan_vmm::end_process_on_panic();
     let result = match Kezhan::try_parse() {
-        Ok(kezhan) => kezhan.command.execute(),
+        Ok(kezhan) => {
+            kezhan_vmm::remove_leavings();
+            kezhan.command.execute()
+        }
         Err(error) => Err(Failure::from(error)),
     };
     match result {

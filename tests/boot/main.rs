@@ -17,9 +17,12 @@ mod desk;
 mod disks;
 mod guest;
 mod kernel_log;
+mod namespace;
 mod networks;
+mod outside;
 mod person;
 mod programs;
+mod running;
 mod systems;
 
 use libtest_mimic::{Arguments, Trial};
@@ -34,5 +37,7 @@ fn main() -> ExitCode {
     trials.extend(systems::trials());
     trials.extend(disks::trials());
     trials.extend(networks::trials());
+    trials.extend(running::trials());
+    trials.extend(outside::trials());
     libtest_mimic::run(&arguments, trials).exit_code()
 }

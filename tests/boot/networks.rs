@@ -39,13 +39,13 @@ pub fn trials() -> Vec<Trial> {
 }
 
 /// The command of a guest that runs the script `network`, with these further words and options.
-fn command(words: &str, options: &[&str]) -> Result<Command, Failed> {
+pub fn command(words: &str, options: &[&str]) -> Result<Command, Failed> {
     let mut command = NETWORK.command(&format!("kezhan.run=network {words}"))?;
     command.args(options);
     Ok(command)
 }
 
-fn has(seen: &Transcript, part: &str, wanted: &str) -> Result<(), Failed> {
+pub fn has(seen: &Transcript, part: &str, wanted: &str) -> Result<(), Failed> {
     match seen.part(part).iter().any(|line| line.contains(wanted)) {
         true => Ok(()),
         false => Err(seen.failed(&format!("part `{part}` has no line with `{wanted}`"))),
@@ -61,7 +61,7 @@ fn addresses_and_names() -> Result<(), Failed> {
         capture.display(),
         names.local_addr()?
     );
-    thread::spawn(move || answer_names(&names));
+    thread::spawn(move || answer_names(&names, ANSWER));
     let seen = Transcript::of(command("kezhan.ask=inn.test", &["--net", &net])?)?;
     seen.assert_clean("network")?;
     has(&seen, "lease", "address 10.0.2.15/24 router 10.0.2.2 dns 10.0.2.2 mtu 9000")?;
@@ -77,19 +77,24 @@ fn addresses_and_names() -> Result<(), Failed> {
     }
 }
 
-/// Answers every question with one address (RFC 1035 §4).
-fn answer_names(socket: &UdpSocket) {
+/// Answers every question for an IPv4 address with this one, and others with nothing (RFC 1035 §4).
+pub fn answer_names(socket: &UdpSocket, address: [u8; 4]) {
     let mut message = [0; 512];
     while let Ok((length, from)) = socket.recv_from(&mut message) {
         let Some(name) = message[12..length].iter().position(|byte| *byte == 0) else { continue };
-        let question = 12..(12 + name + 5).min(length);
+        let question = &message[12..(12 + name + 5).min(length)];
+        let four = question.ends_with(&[0, 1, 0, 1]);
         let mut reply = message[..2].to_vec();
-        // An answer, recursion available; one question, one record.
-        reply.extend([0x81, 0x80, 0, 1, 0, 1, 0, 0, 0, 0]);
-        reply.extend(&message[question]);
+        // An answer, recursion available; one question, one record or none.
+        reply.extend([0x81, 0x80, 0, 1, 0, four.into(), 0, 0, 0, 0]);
+        reply.extend(question);
+        if !four {
+            _ = socket.send_to(&reply, from);
+            continue;
+        }
         // The name of the question, type A, class IN, a minute, four bytes.
         reply.extend([0xc0, 12, 0, 1, 0, 1, 0, 0, 0, 60, 0, 4]);
-        reply.extend(ANSWER);
+        reply.extend(address);
         if socket.send_to(&reply, from).is_err() {
             return;
         }
@@ -112,7 +117,7 @@ fn through_a_port() -> Result<(), Failed> {
 }
 
 /// What a server has at a path (RFC 1945).
-fn fetch(port: u16, path: &str) -> Result<Vec<u8>, Failed> {
+pub fn fetch(port: u16, path: &str) -> Result<Vec<u8>, Failed> {
     let mut server = TcpStream::connect(("127.0.0.1", port))?;
     write!(server, "GET {path} HTTP/1.0\r\n\r\n")?;
     let mut reply = Vec::new();

@@ -38,7 +38,7 @@ pub fn folder() -> Result<TempDir, Failed> {
 }
 
 /// A qcow2 image in `folder` over the system's disk.
-fn overlay(folder: &Path) -> Result<String, Failed> {
+pub fn overlay(folder: &Path) -> Result<String, Failed> {
     let disk = folder.join("disk.qcow2").display().to_string();
     let base = file("system", "disk.raw")?.canonicalize()?.display().to_string();
     let create = ["image", "create", "-q", "-f", "qcow2", "-b", &base, "-F", "raw", &disk];
@@ -66,7 +66,7 @@ pub fn machine(disk: &str, append: &str) -> Result<Command, Failed> {
 }
 
 fn two_evenings(disk: &str) -> Result<(), Failed> {
-    let mut desk = log_in(disk)?;
+    let mut desk = log_in(machine(disk, "")?)?;
     // The answers are not in the lines as typed, which the terminal echoes.
     desk.enter("echo kept''-over >/root/note; systemctl is-system-''running; cat /root/note")?;
     desk.wait_for("running\r\nkept-over\r\n")?;
@@ -78,15 +78,17 @@ fn two_evenings(disk: &str) -> Result<(), Failed> {
     desk.see_the_power_go_off()
 }
 
-fn log_in(disk: &str) -> Result<Desk, Failed> {
-    let mut desk = Desk::sit_down(machine(disk, "")?)?;
+/// Logs in to a machine that starts.
+pub fn log_in(command: Command) -> Result<Desk, Failed> {
+    let mut desk = Desk::sit_down(command)?;
     desk.wait_for("debian login: ")?;
     desk.enter("root")?;
     desk.wait_for("root@debian:~# ")?;
     Ok(desk)
 }
 
-fn power_off(mut desk: Desk) -> Result<(), Failed> {
+/// Powers it off from within.
+pub fn power_off(mut desk: Desk) -> Result<(), Failed> {
     desk.enter("poweroff")?;
     desk.see_the_power_go_off()
 }

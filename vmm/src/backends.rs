@@ -13,15 +13,16 @@
 //! | entropy | | getrandom(2), or the generator of `--seed` |
 
 use crate::events::{Event, EventQueue};
+use crate::control::{self, Card, Control};
 use crate::nets::Owner;
-use crate::{VmmError, disks, nets};
+use crate::{VmmError, disks, nets, tell};
 use kezhan_block::DiskHandle;
 use kezhan_board::Ports;
 use kezhan_chardev::{FileDevice, SocketDevice, Terminal, TerminalEnds};
 use kezhan_machine_spec::{MachineSpec, SerialSpec};
-use kezhan_net::user::UserNetwork;
 use kezhan_ports::CharDevice;
 use kezhan_ports::chardev::NullCharDevice;
+use kezhan_socks::ListenerHandle;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -38,8 +39,12 @@ pub(crate) struct Backends {
     /// The machine's hands on its disks, in the order of the description.
     pub(crate) disks: Vec<DiskHandle>,
     finishers: Vec<Finisher>,
+    /// SOCKS servers that reach into networks.
+    socks: Vec<ListenerHandle>,
+    /// Ends before the networks that it asks.
+    control: Option<Control>,
     /// They run as long as this is kept.
-    networks: Vec<UserNetwork>,
+    networks: Arc<Vec<Card>>,
 }
 
 impl Backends {
@@ -48,7 +53,7 @@ impl Backends {
     /// # Errors
     /// [`VmmError::Chardev`], [`VmmError::Disk`] or [`VmmError::Net`] that names the option.
     pub(crate) fn open(spec: &MachineSpec, events: &Arc<EventQueue>) -> Result<Backends, VmmError> {
-        let mut all = Backends::default();
+        let (mut all, mut cards) = (Backends::default(), Vec::new());
         for disk in &spec.disks {
             let (disk, handle) = disks::open(disk, events)?;
             all.ports.disks.push(disk);
@@ -58,8 +63,12 @@ impl Backends {
             let owner = Owner { machine: &spec.name, index, seed: spec.seed };
             let network = nets::open(net, owner)?;
             all.ports.nics.push(network.ports);
-            all.networks.extend(network.user);
+            all.socks.extend(network.socks);
+            let name = net.network.clone();
+            cards.extend(network.user.map(|network| Card { index, name, network }));
         }
+        all.networks = Arc::new(cards);
+        all.open_control(&spec.name);
         all.ports.entropy = Some(disks::entropy(spec.seed));
         for console in &spec.consoles {
             let port = all.open_port(&console.to, &spec.name, events)?;
@@ -70,6 +79,15 @@ impl Backends {
             all.ports.characters.insert("com1".to_owned(), port);
         }
         Ok(all)
+    }
+
+    /// A machine whose door cannot be opened runs without it; one without a user network needs none yet.
+    fn open_control(&mut self, machine: &str) {
+        if self.networks.is_empty() {
+            return;
+        }
+        let opened = control::open(machine, Arc::downgrade(&self.networks));
+        self.control = opened.map_err(|why| tell(&format!("{machine}: {why}"))).ok();
     }
 
     fn open_port(

@@ -20,6 +20,7 @@
 //! | main | the *state driver*: owns every transition, serves device timers and ports, reads the terminal |
 //! | `vcpu0` … | [`Vcpu::run`](kezhan_hypervisor::Vcpu::run), over and over |
 //! | `net0` … | a user network each: its guest's frames, the host's sockets |
+//! | `control`, `control-client` | answer what others ask of the machine |
 //! | `chardev-out`, `serial-socket` | write what the guest prints, as slowly as the reader likes |
 //!
 //! Nothing but the driver changes the machine's state. Others put an event into its queue: a device that
@@ -46,6 +47,7 @@
 
 mod backends;
 mod clock;
+mod control;
 mod cpu_model;
 mod disks;
 pub mod doctor;
@@ -55,6 +57,7 @@ mod engine;
 mod error;
 mod events;
 mod files;
+mod guests;
 mod host;
 mod machine;
 mod memory;
@@ -68,10 +71,12 @@ mod vcpus;
 mod verdict;
 
 pub use clock::VirtualClock;
+pub use control::{folder as machines_folder, remove_leavings};
 pub use doctor::KvmReport;
 pub use ending::Ending;
 pub use engine::inspect_kvm;
 pub use error::{VmmError, status};
+pub use guests::Guests;
 pub use host::{HostMemory, HostRoot};
 pub use machine::{Machine, MachineState};
 pub use message::{end_process_on_panic, tell};

@@ -5,15 +5,16 @@
 //! ```
 //! The capture is what the guest sees; the network is what the bad line leaves of it.
 
-use crate::VmmError;
+use crate::{Guests, VmmError, control};
 use kezhan_machine_spec::{Forward, ForwardFrom, ForwardProtocol, NetKind, NetSpec, NetVerdict};
 use kezhan_net::middleware::{Capture, Line, LineRates, LossRates, Lossy};
 use kezhan_net::policy::{Policy, Rule, Verdict};
-use kezhan_net::user::{self, GatewayConfig, Listen, UserConfig, UserNetwork};
+use kezhan_net::user::{self, GatewayConfig, LanConfig, Listen, UserConfig, UserNetwork};
 use kezhan_networks::{Store, Tap};
 use kezhan_ports::Nic;
-use kezhan_socks::Proxy;
+use kezhan_socks::{Access, ListenerConfig, ListenerHandle, Proxy, listen};
 use std::fs::File;
+use std::net::{SocketAddr, TcpListener};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 /// A card's back-end.
@@ -22,6 +23,8 @@ pub(crate) struct Network {
     pub(crate) ports: Vec<Box<dyn Nic>>,
     /// The user network, which ends when this is dropped.
     pub(crate) user: Option<UserNetwork>,
+    /// The SOCKS server that reaches into it.
+    pub(crate) socks: Option<ListenerHandle>,
 }
 
 /// Who the card belongs to, and which it is.
@@ -48,9 +51,25 @@ pub(crate) fn open(spec: &NetSpec, owner: Owner<'_>) -> Result<Network, VmmError
         NetKind::Bridge(name) => {
             (Box::new(Tap::join(&Store::usual(), name).map_err(told(spec))?), None)
         }
-        NetKind::None => return Ok(Network { ports: Vec::new(), user: None }),
+        NetKind::None => return Ok(Network { ports: Vec::new(), user: None, socks: None }),
     };
-    Ok(Network { ports: vec![layers(port, spec, owner)?], user })
+    let socks = spec.socks_listen.map(|address| ingress(spec, address)).transpose().map_err(failed)?;
+    Ok(Network { ports: vec![layers(port, spec, owner)?], user, socks })
+}
+
+/// A SOCKS server that reaches the machines of the card's network; without a network, this machine alone.
+fn ingress(spec: &NetSpec, address: SocketAddr) -> Result<ListenerHandle, String> {
+    if !address.ip().is_loopback() {
+        return Err("socks-listen= serves without a password: give a loopback address".to_owned());
+    }
+    let folder = control::folder().map_err(|error| error.to_string())?;
+    let guests = match &spec.network {
+        Some(network) => Guests::of_network(folder, network),
+        None => Guests::of_process(folder, std::process::id()),
+    };
+    TcpListener::bind(address)
+        .and_then(|socket| listen(socket, ListenerConfig::new(Access::Open), Box::new(guests)))
+        .map_err(|error| format!("socks-listen={address}: {error}; give another address or port"))
 }
 
 /// An error with the option before it.
@@ -59,11 +78,9 @@ fn told<E: std::fmt::Display>(spec: &NetSpec) -> impl FnOnce(E) -> VmmError {
     move |error| VmmError::Net { net, reason: error.to_string() }
 }
 
-/// What a user network is made from. What it cannot do yet is refused.
+/// What a user network is made from.
 fn user_config(spec: &NetSpec, owner: Owner<'_>) -> Result<UserConfig, String> {
-    if spec.socks_listen.is_some() || spec.network.is_some() {
-        return Err("socks-listen= and network= are not there yet".to_owned());
-    }
+    let lan = spec.network.as_deref().map(|network| lan(network, owner.machine)).transpose()?;
     let egress = spec.socks.as_deref().map(proxy).transpose()?;
     let mac = spec.mac_of(owner.machine, owner.index).bytes();
     let mut gateway = GatewayConfig::usual(mac);
@@ -84,10 +101,20 @@ fn user_config(spec: &NetSpec, owner: Owner<'_>) -> Result<UserConfig, String> {
         gateway,
         policy: Policy::new(rules, verdict(spec.default)),
         egress,
+        lan,
         resolvers: spec.resolvers.clone(),
         forwards: spec.forwards.iter().map(forward).collect(),
         ..UserConfig::usual(mac)
     })
+}
+
+/// How a machine joins a named network: by a socket in the person's own runtime folder.
+fn lan(network: &str, machine: &str) -> Result<LanConfig, String> {
+    let folder = Store::usual().own_folder(control::NETWORKS).map_err(|error| error.to_string())?;
+    // A machine whose name is no label (RFC 1123 §2.1) is there without one.
+    let label = |c: char| c.is_ascii_alphanumeric() || c == '-';
+    let name = if machine.len() < 64 && machine.chars().all(label) { machine } else { "" };
+    Ok(LanConfig { socket: folder.join(network), name: name.to_owned() })
 }
 
 /// `[USER:PASSWORD@]HOST:PORT`, with or without `socks5://` in front.
@@ -105,7 +132,8 @@ fn shown(spec: &NetSpec) -> String {
     NetSpec { socks: spec.socks.as_ref().map(without_user), ..spec.clone() }.to_string()
 }
 
-fn forward(given: &Forward) -> user::Forward {
+/// A forward as the network takes it.
+pub(crate) fn forward(given: &Forward) -> user::Forward {
     let listen = match (&given.from, given.protocol) {
         (ForwardFrom::Unix(path), _) => Listen::Unix(path.clone()),
         (ForwardFrom::Port(address), ForwardProtocol::Tcp) => Listen::Tcp(*address),

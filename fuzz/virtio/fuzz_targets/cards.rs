@@ -40,7 +40,8 @@ libfuzzer_sys::fuzz_target!(|input: &[u8]| {
     let network = NicBuffer::new(NicInfo { mtu: 1500, offloads });
     let mut device = card(*kind, &network, &memory);
     for step in program.chunks_exact(8) {
-        let [what, size, low, high, value @ ..] = *step else { return };
+        let &[what, size, low, high, a, b, c, d] = step else { return };
+        let value = [a, b, c, d];
         let (offset, size) = (u16::from_le_bytes([low, high]), 1 << (size % 3));
         let data = &value[..size];
         match what % 10 {

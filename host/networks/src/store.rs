@@ -14,6 +14,7 @@ use rustix::fs::{FlockOperation, flock};
 use serde::{Deserialize, Serialize};
 use std::fs::{self, File};
 use std::io;
+use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
 /// How far a network is.
@@ -71,8 +72,19 @@ impl Store {
         Store(folder.into().join("networks"))
     }
 
+    /// A folder of the runtime folder, made when it is not there, which nobody else may write to.
+    ///
+    /// # Errors
+    /// It cannot be made, or is another person's.
+    pub fn own_folder(&self, name: &str) -> Result<PathBuf, NetworkError> {
+        for path in [self.folder().to_owned(), self.folder().join(name)] {
+            make_own(&path).map_err(|error| NetworkError::File { path, error })?;
+        }
+        Ok(self.folder().join(name))
+    }
+
     /// The runtime folder.
-    pub(crate) fn folder(&self) -> &Path {
+    pub fn folder(&self) -> &Path {
         self.0.parent().unwrap_or(&self.0)
     }
 
@@ -80,7 +92,8 @@ impl Store {
     pub(crate) fn lock(&self) -> Result<Lock, NetworkError> {
         let path = self.0.join(".lock");
         let open = || {
-            fs::create_dir_all(&self.0)?;
+            make_own(self.folder())?;
+            make_own(&self.0)?;
             let file = File::create(&path)?;
             flock(&file, FlockOperation::LockExclusive)?;
             Ok(Lock { _file: file })
@@ -134,6 +147,23 @@ impl Store {
     fn path(&self, name: &str) -> PathBuf {
         self.0.join(format!("{name}.json"))
     }
+}
+
+/// Makes a folder for ourselves; one that is there already has to be ours, and closed to the writes of others.
+fn make_own(path: &Path) -> io::Result<()> {
+    if let Some(parent) = path.parent() {
+        fs::create_dir_all(parent)?;
+    }
+    match fs::DirBuilder::new().mode(0o700).create(path) {
+        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
+        _ => {}
+    }
+    let found = fs::symlink_metadata(path)?;
+    let ours = found.is_dir() && found.uid() == rustix::process::getuid().as_raw();
+    if ours && found.mode() & 0o022 == 0 {
+        return Ok(());
+    }
+    Err(io::Error::new(io::ErrorKind::PermissionDenied, "others own it or may write to it"))
 }
 
 /// A record; `None` when it is gone by now.

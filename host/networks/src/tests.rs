@@ -168,3 +168,15 @@ fn a_tap_that_an_administrator_made_is_used_and_stays() {
     drop(tap);
     assert!(names().contains(&"made".to_owned()));
 }
+
+#[test]
+fn a_runtime_folder_that_others_may_write_to_is_refused() {
+    use std::os::unix::fs::PermissionsExt;
+    let folder = tempfile::tempdir().unwrap();
+    let store = Store::at(folder.path().join("run"));
+    assert_eq!(store.own_folder("lan").unwrap(), folder.path().join("run/lan"));
+    let open = std::fs::Permissions::from_mode(0o777);
+    std::fs::set_permissions(folder.path().join("run"), open).unwrap();
+    let error = store.own_folder("lan").unwrap_err().to_string();
+    assert!(error.contains("others own it"), "{error}");
+}

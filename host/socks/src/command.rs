@@ -35,6 +35,9 @@ pub struct SocksArgs {
     /// Send everything through another SOCKS server, and nothing past it
     #[arg(long, value_name = "URL")]
     pub upstream: Option<Proxy>,
+    /// Reach the machines on this network, by their names, and nothing else (--net user,network=NAME)
+    #[arg(long, value_name = "NAME", conflicts_with = "upstream")]
+    pub network: Option<String>,
     /// Seconds that a connection to a target may take
     #[arg(long, value_name = "SECONDS", default_value_t = 30)]
     pub timeout: u64,
@@ -80,9 +83,9 @@ impl SocksCommandError {
     }
 }
 
-/// Serves until the process is ended.
-pub fn run(args: &SocksArgs) -> ExitCode {
-    match start(args) {
+/// Serves until the process is ended; `guests` is what [`SocksArgs::network`] leads to.
+pub fn run(args: &SocksArgs, guests: Option<Box<dyn Outbound>>) -> ExitCode {
+    match start(args, guests) {
         Ok(handle) => {
             eprintln!("kezhan: SOCKS server on {}", handle.address());
             handle.join();
@@ -95,19 +98,23 @@ pub fn run(args: &SocksArgs) -> ExitCode {
     }
 }
 
-/// Starts the server that the options describe.
+/// Starts the server that the options describe; with `guests`, connections go there.
 ///
 /// # Errors
 /// See [`SocksCommandError`].
-pub fn start(args: &SocksArgs) -> Result<ListenerHandle, SocksCommandError> {
+pub fn start(
+    args: &SocksArgs,
+    guests: Option<Box<dyn Outbound>>,
+) -> Result<ListenerHandle, SocksCommandError> {
     let access = access(args)?;
     if matches!(access, Access::Open) && !args.open && !args.listen.ip().is_loopback() {
         return Err(SocksCommandError::Open(args.listen));
     }
     let timeout = Duration::from_secs(args.timeout);
-    let outbound: Box<dyn Outbound> = match &args.upstream {
-        Some(proxy) => Box::new(proxy.clone().with_timeout(timeout)),
-        None => Box::new(HostOutbound::new(timeout)),
+    let outbound: Box<dyn Outbound> = match (guests, &args.upstream) {
+        (Some(guests), _) => guests,
+        (None, Some(proxy)) => Box::new(proxy.clone().with_timeout(timeout)),
+        (None, None) => Box::new(HostOutbound::new(timeout)),
     };
     TcpListener::bind(args.listen)
         .and_then(|socket| listen(socket, ListenerConfig::new(access), outbound))

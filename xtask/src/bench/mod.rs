@@ -9,6 +9,7 @@
 //! | share | four guests at once: how alike they end |
 //! | idle | processor time of a guest that waits |
 //! | image | `kezhan image` beside `qemu-img` on an image of real files |
+//! | network | iperf3 both ways, UDP, requests and answers, beside QEMU's user network and passt |
 //! | memory | resident memory of the process beyond what the guest touched of its RAM |
 //!
 //! In turns, since the machine may be busy with other things: then both are slowed alike.
@@ -17,6 +18,7 @@ mod boot;
 mod idle;
 mod image;
 mod memory;
+mod network;
 mod payload;
 mod share;
 mod speed;
@@ -51,6 +53,7 @@ enum Figure {
     Idle,
     Image,
     Memory,
+    Network,
 }
 
 impl Bench {
@@ -78,6 +81,7 @@ impl Bench {
             Figure::Idle => idle::measure(),
             Figure::Image => image::measure(rounds),
             Figure::Memory => memory::measure(),
+            Figure::Network => network::measure(rounds),
         }
     }
 }

@@ -11,6 +11,7 @@
 
 mod cpio;
 mod drivers;
+mod mirror;
 mod packages;
 mod recipe;
 mod system;
@@ -99,7 +100,7 @@ fn key(recipe: &Recipe, all: &[Package]) -> Outcome<u64> {
 fn files_of_recipe(kind: &Kind) -> Outcome<Vec<PathBuf>> {
     let mut names: Vec<&str> = Vec::new();
     match kind {
-        Kind::Kernel(_) => {}
+        Kind::Kernel(_) | Kind::Mirror(_) => {}
         Kind::Userland(userland) => {
             names.extend(SHARED);
             names.extend(userland.programs.iter().map(String::as_str));
@@ -132,6 +133,10 @@ fn build(recipe: &Recipe, all: &[Package], folder: &Path) -> Outcome {
         Kind::Kernel(_) => build_kernel(all, folder, &root),
         Kind::Userland(userland) => build_userland(userland, all, folder, &root),
         Kind::System(system) => system::build(system, all, folder, &root),
+        Kind::Mirror(_) => {
+            fs::remove_dir(&root)?;
+            mirror::build(all, folder)
+        }
     }
 }
 

@@ -28,6 +28,7 @@ pub(crate) fn resolve(recipe: &Recipe) -> Outcome<Vec<Package>> {
             }
             of_names(&names.iter().map(String::as_str).collect::<Vec<_>>())
         }
+        Kind::Mirror(names) => of_names(&names.iter().map(String::as_str).collect::<Vec<_>>()),
         Kind::System(system) => {
             let kernel = kernel(&system.kernel)?;
             let mut names = vec![&*kernel, "busybox-static"];
@@ -103,7 +104,10 @@ pub(crate) fn unpack(package: &Package, root: &Path, under: Option<&str>) -> Out
 }
 
 /// The package's file in the cache.
-fn download(package: &Package) -> Outcome<PathBuf> {
+///
+/// # Errors
+/// It cannot be downloaded.
+pub(crate) fn download(package: &Package) -> Outcome<PathBuf> {
     let folder = place::cache().join("packages");
     // apt writes an epoch's colon as %3a.
     let stem = format!("{}_{}_", package.name, package.version.replace(':', "%3a"));

@@ -16,7 +16,7 @@ pub(crate) struct Recipe {
     pub(crate) text: String,
 }
 
-/// The three kinds of guest.
+/// The kinds of guest, and what goes with them.
 #[derive(Debug)]
 pub(crate) enum Kind {
     /// `vmlinuz` of the kernel that this package depends on.
@@ -25,6 +25,8 @@ pub(crate) enum Kind {
     Userland(Userland),
     /// A whole system: kernel, initial RAM disk and a disk.
     System(System),
+    /// Packages for guests to install: an archive that apt takes.
+    Mirror(Vec<String>),
 }
 
 /// A Debian system on a disk, installed by mmdebstrap.
@@ -81,6 +83,13 @@ struct Kernel {
     kernel: String,
 }
 
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Mirror {
+    summary: String,
+    mirror: Vec<String>,
+}
+
 impl Recipe {
     /// Reads `guests/NAME.toml`.
     ///
@@ -96,6 +105,10 @@ impl Recipe {
     fn parse(text: &str) -> Result<Recipe, toml::de::Error> {
         let table: toml::Table = text.parse()?;
         let text = text.to_owned();
+        if table.contains_key("mirror") {
+            let Mirror { summary, mirror } = table.try_into()?;
+            return Ok(Recipe { summary, kind: Kind::Mirror(mirror), text });
+        }
         if table.contains_key("suite") {
             let system: System = table.try_into()?;
             return Ok(Recipe {

@@ -2,7 +2,7 @@
 
 use crate::guest::{Guest, MAC, guest};
 use kezhan_net::policy::{Policy, Rule, Verdict};
-use kezhan_net::user::{Forward, Limits, Listen, UserConfig, UserNic};
+use kezhan_net::user::{Answers, Forward, Limits, Listen, UserConfig, UserNic};
 use smoltcp::socket::tcp::State;
 use std::io::{self, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
@@ -55,6 +55,35 @@ fn what_the_guest_sends_comes_back_and_both_ends_close() {
         !guest.tcp(handle).is_active() || guest.tcp(handle).state() == State::TimeWait
     });
     assert_eq!(network.report().unwrap().counts.denied, 0);
+}
+
+#[test]
+fn a_connection_into_the_guest_is_told_whether_it_was_accepted() {
+    let (mut guest, network) = guest(config());
+    let answers = || Answers { accepted: b"yes:".into(), refused: b"no".into() };
+    let handle = guest.add_tcp(64 * 1024);
+    guest.tcp(handle).listen(80).unwrap();
+    let (mut client, inner) = UnixStream::pair().unwrap();
+    client.write_all(b"before the answer").unwrap();
+    network.enter(80, inner.into(), answers()).unwrap();
+    guest.until("the call", |guest| guest.tcp(handle).may_recv());
+    assert_eq!(guest.receive(handle, 17), b"before the answer");
+    guest.send(handle, b"hello");
+    guest.tcp(handle).close();
+    let reader = std::thread::spawn(move || {
+        let mut all = Vec::new();
+        client.read_to_end(&mut all).map(|_count| all)
+    });
+    guest.until("the end", |_| reader.is_finished());
+    assert_eq!(reader.join().unwrap().unwrap(), b"yes:hello");
+    let (mut client, inner) = UnixStream::pair().unwrap();
+    network.enter(81, inner.into(), answers()).unwrap();
+    let reader = std::thread::spawn(move || {
+        let mut all = Vec::new();
+        client.read_to_end(&mut all).map(|_count| all)
+    });
+    guest.until("the refusal", |_| reader.is_finished());
+    assert_eq!(reader.join().unwrap().unwrap(), b"no");
 }
 
 #[test]

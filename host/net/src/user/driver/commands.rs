@@ -2,8 +2,10 @@
 
 use super::forwards::Listener;
 use super::nic::Shared;
+use super::sockets::Answers;
 use super::{Forward, ForwardId, Report, UserError};
 use std::net::IpAddr;
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::sync::mpsc::{Sender, channel};
 
@@ -12,6 +14,8 @@ use std::sync::mpsc::{Sender, channel};
 pub(super) enum Command {
     AddForward(Listener, Sender<ForwardId>),
     RemoveForward(ForwardId, Sender<bool>),
+    /// A connection into the guest, to this port.
+    Enter(u16, (OwnedFd, Option<Answers>)),
     Forwards(Sender<Vec<(ForwardId, Forward)>>),
     Report(Sender<Report>),
     Names(Vec<(String, Vec<IpAddr>)>),
@@ -42,9 +46,15 @@ impl Remote {
     }
 
     /// Sends a command without an answer.
-    pub(super) fn tell(&self, command: Command) {
-        self.commands.send(command).ok();
+    pub(super) fn order(&self, command: Command) -> Result<(), UserError> {
+        self.commands.send(command).map_err(|_closed| UserError::Ended)?;
         self.shared.ring();
+        Ok(())
+    }
+
+    /// Sends a command that may come too late.
+    pub(super) fn tell(&self, command: Command) {
+        self.order(command).ok();
     }
 
     pub(super) fn set_link(&self, up: bool) {

@@ -5,7 +5,7 @@
 
 use super::super::Gateway;
 use super::poller::{Token, Watch};
-use super::sockets::Sockets;
+use super::sockets::{Answers, Sockets};
 use super::thread::Desk;
 use super::{Forward, ForwardId, Listen, UserError};
 use std::collections::BTreeMap;
@@ -125,7 +125,7 @@ impl Forwards {
                 }
             };
             match accepted {
-                Ok(fd) => enter(desk, sockets, port, fd),
+                Ok(fd) => enter(desk, sockets, port, (fd, None)),
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
                 Err(error) => return log::warn!("forward to port {port}: {error}"),
             }
@@ -141,14 +141,19 @@ impl Forwards {
 }
 
 /// A connection enters the guest; without room it is closed.
-fn enter(desk: &mut Desk, sockets: &mut Sockets, port: u16, fd: OwnedFd) {
+pub(super) fn enter(
+    desk: &mut Desk,
+    sockets: &mut Sockets,
+    port: u16,
+    (fd, answers): (OwnedFd, Option<Answers>),
+) {
     use rustix::fs::{OFlags, fcntl_setfl};
     if fcntl_setfl(&fd, OFlags::NONBLOCK).is_err() {
         return;
     }
     let guest = SocketAddr::new(desk.gateway.config().guest.into(), port);
     if let Some(id) = desk.gateway.stream_open(desk.now, guest) {
-        sockets.adopt(desk, id, fd);
+        sockets.adopt(desk, id, (fd, answers));
     }
 }
 

@@ -48,14 +48,16 @@ use kezhan_socks::Proxy;
 use nic::Shared;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::mpsc;
 use std::thread::JoinHandle;
 use thiserror::Error;
 
-pub use lan::LanConfig;
+pub use lan::{LanConfig, remove_dead_networks};
 pub use nic::UserNic;
+pub use sockets::Answers;
 
 /// A user-mode network for one guest.
 #[derive(Debug)]
@@ -263,6 +265,15 @@ impl UserNetwork {
     /// The network has ended.
     pub fn forwards(&self) -> Result<Vec<(ForwardId, Forward)>, UserError> {
         self.remote.ask(Command::Forwards)
+    }
+
+    /// Makes a connection to a port of the guest's, which then is that of `socket`, a connected stream socket:
+    /// what it carries before the guest has accepted stays in it.
+    ///
+    /// # Errors
+    /// The network has ended.
+    pub fn enter(&self, port: u16, socket: OwnedFd, answers: Answers) -> Result<(), UserError> {
+        self.remote.order(Command::Enter(port, (socket, Some(answers))))
     }
 
     /// What the network did so far.

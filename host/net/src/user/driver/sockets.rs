@@ -35,7 +35,18 @@ enum Stage {
     Connecting,
     /// Connected to the proxy, not to the target.
     Handshaking,
+    /// The guest has not accepted yet; what its answer is told by.
+    Calling(Answers),
     Open,
+}
+
+/// What is written to a connection into the guest before anything of the guest's.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Answers {
+    /// Once the guest has accepted.
+    pub accepted: Vec<u8>,
+    /// When it does not; then the connection is closed.
+    pub refused: Vec<u8>,
 }
 
 #[derive(Debug)]
@@ -123,13 +134,35 @@ impl Sockets {
         Ok((dial(egress.server())?, Some(Box::new(session))))
     }
 
-    /// Takes a connection that was accepted for a stream.
-    pub(super) fn adopt(&mut self, desk: &mut Desk, id: StreamId, fd: OwnedFd) {
+    /// Takes a connection that was accepted for a stream. With `answers` nothing is read from it before the
+    /// guest has answered.
+    pub(super) fn adopt(
+        &mut self,
+        desk: &mut Desk,
+        id: StreamId,
+        (fd, answers): (OwnedFd, Option<Answers>),
+    ) {
         // A Unix socket has no such options.
         prepare(&fd).ok();
-        if let Err(error) = self.watch(desk, id, fd, (Stage::Open, None)) {
+        let stage = answers.map_or(Stage::Open, Stage::Calling);
+        if let Err(error) = self.watch(desk, id, fd, (stage, None)) {
             desk.gateway.stream_failed(desk.now, id, failure(error));
         }
+    }
+
+    /// The guest has room, for the first time when it has accepted.
+    pub(super) fn room(&mut self, desk: &mut Desk, id: StreamId) {
+        let Some(socket) = self.open.get_mut(&id) else { return };
+        if let Stage::Calling(answers) = &socket.stage {
+            // A few bytes into an empty socket.
+            let said = rustix::net::send(&socket.fd, &answers.accepted, SendFlags::NOSIGNAL);
+            if let Err(error) = said {
+                return self.fail(desk, id, error);
+            }
+            socket.stage = Stage::Open;
+            self.write(desk, id);
+        }
+        self.read(desk, id);
     }
 
     fn watch(
@@ -143,7 +176,7 @@ impl Sockets {
         added.map_err(|error| Errno::from_io_error(&error).unwrap_or(Errno::IO))?;
         let socket = Socket {
             fd,
-            writable: matches!(stage, Stage::Open),
+            writable: matches!(stage, Stage::Open | Stage::Calling(_)),
             stage,
             handshake,
             heard: false,
@@ -288,9 +321,10 @@ impl Sockets {
     }
 
     pub(super) fn close(&mut self, id: StreamId, reset: bool) {
-        if let Some(socket) = self.open.remove(&id)
-            && reset
-        {
+        let Some(socket) = self.open.remove(&id) else { return };
+        if let Stage::Calling(answers) = &socket.stage {
+            rustix::net::send(&socket.fd, &answers.refused, SendFlags::NOSIGNAL).ok();
+        } else if reset {
             // Closing without waiting resets the connection (socket(7), SO_LINGER).
             sockopt::set_socket_linger(&socket.fd, Some(Duration::ZERO)).ok();
         }

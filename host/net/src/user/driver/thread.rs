@@ -5,7 +5,7 @@ use super::super::{Gateway, Outward};
 use super::commands::Command;
 use super::datagrams::Datagrams;
 use super::egress::Egress;
-use super::forwards::Forwards;
+use super::forwards::{self, Forwards};
 use super::lan::Lan;
 use super::nic::Shared;
 use super::pace::Pace;
@@ -174,6 +174,9 @@ impl Driver {
                 Command::RemoveForward(id, reply) => {
                     reply.send(self.forwards.remove(&mut self.desk, id)).ok();
                 }
+                Command::Enter(port, connection) => {
+                    forwards::enter(&mut self.desk, &mut self.sockets, port, connection);
+                }
                 Command::Forwards(reply) => drop(reply.send(self.forwards.list())),
                 Command::Report(reply) => drop(reply.send(self.report())),
             }
@@ -257,7 +260,7 @@ impl Driver {
                     self.sockets.connect(&mut self.desk, stream, to);
                 }
                 Outward::Output { stream } => self.sockets.write(&mut self.desk, stream),
-                Outward::Room { stream } => self.sockets.read(&mut self.desk, stream),
+                Outward::Room { stream } => self.sockets.room(&mut self.desk, stream),
                 Outward::Shut { stream } => self.sockets.shut(stream),
                 Outward::Drop { stream, reset } => self.sockets.close(stream, reset),
                 Outward::Reply { forward, to, payload } => {

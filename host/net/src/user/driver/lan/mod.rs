@@ -99,20 +99,40 @@ fn socket() -> io::Result<OwnedFd> {
     Ok(fd)
 }
 
-/// Becomes the switch when nobody is.
-fn take_over(path: &Path) -> io::Result<Option<(OwnedFd, File)>> {
+/// Removes the sockets of networks whose switch was killed, in a folder of [`LanConfig::socket`]s. Whoever
+/// starts in this moment tries again.
+pub fn remove_dead_networks(folder: &Path) {
+    for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
+        let path = entry.path();
+        if path.extension().is_some_and(|ending| ending == LOCK)
+            && let Err(error) = lock(&path.with_extension(""))
+        {
+            log::warn!("{}: {error}", path.display());
+        }
+    }
+}
+
+/// What the name of a lock file ends with.
+const LOCK: &str = "lock";
+
+/// The lock beside a socket, and the socket of a switch that is no more removed; `None` when a switch is.
+fn lock(path: &Path) -> io::Result<Option<File>> {
     let mut beside = path.as_os_str().to_owned();
-    beside.push(".lock");
+    beside.push(".");
+    beside.push(LOCK);
     let lock = File::options().create(true).append(true).open(beside)?;
     if flock(&lock, FlockOperation::NonBlockingLockExclusive).is_err() {
         return Ok(None);
     }
-    // The socket of a switch that is no more.
-    if let Err(error) = std::fs::remove_file(path)
-        && error.kind() != io::ErrorKind::NotFound
-    {
-        return Err(error);
+    match std::fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => Ok(Some(lock)),
     }
+}
+
+/// Becomes the switch when nobody is.
+fn take_over(path: &Path) -> io::Result<Option<(OwnedFd, File)>> {
+    let Some(lock) = lock(path)? else { return Ok(None) };
     let fd = socket()?;
     rustix::net::bind(&fd, &SocketAddrUnix::new(path)?)?;
     rustix::net::listen(&fd, 64)?;

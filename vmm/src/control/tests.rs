@@ -1,0 +1,88 @@
+//! A machine's door, as its clients see it.
+
+use super::*;
+use kezhan_control::Client;
+use kezhan_net::user::{UserConfig, spawn};
+use std::io::{Read, Write};
+use std::net::TcpStream;
+
+struct Inn {
+    folder: tempfile::TempDir,
+    cards: Arc<Vec<Card>>,
+    control: Control,
+}
+
+fn inn() -> Inn {
+    let folder = tempfile::tempdir().unwrap();
+    let (_nic, network) = spawn(UserConfig::usual([2, 0, 0, 0, 0, 1])).unwrap();
+    let cards = Arc::new(vec![Card { index: 1, name: Some("lan".to_owned()), network }]);
+    let door = Door::open(folder.path(), "web").unwrap();
+    let control = Control::open(door, Arc::downgrade(&cards)).unwrap();
+    Inn { folder, cards, control }
+}
+
+fn refused(client: &mut Client, request: &Request) -> String {
+    client.order(request).unwrap_err().to_string()
+}
+
+#[test]
+fn forwards_come_and_go_while_the_machine_runs() {
+    let inn = inn();
+    let mut client = Client::find(inn.folder.path(), "web").unwrap();
+    let cards = Reply::Cards {
+        cards: vec![CardState {
+            card: 1,
+            network: Some("lan".to_owned()),
+            guest: "10.0.2.15".parse().unwrap(),
+        }],
+    };
+    assert_eq!(client.ask(&Request::Cards).unwrap(), cards);
+    let forward: Forward = "tcp:127.0.0.1:0:80".parse().unwrap();
+    let added = client.order(&Request::AddForward { card: 1, forward }).unwrap();
+    let Reply::Forwards { forwards } = added else { panic!("{added:?}") };
+    let [forward] = &forwards[..] else { panic!("one forward") };
+    let ForwardFrom::Port(at) = forward.from else { panic!("a port") };
+    TcpStream::connect(at).unwrap();
+    let listed = client.order(&Request::Forwards { card: 1 }).unwrap();
+    assert_eq!(listed, Reply::Forwards { forwards: forwards.clone() });
+    let taken = Request::AddForward { card: 1, forward: forward.clone() };
+    assert!(refused(&mut client, &taken).contains("cannot listen"));
+    let remove = Request::RemoveForward { card: 1, forward: forward.clone() };
+    assert_eq!(client.order(&remove).unwrap(), Reply::Done);
+    TcpStream::connect(at).unwrap_err();
+    assert!(refused(&mut client, &remove).contains("none like it"));
+    assert!(refused(&mut client, &Request::Forwards { card: 0 }).contains("card 0: there is none"));
+}
+
+#[test]
+fn the_cable_is_pulled_and_figures_are_told() {
+    let inn = inn();
+    let mut client = Client::find(inn.folder.path(), "web").unwrap();
+    assert_eq!(client.ask(&Request::SetLink { card: 1, up: false }).unwrap(), Reply::Done);
+    let reply = client.ask(&Request::Report { card: 1 }).unwrap();
+    assert_eq!(reply, Reply::Report { report: NetReport::default() });
+}
+
+#[test]
+fn a_machine_that_ends_waits_for_no_client() {
+    let Inn { folder, cards, control } = inn();
+    let mut client = Client::find(folder.path(), "web").unwrap();
+    drop(control);
+    drop(Arc::into_inner(cards).unwrap());
+    client.ask(&Request::Cards).unwrap_err();
+    assert!(std::fs::read_dir(folder.path()).unwrap().next().is_none());
+}
+
+#[test]
+fn what_is_no_message_ends_only_its_client() {
+    let inn = inn();
+    let path = inn.folder.path().join(format!("web.{}", std::process::id()));
+    for junk in [&b"\xff\xff\xff\xffx"[..], b"\0\0\0\x02[]", b"GET / HTTP/1.0\r\n\r\n"] {
+        let mut stream = UnixStream::connect(&path).unwrap();
+        stream.write_all(junk).unwrap();
+        // The reset is what a socket with unread bytes ends with.
+        let end = stream.read(&mut [0; 1]);
+        assert!(end.map_or_else(|error| error.kind() == io::ErrorKind::ConnectionReset, |n| n == 0));
+    }
+    Client::find(inn.folder.path(), "web").unwrap();
+}
