@@ -43,6 +43,9 @@ pub struct Registers {
     pub fs_base: u64,
     /// Base of GS.
     pub gs_base: u64,
+    /// IA32_KERNEL_GS_BASE.
+    pub kernel_gs_base: u64,
+    pub(crate) pushed: u64,
     pub(crate) leave: u64,
     pub(crate) leave_saved: u64,
     pub(crate) load_vectors: u64,

@@ -16,8 +16,10 @@
 use crate::memory::SoftMemory;
 
 use kezhan_jit::translate::Entry;
+use kezhan_x86::Op;
 use kezhan_x86::block::Block;
 use kezhan_x86::state::CodeBits;
+use kezhan_x86::table::rule::touches_vectors;
 use std::collections::HashMap;
 use std::hash::{BuildHasherDefault, Hasher};
 use std::sync::Arc;
@@ -70,6 +72,8 @@ type Map<V> = HashMap<u64, V, BuildHasherDefault<Spread>>;
 pub struct Warm {
     /// The block.
     pub block: Block<SoftMemory>,
+    /// Some instruction has to do with XMM or x87 registers or MXCSR.
+    pub vectors: bool,
     /// Only ever touched by the vCPU's own thread.
     heat: AtomicU32,
 }
@@ -79,7 +83,11 @@ const REFUSED: u32 = u32::MAX;
 
 impl Warm {
     fn new(block: Block<SoftMemory>) -> Warm {
-        Warm { block, heat: AtomicU32::new(0) }
+        let touches = |op: &Op<SoftMemory>| {
+            iced_x86::Code::try_from(usize::from(op.code)).is_ok_and(touches_vectors)
+        };
+        let vectors = block.ops.iter().any(touches);
+        Warm { block, vectors, heat: AtomicU32::new(0) }
     }
 
     /// Counts a run; the number of runs so far.
@@ -173,9 +181,11 @@ impl BlockCache {
     }
 
     /// Remembers a block for [`BlockCache::single`].
-    pub fn remember_single(&mut self, rip: u64, tag: u64, block: Block<SoftMemory>) {
-        let block = Some(Arc::new(Warm::new(block)));
+    pub fn remember_single(&mut self, rip: u64, tag: u64, block: Block<SoftMemory>) -> Arc<Warm> {
+        let warm = Arc::new(Warm::new(block));
+        let block = Some(warm.clone());
         self.singles[jump_slot(rip) & (SINGLES - 1)] = Jump { rip, tag, block, entry: None };
+        warm
     }
 
     /// The block at a key.

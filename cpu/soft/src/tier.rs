@@ -55,8 +55,11 @@ pub(crate) struct Name {
 
 type Map<K, V> = HashMap<K, V, BuildHasherDefault<Spread>>;
 
+/// Encodings that the statistics name.
+const MOST_SHOWN: usize = 24;
+
 /// What the tier has done.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Counters {
     /// Superblocks made.
     pub superblocks: u64,
@@ -84,9 +87,34 @@ pub struct Counters {
     pub code_bytes: u64,
     /// Entries from the run loop.
     pub entries: u64,
+    /// How often each encoding (by iced-x86's number) was run by itself in the interpreter.
+    pub by_code: Vec<u64>,
 }
 
 impl Counters {
+    /// An encoding was run by itself in the interpreter.
+    #[inline]
+    pub fn count_code(&mut self, code: u16) {
+        let code = usize::from(code);
+        if self.by_code.len() <= code {
+            self.by_code.resize(code + 1, 0);
+        }
+        self.by_code[code] += 1;
+    }
+
+    /// The encodings that the interpreter ran most often by themselves.
+    fn most_interpreted(&self) -> String {
+        let mut all: Vec<(u64, usize)> =
+            self.by_code.iter().enumerate().map(|(code, count)| (*count, code)).collect();
+        all.sort_unstable_by(|a, b| b.cmp(a));
+        let names = all.iter().take(MOST_SHOWN).filter(|(count, _)| *count != 0);
+        let name = |(count, code): &(u64, usize)| match iced_x86::Code::try_from(*code) {
+            Ok(code) => format!("{count} {code:?}"),
+            Err(_) => format!("{count} code {code}"),
+        };
+        names.map(name).collect::<Vec<_>>().join(", ")
+    }
+
     /// For people, of one vCPU.
     pub fn lines(&self, cpu: usize) -> Vec<String> {
         vec![
@@ -110,6 +138,7 @@ impl Counters {
                 "cpu {cpu}: {} flushes of {} sites and ways; ticks found in the translated tier {}, elsewhere {}",
                 self.flushes, self.forgotten, self.bells, self.attended
             ),
+            format!("cpu {cpu}: interpreted by themselves: {}", self.most_interpreted()),
         ]
     }
 }
@@ -122,6 +151,8 @@ pub(crate) struct Tier {
     pages: Map<u64, Vec<Name>>,
     /// SSE may be used, as of the last look.
     vectors: bool,
+    /// The area has the XMM registers and MXCSR, not the CPU's state.
+    vectors_away: bool,
     /// Slots that lead somewhere, with their RIPs, by half of linear memory.
     slots: [Vec<(u32, u64)>; 2],
     /// Jumps likewise, with their views.
@@ -151,6 +182,7 @@ impl Tier {
             superblocks: Map::default(),
             pages: Map::default(),
             vectors: false,
+            vectors_away: false,
             slots: Default::default(),
             jumps: Default::default(),
             counters: Counters::default(),
@@ -167,13 +199,14 @@ impl Tier {
 
     /// Looks whether SSE may be used; true when that has changed, and cached ways to superblocks with it.
     #[inline(always)]
-    pub fn look_at_vectors(&mut self, cpu: &CpuState) -> bool {
+    pub fn look_at_vectors(&mut self, cpu: &mut CpuState) -> bool {
         let usable = cpu.cr0 & (cr0::EM | cr0::TS) == 0
             && cpu.cr4 & cr4::OSFXSR != 0
             && cpu.fpu.frame.x87.mxcsr & MXCSR_MASKS == MXCSR_MASKS;
         if usable == self.vectors {
             return false;
         }
+        self.bring_vectors_home(cpu);
         self.vectors = usable;
         self.forget_ways();
         true
@@ -316,19 +349,21 @@ impl Tier {
 
     /// Gives the registers to translated code.
     pub fn arrive(&mut self, cpu: &CpuState, tlb: u64, interrupt_waits: bool) {
-        let vectors = self.vectors;
+        let (vectors, away) = (self.vectors, self.vectors_away);
         let to = self.translator.registers();
         to.gpr.copy_from_slice(&cpu.gpr[..16]);
         to.flags = packed(cpu.flags);
         (to.fs_base, to.gs_base) = (cpu.seg_base[FS], cpu.seg_base[GS]);
-        to.vectors_changed = 0;
+        to.kernel_gs_base = cpu.msr.kernel_gs_base;
         to.tlb = tlb;
         to.interrupt_flag = cpu.rflags & flags::IF;
         to.other_flags = cpu.rflags & !(flags::IF | flags::VM | flags::RF) | flags::FIXED;
         to.interrupt_waits = interrupt_waits.into();
-        if vectors {
+        if vectors && !away {
+            to.vectors_changed = 0;
             to.xmm = cpu.fpu.xmm;
             to.mxcsr = cpu.fpu.frame.x87.mxcsr;
+            self.vectors_away = true;
         }
     }
 
@@ -339,6 +374,21 @@ impl Tier {
         cpu.flags = unpacked(from.flags);
         cpu.rflags = cpu.rflags & !flags::IF | from.interrupt_flag;
         cpu.rip = rip;
+        if from.gs_base != cpu.seg_base[GS] || from.kernel_gs_base != cpu.msr.kernel_gs_base {
+            cpu.msr.kernel_gs_base = from.kernel_gs_base;
+            cpu.segments[GS].base = from.gs_base;
+            cpu.seg_base[GS] = from.gs_base;
+        }
+    }
+
+    /// Gives the XMM registers and MXCSR back to the CPU's state.
+    #[inline]
+    pub fn bring_vectors_home(&mut self, cpu: &mut CpuState) {
+        if !self.vectors_away {
+            return;
+        }
+        self.vectors_away = false;
+        let from: &Registers = self.translator.registers();
         if from.vectors_changed != 0 {
             cpu.fpu.xmm = from.xmm;
             cpu.fpu.frame.x87.mxcsr = from.mxcsr;

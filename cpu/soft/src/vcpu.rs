@@ -13,7 +13,7 @@
 //! Notes are looked for before each block; the clock every [`TIME_CHECK`] blocks. With RFLAGS.TF set or a
 //! breakpoint enabled, blocks are one instruction long and are not kept.
 
-use crate::blocks::{BlockCache, Key};
+use crate::blocks::{BlockCache, Key, Warm};
 use crate::code::Shared;
 use crate::debug;
 use crate::memory::{SoftMemory, canonical, translate};
@@ -108,6 +108,7 @@ impl Vcpu for SoftVcpu {
         SoftMemory::permissions_changed(&mut core);
         self.runner.enter();
         let exit = self.runner.run(&mut core);
+        self.runner.bring_vectors_home(&mut core);
         self.runner.mailbox().set_running(false);
         self.runner.publish_counters();
         self.parts = Some(Parts { cpu: core.cpu, mem: core.mem });
@@ -143,7 +144,7 @@ impl Runner {
         tier.counters.code_bytes = tier.translator().used() as u64;
         let mut all = self.shared.counters.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(place) = all.get_mut(self.index) {
-            *place = tier.counters;
+            *place = tier.counters.clone();
         }
     }
 
@@ -252,6 +253,7 @@ impl Runner {
 
     /// INIT (Intel SDM vol. 3A §9.1): the bootstrap processor starts over, the others wait for SIPI.
     fn init(&mut self, core: &mut SoftCore<'_>) {
+        self.bring_vectors_home(core);
         let fpu = core.cpu.fpu.clone();
         core.cpu = CpuState { fpu, ..CpuState::default() };
         core.mem.apic.init();
@@ -334,7 +336,7 @@ impl Runner {
         }
         core.cpu.interrupt_shadow = false;
         if let Some(tier) = &mut self.tier
-            && tier.look_at_vectors(&core.cpu)
+            && tier.look_at_vectors(&mut core.cpu)
         {
             core.mem.forget_fetches();
         }
@@ -342,7 +344,7 @@ impl Runner {
         let tag = fetch_tag(core, linear);
         let Some(jump) = self.cache.jump(linear, tag) else {
             return match self.find_block(core, linear, tag)? {
-                Some(alone) => execute(core, &alone),
+                Some(alone) => self.interpret(core, &alone),
                 // The jump cache has it now.
                 None => Ok(()),
             };
@@ -354,17 +356,41 @@ impl Runner {
         if self.tier.is_some() && warm.warm_up() >= HOT {
             return self.hot(core, linear, tag);
         }
+        if warm.vectors {
+            let warm = warm.clone();
+            return self.interpret(core, &warm);
+        }
         execute(core, &warm.block)
     }
 
-    /// Fills the jump cache, or gives a block that is not to be kept: one instruction over a page's end.
+    /// Runs a block in the interpreter.
+    fn interpret(&mut self, core: &mut SoftCore<'_>, warm: &Warm) -> Result<(), Stop> {
+        if warm.vectors {
+            self.bring_vectors_home(core);
+        }
+        execute(core, &warm.block)
+    }
+
+    /// XMM registers and MXCSR are the interpreter's from here on.
+    fn bring_vectors_home(&mut self, core: &mut SoftCore<'_>) {
+        if let Some(tier) = &mut self.tier {
+            tier.bring_vectors_home(&mut core.cpu);
+        }
+    }
+
+    /// Fills the jump cache, or gives a block of one instruction that lies over a page's end.
     #[cold]
     fn find_block(
         &mut self,
         core: &mut SoftCore<'_>,
         linear: u64,
         tag: u64,
-    ) -> Result<Option<Block<SoftMemory>>, Stop> {
+    ) -> Result<Option<Arc<Warm>>, Stop> {
+        if crosses(linear)
+            && let Some(alone) = self.cache.single(linear, tag)
+        {
+            return Ok(Some(alone.clone()));
+        }
         let physical = self.fetch(core, linear, tag)?;
         let code_bits = core.cpu.code_bits;
         let key = Key::new(physical, code_bits);
@@ -372,7 +398,11 @@ impl Runner {
             Some(block) => block,
             None => match self.decode_page(core, physical, code_bits, LONGEST)? {
                 Some(block) => self.cache.insert(key, block),
-                None => return self.decode_across(core, linear, physical, tag).map(Some),
+                None => {
+                    let block = self.decode_across(core, linear, physical, tag)?;
+                    let tag = fetch_tag(core, linear);
+                    return Ok(Some(self.cache.remember_single(linear, tag, block)));
+                }
             },
         };
         let entry = self.superblock(core, linear, physical);
@@ -454,6 +484,13 @@ impl Runner {
         let mut bytes = [0; LONGEST_INSTRUCTION];
         let next = self.fetch(core, linear.wrapping_add(first as u64), tag)?;
         let first = first.min(LONGEST_INSTRUCTION);
+        let shared = self.shared.clone();
+        let spans = [(physical, first), (next, LONGEST_INSTRUCTION - first)];
+        for (at, length) in spans {
+            if let Some(page) = shared.ram.page(at) {
+                self.mark(core, &page, at, length.max(1) as u64);
+            }
+        }
         for (part, at) in [(0..first, physical), (first..LONGEST_INSTRUCTION, next)] {
             match self.shared.ram.page(at) {
                 Some(page) => page.host.at(at).copy_to(&mut bytes[part]),
@@ -491,9 +528,15 @@ impl Runner {
         let before = debug::Before::of(core, &block);
         core.cpu.rflags &= !flags::RF;
         core.cpu.trap_blocked = false;
+        self.bring_vectors_home(core);
         execute(core, &block)?;
         before.trap(core)
     }
+}
+
+/// Whether the longest instruction at an address would lie over its page's end.
+fn crosses(linear: u64) -> bool {
+    linear & (PAGE - 1) > PAGE - LONGEST_INSTRUCTION as u64
 }
 
 /// The linear address of the next instruction.

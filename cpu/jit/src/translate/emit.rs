@@ -153,6 +153,8 @@ impl<'a> Emitter<'a> {
                 Ok(())
             }
             Rule::SetInterrupt => self.set_interrupt(step),
+            Rule::SwapGs => self.swap_gs(),
+            Rule::PushMemory => self.push_memory(step),
             Rule::Divide => self.divide(step),
             Rule::Address => self.address(step),
             Rule::Push => self.push(step),

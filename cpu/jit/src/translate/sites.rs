@@ -6,7 +6,7 @@
 use crate::area::{Area, Site};
 
 const BUCKETS: usize = 1024;
-/// Entries of a bucket after which those that have moved on are removed.
+/// Entries of a bucket from which on those that have moved on are removed whenever their number has doubled.
 const CROWDED: usize = 64;
 
 /// Lists of sites by the hash of a page.
@@ -47,14 +47,14 @@ impl Lists {
     fn add(&mut self, area: &mut Area, number: u32, key: Key) {
         let index = bucket_of(key(area.site(number)));
         let bucket = &mut self.buckets[index];
-        if bucket.last() == Some(&number) {
+        if bucket.iter().rev().take(4).any(|other| *other == number) {
             return;
         }
         if bucket.is_empty() {
             self.touched.push(index as u16);
         }
         bucket.push(number);
-        if bucket.len().is_multiple_of(CROWDED) {
+        if bucket.len() >= CROWDED && bucket.len().is_power_of_two() {
             bucket.sort_unstable();
             bucket.dedup();
             bucket.retain(|number| {

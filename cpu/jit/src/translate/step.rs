@@ -18,6 +18,10 @@ pub enum Rule {
     Divide,
     /// CMPXCHG16B.
     ExchangePair,
+    /// PUSH of memory.
+    PushMemory,
+    /// SWAPGS at CPL 0.
+    SwapGs,
     /// PUSHFQ.
     PushFlags,
     /// CLI at CPL 0.

@@ -3,7 +3,8 @@
 //! Here is what happens outside of it: looking up superblocks, translating blocks that have become hot, and what
 //! is to be done each time that code leaves ([`crate::tier`] has the picture).
 
-use super::{Runner, SoftCore, execute, fetch_tag};
+use super::{Runner, SoftCore, fetch_tag};
+use crate::blocks::Warm;
 use crate::memory::SoftMemory;
 use crate::memory::{self, canonical};
 use crate::ram::PAGE;
@@ -16,6 +17,7 @@ use kezhan_x86::Stop;
 use kezhan_x86::lower::decoder_at;
 use kezhan_x86::state::{CodeBits, RSP};
 use kezhan_x86::table::rule::{Conditions, rule};
+use std::sync::Arc;
 
 /// What follows when code has left.
 enum Next {
@@ -56,7 +58,7 @@ impl Runner {
         };
         if core.cpu.code_bits != CodeBits::Bits64 || matches!(core.cpu.cpl, 1 | 2) {
             warm.cool_down(0);
-            return execute(core, &warm.block);
+            return self.interpret(core, &warm);
         }
         if warm.is_refused() {
             return self.interpret_one(core, linear);
@@ -236,24 +238,30 @@ impl Runner {
         linear: u64,
     ) -> Result<(), Stop> {
         let tag = fetch_tag(core, linear);
-        if let Some(warm) = self.cache.single(linear, tag) {
-            return execute(core, &warm.block);
+        let warm = match self.cache.single(linear, tag) {
+            Some(warm) => warm.clone(),
+            None => self.find_single(core, linear, tag)?,
+        };
+        if let (Some(tier), Some(op)) = (&mut self.tier, warm.block.ops.first()) {
+            tier.counters.count_code(op.code);
         }
+        self.interpret(core, &warm)
+    }
+
+    #[cold]
+    fn find_single(
+        &mut self,
+        core: &mut SoftCore<'_>,
+        linear: u64,
+        tag: u64,
+    ) -> Result<Arc<Warm>, Stop> {
         let physical = self.fetch(core, linear, tag)?;
-        match self.decode_page(core, physical, core.cpu.code_bits, 1)? {
-            Some(block) => {
-                let done = execute(core, &block);
-                // Decoding may have moved the generation on; what ran may have changed anything.
-                if fetch_tag(core, linear) == tag {
-                    self.cache.remember_single(linear, tag, block);
-                }
-                done
-            }
-            None => {
-                let block = self.decode_across(core, linear, physical, tag)?;
-                execute(core, &block)
-            }
-        }
+        let block = match self.decode_page(core, physical, core.cpu.code_bits, 1)? {
+            Some(block) => block,
+            None => self.decode_across(core, linear, physical, tag)?,
+        };
+        // Decoding may have moved the generation on.
+        Ok(self.cache.remember_single(linear, fetch_tag(core, linear), block))
     }
 }
 

@@ -30,6 +30,7 @@ pub fn rule(instruction: &Instruction, now: Conditions) -> Rule {
         operation if is_copied(operation, instruction) => Rule::Copy,
         Operation::Div | Operation::Idiv if operand_bits(instruction, 0) >= 32 => Rule::Divide,
         Operation::Pushf if instruction.code() == Code::Pushfq => Rule::PushFlags,
+        Operation::Swapgs if now.supervisor => Rule::SwapGs,
         Operation::Cli if now.supervisor => Rule::ClearInterrupt,
         Operation::Sti if now.supervisor => Rule::SetInterrupt,
         Operation::Cmpxchg16b => Rule::ExchangePair,
@@ -47,6 +48,41 @@ pub fn rule(instruction: &Instruction, now: Conditions) -> Rule {
         Operation::Jcc if operand_bits(instruction, 0) == 64 => Rule::Branch,
         _ => Rule::Interpret,
     }
+}
+
+/// Whether an instruction has to do with XMM registers, MXCSR or x87 registers.
+pub fn touches_vectors(code: Code) -> bool {
+    use Operation as O;
+    let Some(row) = row(code) else { return false };
+    is_vector(row.operation)
+        || matches!(
+            row.operation,
+            O::Fninit
+                | O::Fnclex
+                | O::Fldcw
+                | O::Fnstcw
+                | O::Fnstsw
+                | O::Fnstenv
+                | O::Fldenv
+                | O::Fnsave
+                | O::Frstor
+                | O::Wait
+                | O::Emms
+                | O::Fxsave
+                | O::Fxrstor
+                | O::Xsave
+                | O::Xsaveopt
+                | O::Xsavec
+                | O::Xsaves
+                | O::Xrstor
+                | O::Xrstors
+                | O::Ldmxcsr
+                | O::Stmxcsr
+                | O::MaskedStore
+                | O::MaskedMove
+                | O::Gather
+                | O::ZeroVectors
+        )
 }
 
 /// Integer instructions that run as themselves.
@@ -113,6 +149,7 @@ fn vector(instruction: &Instruction, vectors: bool) -> Rule {
 fn push(instruction: &Instruction) -> Rule {
     let plain = match instruction.op0_kind() {
         OpKind::Register => instruction.op0_register().is_gpr64(),
+        OpKind::Memory if instruction.code() == Code::Push_rm64 => return Rule::PushMemory,
         OpKind::Memory => false,
         _ => operand_bits(instruction, 0) == 64 || instruction.code() == Code::Pushq_imm8,
     };

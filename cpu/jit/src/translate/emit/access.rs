@@ -42,6 +42,8 @@ pub(super) enum Tail<'a> {
     PushNumber(u64),
     /// The store of PUSHFQ.
     PushFlags,
+    /// The store of PUSH of memory.
+    PushStored,
     /// A load of 64 bits into a host register.
     Load(u8),
     /// A load of 32 bits.
@@ -157,6 +159,7 @@ impl Emitter<'_> {
             }
             Tail::Push(step) => self.store_pushed(step, address),
             Tail::PushNumber(value) => self.store_number(value, address),
+            Tail::PushStored => self.store_stored(address),
             Tail::PushFlags => self.store_flags(address),
             Tail::Load(register) => self.hot.load_from(register, address),
             Tail::Load32(register) => self.hot.load_32_from(register, address),
