@@ -62,7 +62,8 @@ pub struct Registers {
     /// Address of the software TLB: for each half, [`TLB_SETS`] pairs of tag and addend.
     pub tlb: u64,
     pub(crate) probe: u64,
-    /// For the probe: first set of the half, bytes less one.
+    /// For the probe: offset of the site in the area, first set of the half, bytes less one.
+    pub(crate) probed_site: u64,
     pub(crate) probed_half: u32,
     pub(crate) probed_size: u32,
     /// RFLAGS.IF in its place, alone.
@@ -88,17 +89,20 @@ pub(crate) struct Site {
     pub delta: u64,
     /// Host address of `lo`; for a constant address the host address itself, 0 when void.
     pub host: u64,
-    /// Misses that the TLB may still serve before the site is to get another region.
-    pub patience: u32,
-    /// Times that it got one.
-    pub refills: u32,
+    /// The page of the last miss.
+    pub last: u64,
+    /// How many more misses to that page the TLB serves before the site is to get another region.
+    pub patience: u64,
 }
+
+/// Misses to one page in a row that the TLB serves.
+pub(crate) const PATIENCE: u64 = 3;
 
 impl Site {
     /// The next access misses, and leaves.
     #[inline(always)]
     pub fn make_void(&mut self) {
-        (self.limit, self.host, self.patience) = (0, 0, 0);
+        (self.limit, self.host) = (0, 0);
     }
 }
 

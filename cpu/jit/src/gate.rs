@@ -23,7 +23,7 @@
 //! next exit. RFLAGS.DF, TF, AC and the rest stay the host's: only the six status flags pass.
 #![expect(unsafe_code, reason = "the entry into translated code")]
 
-use crate::area::{Area, Registers, TLB_SETS};
+use crate::area::{Area, PATIENCE, Registers, Site, TLB_SETS};
 use std::arch::{asm, naked_asm};
 use std::mem::offset_of;
 
@@ -184,7 +184,8 @@ unsafe extern "sysv64" fn load_vectors() {
 }
 
 /// Looks for the page of the linear address in R11 in the software TLB. When it is there, ZF is set and R11 holds
-/// the host address. Called from the cold side; keeps the other registers.
+/// the host address; but not when the site has missed there a few times in a row, and is to get that page
+/// as its region. Called from the cold side; keeps the other registers.
 ///
 /// The check is the TLB's own: the page of the access' last byte is compared with the tag in the set of its
 /// first, so that one that crosses into the next page misses.
@@ -204,13 +205,28 @@ unsafe extern "sysv64" fn probe() {
         "cmp rax, [rcx]",
         "jne 2f",
         "add r11, [rcx + 8]",
+        "mov rcx, gs:[{site}]",
+        "cmp rax, gs:[rcx + {last}]",
+        "je 3f",
+        "mov gs:[rcx + {last}], rax",
+        "mov qword ptr gs:[rcx + {left}], {patience}",
         "xor eax, eax",
         "2:",
         "pop rcx", "pop rax",
         "ret",
+        // The same page again: ZF as long as there is patience.
+        "3:",
+        "dec qword ptr gs:[rcx + {left}]",
+        "sets al",
+        "test al, al",
+        "jmp 2b",
         size = const offset_of!(Registers, probed_size),
         half = const offset_of!(Registers, probed_half),
         tlb = const offset_of!(Registers, tlb),
+        site = const offset_of!(Registers, probed_site),
+        last = const offset_of!(Site, last),
+        left = const offset_of!(Site, patience),
+        patience = const PATIENCE,
         sets = const TLB_SETS,
     )
 }

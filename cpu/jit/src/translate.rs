@@ -64,9 +64,6 @@ const RESERVE: usize = 8 * LONGEST;
 /// The most bytes on either side of one superblock.
 const RESERVE_BYTES: usize = 1 << 15;
 
-/// Refills of a site up to which it is soon refilled again.
-const EAGER: u32 = 64;
-
 /// The translator of one vCPU, with its code.
 #[derive(Debug)]
 pub struct Translator {
@@ -232,9 +229,7 @@ impl Translator {
         let delta = region.host.wrapping_sub(region.start);
         let host = if operand.is_constant() { linear.wrapping_add(delta) } else { region.host };
         let site = self.area.site(access.site);
-        let refills = site.refills.saturating_add(1);
-        let patience = if refills < EAGER { 4 } else { 32 };
-        *site = Site { lo: region.start, limit, delta, host, patience, refills };
+        *site = Site { lo: region.start, limit, delta, host, ..*site };
         self.lists.add(&mut self.area, access.site, operand.write);
         Some(Entry(access.resume))
     }

@@ -29,6 +29,7 @@ pub mod apic;
 pub mod blocks;
 pub mod code;
 mod debug;
+mod large;
 pub mod mailbox;
 pub mod memory;
 pub mod partition;

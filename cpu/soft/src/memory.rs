@@ -16,10 +16,15 @@
 use crate::apic::spec::{self, register};
 use crate::apic::{Apic, Clock, Effect};
 use crate::code::Shared;
+<<<<<<< HEAD
 use crate::debug::Watch;
+=======
+use crate::large::LargePages;
+>>>>>>> ca1853e (soft: regions of large pages)
 use crate::ram::{HostPointer, PAGE};
 use crate::tlb::{Tlb, View};
 use kezhan_hypervisor::CpuidTable;
+use kezhan_jit::translate::Region;
 use kezhan_x86::fault::vector;
 use kezhan_x86::flags;
 use kezhan_x86::memory::{Intent, Memory, Platform};
@@ -38,6 +43,9 @@ pub struct SoftMemory {
     /// The vCPU's number.
     pub(crate) index: u32,
     pub(crate) tlb: Tlb,
+    pub(crate) large: LargePages,
+    /// Counts the times that a large page might have been found.
+    pub(crate) looks: u32,
     /// Which accesses the running code makes.
     pub(crate) view: View,
     pub(crate) apic: Apic,
@@ -137,7 +145,7 @@ fn place(
 ) -> Result<Place, Stop> {
     let found = translate(core, linear, intent, privilege)?;
     let physical = found.physical;
-    core.mem.tlb.note(linear, found.global);
+    core.mem.tlb.note(linear, &found);
     let view = if privilege == Privilege::Implicit { View::SUPERVISOR } else { core.mem.view };
     let memory = &mut core.mem;
     let watched = memory.watch.see(linear, length, intent == Intent::Write);
@@ -147,9 +155,14 @@ fn place(
     };
     let here = Place::Ram { host: page.host.at(physical), physical };
     if intent != Intent::Write {
+<<<<<<< HEAD
         if !watched {
             memory.tlb.insert(view, linear, page.host, false);
         }
+=======
+        memory.tlb.insert(view, linear, page.host, false);
+        memory.note_large(view, linear, &found, false);
+>>>>>>> ca1853e (soft: regions of large pages)
         return Ok(here);
     }
     if !page.writable {
@@ -164,21 +177,30 @@ fn place(
             page.log.mark_page(page.number);
         }
         memory.tlb.insert(view, linear, page.host, true);
+        core.mem.note_large(view, linear, &found, true);
     }
     Ok(here)
 }
 
-/// The page of guest memory that an access of the running code reaches, if it is RAM that the access may
-/// reach without being looked at each time. The access itself is not made; a fault is the interpreter's to find.
+/// How often, in accesses to pages in the TLB, a walk looks for a large page.
+const LOOK: u32 = 16;
+
+/// The region of guest memory around an access of the running code that may be reached without a look each time:
+/// RAM, a page or more. The access itself is not made; a fault is the interpreter's to find.
 pub(crate) fn reach(
     core: &mut SoftCore<'_>,
     linear: u64,
     length: u64,
     write: bool,
-) -> Option<HostPointer> {
-    let (page, view) = (linear & !(PAGE - 1), core.mem.view);
-    if let Some(host) = core.mem.tlb.find(view, page, 1, write) {
-        return Some(host);
+) -> Option<Region> {
+    let (start, view) = (linear & !(PAGE - 1), core.mem.view);
+    if let Some(region) = core.mem.large.find(view, linear, write) {
+        return Some(region);
+    }
+    core.mem.looks = core.mem.looks.wrapping_add(1);
+    let known = core.mem.tlb.find(view, start, 1, write);
+    if let (Some(host), true) = (known, core.mem.looks % LOOK != 0) {
+        return Some(Region { start, length: PAGE, host: host.address() });
     }
     if crosses(linear, length) {
         return None;
@@ -186,10 +208,20 @@ pub(crate) fn reach(
     let intent = if write { Intent::Write } else { Intent::Read };
     let privilege = privilege(core);
     place(core, (linear, length), intent, privilege).ok()?;
-    core.mem.tlb.find(view, page, 1, write)
+    if let Some(region) = core.mem.large.find(view, linear, write) {
+        return Some(region);
+    }
+    let host = core.mem.tlb.find(view, start, 1, write)?;
+    Some(Region { start, length: PAGE, host: host.address() })
 }
 
 impl SoftMemory {
+    /// Forgets whatever may be written without a look.
+    pub(crate) fn flush_writes(&mut self) {
+        self.tlb.flush_writes();
+        self.large.flush_writes();
+    }
+
     /// Paths from linear RIP to blocks count no more.
     pub(crate) fn forget_fetches(&mut self) {
         for generation in &mut self.generation {
@@ -578,15 +610,21 @@ impl Memory for SoftMemory {
 
     fn flush(core: &mut SoftCore<'_>, keep_global: bool) {
         if keep_global && core.mem.tlb.flush_local() {
+            core.mem.large.flush_lower();
             core.mem.generation[0] += 1;
         } else {
             core.mem.tlb.flush();
+            core.mem.large.flush();
             core.mem.forget_fetches();
         }
     }
 
     fn flush_page(core: &mut SoftCore<'_>, linear: u64) {
-        core.mem.tlb.flush_page(linear);
+        if !core.mem.tlb.flush_page(linear) {
+            core.mem.large.flush();
+            return core.mem.forget_fetches();
+        }
+        core.mem.large.flush_page(linear);
         if core.mem.fetched.contains(&(linear & !(PAGE - 1))) {
             core.mem.forget_fetches();
         }

@@ -2,7 +2,11 @@
 
 use crate::apic::{Apic, CRYSTAL_KHZ, Clock, Message};
 use crate::code::Shared;
+<<<<<<< HEAD
 use crate::debug::Watch;
+=======
+use crate::large::LargePages;
+>>>>>>> ca1853e (soft: regions of large pages)
 use crate::memory::SoftMemory;
 use crate::ram::Ram;
 use crate::tlb::{Tlb, View};
@@ -164,6 +168,8 @@ impl Partition for SoftPartition {
             shared: self.shared().clone(),
             index,
             tlb: Tlb::default(),
+            large: LargePages::default(),
+            looks: 0,
             view: View::SUPERVISOR,
             apic: Apic::new(index),
             clock: self.clock.clone(),

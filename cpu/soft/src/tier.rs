@@ -316,11 +316,10 @@ impl Tier {
         }
     }
 
-    /// Lets an access at `linear` reach its page; where to go on, if it lies in it.
+    /// Lets an access at `linear` reach a region; where to go on, if it lies in it.
     #[inline(always)]
-    pub fn fill(&mut self, access: &Access, linear: u64, host: u64) -> Option<Entry> {
-        let start = linear & !(PAGE - 1);
-        self.translator.fill(access, linear, Region { start, length: PAGE, host })
+    pub fn fill(&mut self, access: &Access, linear: u64, region: Region) -> Option<Entry> {
+        self.translator.fill(access, linear, region)
     }
 
     pub fn set_slot(&mut self, slot: u32, rip: u64, entry: Entry) {

@@ -9,6 +9,8 @@
 //! crosses into the next page compares that page with a set it cannot be in, and misses.
 
 use crate::ram::HostPointer;
+use kezhan_x86::paging::Translation;
+use std::collections::HashSet;
 
 /// Sets in each half of a view.
 const SETS: u64 = kezhan_jit::area::TLB_SETS;
@@ -48,6 +50,9 @@ pub struct Tlb {
     entries: Box<[Entry]>,
     /// Slots of entries for the lower half of linear memory.
     lower: Vec<u16>,
+    /// 2 MiB pieces of linear memory in which larger pages than 4 KiB were found: their entries are parts of
+    /// one, and go together (Intel SDM vol. 3A §4.10.2.3).
+    parts: HashSet<u64>,
     /// A translation in the upper half is not global: a change of CR3 takes everything with it.
     upper_is_local: bool,
     /// What was forgotten since translated code was last told.
@@ -78,6 +83,9 @@ impl Forgotten {
     }
 }
 
+/// Log2 of the pieces in which parts of large pages are looked for.
+const PART: u32 = 21;
+
 /// Pages after which everything is forgotten rather than each one.
 const MANY_PAGES: usize = 32;
 
@@ -86,7 +94,8 @@ impl Default for Tlb {
         let empty = Entry { tag: EMPTY, addend: 0 };
         let entries = vec![empty; (SETS * HALVES) as usize].into();
         let forgotten = Forgotten::default();
-        Tlb { entries, lower: Vec::new(), upper_is_local: false, forgotten }
+        let parts = HashSet::new();
+        Tlb { entries, lower: Vec::new(), parts, upper_is_local: false, forgotten }
     }
 }
 
@@ -127,16 +136,20 @@ impl Tlb {
         self.entries[slot] = Entry { tag: page, addend: host.addend(page) };
     }
 
-    /// Some cache has a translation now that may be global.
+    /// Some cache has a translation now.
     #[inline]
-    pub fn note(&mut self, linear: u64, global: bool) {
-        self.upper_is_local |= is_upper(linear) && !global;
+    pub fn note(&mut self, linear: u64, found: &Translation) {
+        self.upper_is_local |= is_upper(linear) && !found.global;
+        if found.page_bits > 12 {
+            self.parts.insert(linear >> PART);
+        }
     }
 
     /// Forgets everything.
     pub fn flush(&mut self) {
         self.entries.fill(Entry { tag: EMPTY, addend: 0 });
         self.lower.clear();
+        self.parts.clear();
         self.upper_is_local = false;
         self.forgotten.all = true;
     }
@@ -153,6 +166,7 @@ impl Tlb {
                 *entry = Entry { tag: EMPTY, addend: 0 };
             }
         }
+        self.parts.retain(|part| is_upper(part << PART));
         self.forgotten.lower = true;
         true
     }
@@ -163,8 +177,12 @@ impl Tlb {
         if self.forgotten.is_nothing() { None } else { Some(std::mem::take(&mut self.forgotten)) }
     }
 
-    /// Forgets one linear page.
-    pub fn flush_page(&mut self, linear: u64) {
+    /// Forgets one linear page, or everything when it may be part of a larger one; whether it was one page.
+    pub fn flush_page(&mut self, linear: u64) -> bool {
+        if self.parts.contains(&(linear >> PART)) {
+            self.flush();
+            return false;
+        }
         if self.forgotten.pages.len() < MANY_PAGES {
             self.forgotten.pages.push(linear & !0xfff);
         } else {
@@ -174,6 +192,7 @@ impl Tlb {
             let entry = &mut self.entries[slot(View(half), false, linear)];
             entry.tag = EMPTY;
         }
+        true
     }
 
     /// Forgets the write entries for the page at `host`.

@@ -223,7 +223,7 @@ impl Runner {
         let asked = self.mailbox().asked();
         let notes = self.mailbox().take();
         if notes.drop_writes {
-            core.mem.tlb.flush_writes();
+            core.mem.flush_writes();
             self.mailbox().acknowledge(asked);
         }
         for page in &notes.stale {
@@ -427,7 +427,7 @@ impl Runner {
         let privilege = if user { Privilege::User } else { Privilege::Supervisor };
         let found = translate(core, linear, Intent::Execute, privilege)?;
         let physical = found.physical;
-        core.mem.tlb.note(linear, found.global);
+        core.mem.tlb.note(linear, &found);
         core.mem.fetched.insert(page);
         self.itlb[slot] = Fetch { page, tag, physical: physical & !(PAGE - 1) };
         Ok(physical)
@@ -463,9 +463,10 @@ impl Runner {
             let index = core.mem.index;
             let mailbox = &shared.mailboxes[self.index];
             core.mem.tlb.flush_writes_to(page.host);
+            core.mem.large.flush_writes();
             shared.exclude_writers(index, physical, || {
                 if let Some(asked) = mailbox.take_drop_request() {
-                    core.mem.tlb.flush_writes();
+                    core.mem.flush_writes();
                     mailbox.acknowledge(asked);
                 }
             });

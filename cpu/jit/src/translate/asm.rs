@@ -22,7 +22,6 @@ pub(super) mod condition {
     pub const ABOVE_OR_EQUAL: u8 = 3;
     pub const EQUAL: u8 = 4;
     pub const NOT_EQUAL: u8 = 5;
-    pub const SIGN: u8 = 8;
 }
 
 /// `base + index << scale + displacement`, by host numbers.
@@ -140,11 +139,6 @@ impl Asm {
 
     pub fn compare(&mut self, reg: u8, offset: usize) {
         self.area(true, &[0x3b], reg, offset);
-    }
-
-    /// `dec dword gs:[offset]`
-    pub fn count_down(&mut self, offset: usize) {
-        self.area(false, &[0xff], 1, offset);
     }
 
     /// `cmp byte gs:[offset], 0`

@@ -48,6 +48,7 @@ impl SoftVcpu {
             mem.apic.accept(vector, false);
         }
         mem.tlb.flush();
+        mem.large.flush();
         mem.forget_fetches();
         mem.apic.publish(&mem.shared.identities[mem.index as usize]);
         self.runner.cache.clear();

@@ -180,8 +180,8 @@ impl Runner {
         let operand = &access.operand;
         let registers = tier.translator().registers();
         let linear = operand.linear(&registers.gpr, registers.fs_base, registers.gs_base);
-        let host = memory::reach(core, linear, u64::from(operand.size), operand.write);
-        match host.and_then(|host| tier.fill(access, linear, host.address())) {
+        let region = memory::reach(core, linear, u64::from(operand.size), operand.write);
+        match region.and_then(|region| tier.fill(access, linear, region)) {
             Some(entry) => Next::Enter(entry),
             None => interpret,
         }

@@ -19,8 +19,8 @@
 //!
 //! On the cold side the software TLB is asked ([`crate::gate`]): when it knows the page, the access is made
 //! there and then, at the address that the TLB gives, and the code goes on behind the hot one. A site whose
-//! accesses hop between pages is served so, at the price of a TLB. Only every so many misses
-//! ([`crate::area::Site`]) the engine gets to see the miss and gives the site another region.
+//! accesses hop between pages is served so, at the price of a TLB. Only when it has missed a few times in a row
+//! in one page, the engine gets to see the miss and gives the site that page.
 
 use super::*;
 use crate::area::TLB_SETS;
@@ -29,7 +29,6 @@ const LO: usize = offset_of!(Site, lo);
 const LIMIT: usize = offset_of!(Site, limit);
 const DELTA: usize = offset_of!(Site, delta);
 const HOST: usize = offset_of!(Site, host);
-const PATIENCE: usize = offset_of!(Site, patience);
 
 /// What is done at the place that an access was found to be at. It is emitted twice, hot and cold.
 #[derive(Clone, Copy, Debug)]
@@ -97,13 +96,11 @@ impl Emitter<'_> {
         self.hot.fill(miss, cold);
         std::mem::swap(&mut self.hot, &mut self.cold);
         self.saved = saved;
-        let holes = self.probe(operand, checked.site);
+        let unknown = self.probe(operand, checked.site);
         self.tail(tail, Place::Scratch)?;
         let behind = self.hot.jump();
         self.hot.fill(behind, back);
-        for hole in holes {
-            self.hot.fill_here(hole);
-        }
+        self.hot.fill_here(unknown);
         self.saved = saved;
         self.homes.move_out(&mut self.hot);
         self.hot.store_number(EXIT, checked.record);
@@ -137,17 +134,15 @@ impl Emitter<'_> {
     }
 
     /// On the cold side: is the page in the TLB, and has the site patience left? Otherwise the holes.
-    fn probe(&mut self, operand: &Operand, site: usize) -> [Hole; 2] {
+    fn probe(&mut self, operand: &Operand, site: usize) -> Hole {
         let half = TLB_SETS as u32 * (2 * u32::from(self.request.view) + u32::from(operand.write));
         let cold = &mut self.hot;
-        cold.count_down(site + PATIENCE);
-        let impatient = cold.jump_if(condition::SIGN);
+        cold.store_number(offset_of!(Registers, probed_site), site as u32);
         cold.add(host::SCRATCH, site + LO);
         cold.store_number(offset_of!(Registers, probed_half), half);
         cold.store_number(offset_of!(Registers, probed_size), operand.size - 1);
         cold.call_through(offset_of!(Registers, probe));
-        let unknown = cold.jump_if(condition::NOT_EQUAL);
-        [impatient, unknown]
+        cold.jump_if(condition::NOT_EQUAL)
     }
 
     fn tail(&mut self, tail: Tail<'_>, place: Place) -> Done {
