@@ -5,6 +5,7 @@
 //!               0x1000  bell    one byte that other threads set                    [`Bell`]
 //!               0x2000  jumps   {rip, code} by the low 16 bits of RIP, for each view
 //!               …       slots   where each branch to another page goes
+//!               …       journal numbers of sites whose region has changed, each once
 //!               …       sites   {lo, limit, delta, host …} of each access
 //! ```
 //!
@@ -66,6 +67,8 @@ pub struct Registers {
     pub(crate) probed_site: u64,
     pub(crate) probed_half: u32,
     pub(crate) probed_size: u32,
+    /// How many sites are in the journal.
+    pub(crate) journal: u64,
     /// RFLAGS.IF in its place, alone.
     pub interrupt_flag: u64,
     /// RFLAGS without IF and the status flags, as PUSHFQ shows it.
@@ -91,12 +94,9 @@ pub(crate) struct Site {
     pub host: u64,
     /// The page of the last miss.
     pub last: u64,
-    /// How many more misses to that page the TLB serves before the site is to get another region.
-    pub patience: u64,
+    /// 1 when its number is in the journal.
+    pub journaled: u64,
 }
-
-/// Misses to one page in a row that the TLB serves.
-pub(crate) const PATIENCE: u64 = 3;
 
 impl Site {
     /// The next access misses, and leaves.
@@ -128,7 +128,8 @@ pub(crate) const JUMPS_AT: usize = 0x2000;
 const JUMPS_BYTES: usize = JUMPS * size_of::<Jump>();
 pub(crate) const SLOTS_AT: usize = JUMPS_AT + VIEWS * JUMPS_BYTES;
 pub(crate) const SITES_AT: usize = SLOTS_AT + SLOTS * 8;
-pub(crate) const AREA: usize = SITES_AT + SITES * size_of::<Site>();
+pub(crate) const JOURNAL_AT: usize = SITES_AT + SITES * size_of::<Site>();
+pub(crate) const AREA: usize = JOURNAL_AT + SITES * 4;
 
 const _: () = assert!(size_of::<Registers>() <= BELL);
 const _: () = assert!(offset_of!(Registers, xmm).is_multiple_of(16));
@@ -247,6 +248,28 @@ impl Area {
     #[inline(always)]
     pub(crate) fn site(&mut self, site: u32) -> &mut Site {
         self.item(SITES_AT, site as usize & (SITES - 1))
+    }
+
+    /// Notes that a site's region has changed. There is room for every site once.
+    #[inline(always)]
+    pub(crate) fn journal(&mut self, number: u32) {
+        if std::mem::replace(&mut self.site(number).journaled, 1) == 0 {
+            let n = self.registers().journal as usize & (SITES - 1);
+            *self.item::<u32>(JOURNAL_AT, n) = number;
+            self.registers().journal = n as u64 + 1;
+        }
+    }
+
+    /// Empties the journal: how many sites [`Area::journaled`] has.
+    pub(crate) fn take_journal(&mut self) -> usize {
+        (std::mem::take(&mut self.registers().journal) as usize).min(SITES)
+    }
+
+    /// The `n`th site of what was the journal, which is not in it any more.
+    pub(crate) fn journaled(&mut self, n: usize) -> u32 {
+        let number = *self.item::<u32>(JOURNAL_AT, n & (SITES - 1));
+        self.site(number).journaled = 0;
+        number
     }
 
     /// Where slot `slot` leads from now on; `None` makes it void.

@@ -23,7 +23,7 @@
 //! next exit. RFLAGS.DF, TF, AC and the rest stay the host's: only the six status flags pass.
 #![expect(unsafe_code, reason = "the entry into translated code")]
 
-use crate::area::{Area, PATIENCE, Registers, Site, TLB_SETS};
+use crate::area::{Area, JOURNAL_AT, Registers, SITES_AT, Site, TLB_SETS};
 use std::arch::{asm, naked_asm};
 use std::mem::offset_of;
 
@@ -184,15 +184,15 @@ unsafe extern "sysv64" fn load_vectors() {
 }
 
 /// Looks for the page of the linear address in R11 in the software TLB. When it is there, ZF is set and R11 holds
-/// the host address; but not when the site has missed there a few times in a row, and is to get that page
-/// as its region. Called from the cold side; keeps the other registers.
+/// the host address. Called from the cold side; keeps the other registers.
 ///
 /// The check is the TLB's own: the page of the access' last byte is compared with the tag in the set of its
-/// first, so that one that crosses into the next page misses.
+/// first, so that one that crosses into the next page misses. A site that missed in the same page the last
+/// time gets that page as its region, and is noted in the journal.
 #[unsafe(naked)]
 unsafe extern "sysv64" fn probe() {
     naked_asm!(
-        "push rax", "push rcx",
+        "push rax", "push rcx", "push rdx",
         "mov eax, gs:[{size}]",
         "add rax, r11",
         "and rax, -4096",
@@ -204,29 +204,62 @@ unsafe extern "sysv64" fn probe() {
         "add rcx, gs:[{tlb}]",
         "cmp rax, [rcx]",
         "jne 2f",
-        "add r11, [rcx + 8]",
+        "mov rdx, [rcx + 8]",
+        "add r11, rdx",
         "mov rcx, gs:[{site}]",
         "cmp rax, gs:[rcx + {last}]",
         "je 3f",
         "mov gs:[rcx + {last}], rax",
-        "mov qword ptr gs:[rcx + {left}], {patience}",
         "xor eax, eax",
         "2:",
-        "pop rcx", "pop rax",
+        "pop rdx", "pop rcx", "pop rax",
         "ret",
-        // The same page again: ZF as long as there is patience.
         "3:",
-        "dec qword ptr gs:[rcx + {left}]",
-        "sets al",
-        "test al, al",
+        "cmp qword ptr gs:[rcx + {journaled}], 0",
+        "jne 4f",
+        "push rbx",
+        "push rax",
+        "mov rax, rcx",
+        "sub rax, {sites}",
+        "mov rbx, rdx",
+        "xor edx, edx",
+        "push rcx",
+        "mov ecx, {site_bytes}",
+        "div ecx",
+        "pop rcx",
+        "mov rdx, rbx",
+        "mov rbx, gs:[{journal}]",
+        "mov gs:[{journal_at} + rbx * 4], eax",
+        "inc rbx",
+        "mov gs:[{journal}], rbx",
+        "mov qword ptr gs:[rcx + {journaled}], 1",
+        "pop rax",
+        "pop rbx",
+        "4:",
+        "mov gs:[rcx + {lo}], rax",
+        "mov gs:[rcx + {delta}], rdx",
+        "add rdx, rax",
+        "mov gs:[rcx + {host}], rdx",
+        "mov edx, 4096",
+        "mov eax, gs:[{size}]",
+        "sub rdx, rax",
+        "mov gs:[rcx + {limit}], rdx",
+        "xor eax, eax",
         "jmp 2b",
         size = const offset_of!(Registers, probed_size),
         half = const offset_of!(Registers, probed_half),
         tlb = const offset_of!(Registers, tlb),
         site = const offset_of!(Registers, probed_site),
+        journal = const offset_of!(Registers, journal),
+        journal_at = const JOURNAL_AT,
+        sites = const SITES_AT,
+        site_bytes = const size_of::<Site>(),
         last = const offset_of!(Site, last),
-        left = const offset_of!(Site, patience),
-        patience = const PATIENCE,
+        journaled = const offset_of!(Site, journaled),
+        lo = const offset_of!(Site, lo),
+        limit = const offset_of!(Site, limit),
+        delta = const offset_of!(Site, delta),
+        host = const offset_of!(Site, host),
         sets = const TLB_SETS,
     )
 }

@@ -32,6 +32,7 @@ pub struct Request<'a> {
 pub(super) struct Books<'a> {
     pub records: &'a mut Vec<Record>,
     pub sites: &'a mut u32,
+    pub writes: &'a mut Vec<bool>,
     pub slots: &'a mut super::slots::Slots,
 }
 

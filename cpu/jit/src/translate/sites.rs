@@ -1,7 +1,8 @@
 //! Which sites reach which page, so that a page can be taken from them.
 //!
 //! Sites are found by the linear page that their region begins at, those that write also by its host page.
-//! Lists are by hash; regions of more than a page are in a list of their own. A site that has moved on since stays in the list until somebody looks there.
+//! Regions change in the probe of translated code, which notes sites in a journal ([`crate::area`]); lists are
+//! brought up to it before they are used. Lists are by hash; regions of more than a page are in a list of their own. A site that has moved on since stays in the list until somebody looks there.
 
 use crate::area::{Area, Site};
 
@@ -115,8 +116,18 @@ fn is_large(site: &Site) -> bool {
 }
 
 impl SiteLists {
-    /// A site has come to a region.
-    pub fn add(&mut self, area: &mut Area, number: u32, write: bool) {
+    /// Lists the sites whose region has changed since the last call. Every look into the lists begins with this.
+    pub fn catch_up(&mut self, area: &mut Area, writes: &[bool]) {
+        for n in 0..area.take_journal() {
+            let number = area.journaled(n);
+            if !is_void(area.site(number)) {
+                let write = writes.get(number as usize).copied().unwrap_or(true);
+                self.add(area, number, write);
+            }
+        }
+    }
+
+    fn add(&mut self, area: &mut Area, number: u32, write: bool) {
         let half = (area.site(number).lo >> 63) as usize;
         self.linear[half].add(area, number, linear);
         if write {

@@ -19,8 +19,8 @@
 //!
 //! On the cold side the software TLB is asked ([`crate::gate`]): when it knows the page, the access is made
 //! there and then, at the address that the TLB gives, and the code goes on behind the hot one. A site whose
-//! accesses hop between pages is served so, at the price of a TLB. Only when it has missed a few times in a row
-//! in one page, the engine gets to see the miss and gives the site that page.
+//! accesses hop between pages is served so, at the price of a TLB. When it misses in one page twice in a row, that
+//! page becomes its region.
 
 use super::*;
 use crate::area::TLB_SETS;
@@ -114,6 +114,7 @@ impl Emitter<'_> {
     fn check(&mut self, operand: &Operand) -> Checked {
         let number = *self.books.sites;
         *self.books.sites += 1;
+        self.books.writes.push(operand.write);
         let check = self.hot.here();
         let site = SITES_AT + number as usize * size_of::<Site>();
         let access = Access { operand: *operand, site: number, resume: 0 };
