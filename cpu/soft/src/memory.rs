@@ -16,11 +16,8 @@
 use crate::apic::spec::{self, register};
 use crate::apic::{Apic, Clock, Effect};
 use crate::code::Shared;
-<<<<<<< HEAD
 use crate::debug::Watch;
-=======
 use crate::large::LargePages;
->>>>>>> ca1853e (soft: regions of large pages)
 use crate::ram::{HostPointer, PAGE};
 use crate::tlb::{Tlb, View};
 use kezhan_hypervisor::CpuidTable;
@@ -155,14 +152,10 @@ fn place(
     };
     let here = Place::Ram { host: page.host.at(physical), physical };
     if intent != Intent::Write {
-<<<<<<< HEAD
         if !watched {
             memory.tlb.insert(view, linear, page.host, false);
+            memory.note_large(view, linear, &found, false);
         }
-=======
-        memory.tlb.insert(view, linear, page.host, false);
-        memory.note_large(view, linear, &found, false);
->>>>>>> ca1853e (soft: regions of large pages)
         return Ok(here);
     }
     if !page.writable {
@@ -199,7 +192,7 @@ pub(crate) fn reach(
     }
     core.mem.looks = core.mem.looks.wrapping_add(1);
     let known = core.mem.tlb.find(view, start, 1, write);
-    if let (Some(host), true) = (known, core.mem.looks % LOOK != 0) {
+    if let (Some(host), true) = (known, !core.mem.looks.is_multiple_of(LOOK)) {
         return Some(Region { start, length: PAGE, host: host.address() });
     }
     if crosses(linear, length) {

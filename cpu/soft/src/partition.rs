@@ -2,11 +2,8 @@
 
 use crate::apic::{Apic, CRYSTAL_KHZ, Clock, Message};
 use crate::code::Shared;
-<<<<<<< HEAD
 use crate::debug::Watch;
-=======
 use crate::large::LargePages;
->>>>>>> ca1853e (soft: regions of large pages)
 use crate::memory::SoftMemory;
 use crate::ram::Ram;
 use crate::tlb::{Tlb, View};

@@ -106,7 +106,6 @@ impl Ram {
         })
     }
 
-<<<<<<< HEAD
     /// Gives whole pages of RAM back to the host (madvise(2), MADV_DONTNEED): they read as zeroes from then
     /// on. Code that was decoded from them is forgotten.
     pub fn release(&self, physical: u64, length: u64) -> bool {
@@ -129,14 +128,14 @@ impl Ram {
             region.log.mark_dirty(offset as usize, length as usize);
         }
         status == 0
-=======
+    }
+
     /// The pages from a guest-physical address on, for `length` bytes (both multiples of the page size), when all
     /// of them are in one region.
     pub fn span(&self, physical: u64, length: u64) -> Option<Page<'_>> {
         let region = self.region(physical)?;
         let offset = physical - region.start;
         (region.length - offset >= length).then(|| self.page(physical))?
->>>>>>> ca1853e (soft: regions of large pages)
     }
 
     /// The logs of the writable regions, in address order, with their first addresses.

@@ -4,10 +4,8 @@ use iced_x86::{
     Code, Instruction, InstructionInfoFactory, Mnemonic, OpAccess, OpKind, Register, RflagsBits,
 };
 
-/// How the translator treats an instruction. The instruction table says which ([`kezhan-x86`]'s `table`),
+/// How the translator treats an instruction. The instruction table says which (`table` in cpu/x86),
 /// so that interpreter and translator never disagree about what exists.
-///
-/// [`kezhan-x86`]: https://docs.rs
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Rule {
     /// Runs as itself on general registers, with at most one memory operand.
