@@ -60,10 +60,12 @@ pub struct Registers {
     pub xmm: [u128; 16],
     /// Whether the vectors may have changed since [`Registers::xmm`] was last written by Rust.
     pub vectors_changed: u64,
-    /// Address of the software TLB: for each half, [`TLB_SETS`] pairs of tag and addend.
-    pub tlb: u64,
+    /// Addresses of the halves of the software TLB: [`TLB_SETS`] pairs of tag and addend each.
+    pub tlb: [u64; TLB_HALVES],
+    /// Selectors of ES, CS, SS, DS, FS and GS.
+    pub selectors: [u64; 6],
     pub(crate) probe: u64,
-    /// For the probe: offset of the site in the area, first set of the half, bytes less one.
+    /// For the probe: offset of the site in the area, offset of the half's address there, bytes less one.
     pub(crate) probed_site: u64,
     pub(crate) probed_half: u32,
     pub(crate) probed_size: u32,
@@ -78,11 +80,13 @@ pub struct Registers {
 }
 
 /// Sets in each half of the software TLB that the probe looks into.
-pub const TLB_SETS: u64 = 1024;
+pub const TLB_SETS: u64 = 4096;
+/// Halves: the read and the write half of each view.
+pub const TLB_HALVES: usize = 2 * VIEWS;
 
 /// What a site is good for: see [`crate::translate`].
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(C, align(64))]
 pub(crate) struct Site {
     /// First linear address of the region.
     pub lo: u64,
@@ -92,13 +96,29 @@ pub(crate) struct Site {
     pub delta: u64,
     /// Host address of `lo`; for a constant address the host address itself, 0 when void.
     pub host: u64,
-    /// The page of the last miss.
-    pub last: u64,
     /// 1 when its number is in the journal.
     pub journaled: u64,
+    /// How many misses more the TLB serves before the page of one becomes the region, at least 1.
+    pub patience: u8,
+    /// What that will be after the next time.
+    pub next_patience: u8,
 }
 
+/// The most patience: a site whose accesses hop about is given a new region this seldom.
+pub(crate) const MOST_PATIENCE: u8 = 32;
+
 impl Site {
+    /// A site that takes the page of its first access.
+    pub const VOID: Site = Site {
+        lo: 0,
+        limit: 0,
+        delta: 0,
+        host: 0,
+        journaled: 0,
+        patience: 1,
+        next_patience: 1,
+    };
+
     /// The next access misses, and leaves.
     #[inline(always)]
     pub fn make_void(&mut self) {

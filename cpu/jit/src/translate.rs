@@ -191,7 +191,7 @@ impl Translator {
             return Err(Refusal::Untranslatable);
         };
         for site in known.1..self.sites {
-            *self.area.site(site) = Site::default();
+            *self.area.site(site) = Site::VOID;
         }
         for slot in known.2..self.slots.len() as u32 {
             self.area.set_slot(slot, None);

@@ -98,9 +98,9 @@ impl Warm {
         heat
     }
 
-    /// Lets the runs start at `heat` again, unless the block was refused.
+    /// Lets the runs start at `heat` again, if there were more, unless the block was refused.
     pub fn cool_down(&self, heat: u32) {
-        if !self.is_refused() {
+        if !self.is_refused() && self.heat.load(Ordering::Relaxed) > heat {
             self.heat.store(heat, Ordering::Relaxed);
         }
     }

@@ -27,7 +27,7 @@
 
 use crate::blocks::Spread;
 use crate::ram::PAGE;
-use crate::tlb::Forgotten;
+use crate::tlb::{Forgotten, Tlb};
 use kezhan_jit::area::Registers;
 use kezhan_jit::translate::{Access, Entry, Record, Refusal, Region, Request, Translator};
 use kezhan_x86::flags::{self, LazyFlags};
@@ -37,6 +37,9 @@ use std::hash::BuildHasherDefault;
 
 /// How often a block runs in the interpreter before it is translated.
 pub(crate) const HOT: u32 = 40;
+
+/// How often a block that is hot runs in the interpreter at another linear address, before it is translated there.
+pub(crate) const AGAIN: u32 = 6;
 
 /// Slots or jumps after which all of them are forgotten, so that the lists end.
 const MOST_WAYS: usize = 1 << 17;
@@ -346,15 +349,23 @@ impl Tier {
         self.translator.run(entry)
     }
 
+    /// Makes this thread the one that runs the vCPU with this TLB.
+    pub fn bind(&mut self, tlb: &Tlb) {
+        self.translator.bind();
+        self.translator.registers().tlb = tlb.halves();
+    }
+
     /// Gives the registers to translated code.
-    pub fn arrive(&mut self, cpu: &CpuState, tlb: u64, interrupt_waits: bool) {
+    pub fn arrive(&mut self, cpu: &CpuState, interrupt_waits: bool) {
         let (vectors, away) = (self.vectors, self.vectors_away);
         let to = self.translator.registers();
         to.gpr.copy_from_slice(&cpu.gpr[..16]);
         to.flags = packed(cpu.flags);
         (to.fs_base, to.gs_base) = (cpu.seg_base[FS], cpu.seg_base[GS]);
         to.kernel_gs_base = cpu.msr.kernel_gs_base;
-        to.tlb = tlb;
+        for (to, segment) in to.selectors.iter_mut().zip(&cpu.segments) {
+            *to = u64::from(segment.selector);
+        }
         to.interrupt_flag = cpu.rflags & flags::IF;
         to.other_flags = cpu.rflags & !(flags::IF | flags::VM | flags::RF) | flags::FIXED;
         to.interrupt_waits = interrupt_waits.into();

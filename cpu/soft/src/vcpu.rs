@@ -18,7 +18,7 @@ use crate::code::Shared;
 use crate::debug;
 use crate::memory::{SoftMemory, canonical, translate};
 use crate::ram::{PAGE, Page};
-use crate::tier::{HOT, Tier};
+use crate::tier::{AGAIN, HOT, Tier};
 use kezhan_hypervisor::{CpuIo, EngineError, Exit, MpState, Vcpu, VcpuState};
 use kezhan_jit::translate::Translator;
 use kezhan_x86::block::{Block, LONGEST, LONGEST_INSTRUCTION, decode};
@@ -106,7 +106,7 @@ impl Vcpu for SoftVcpu {
         };
         let mut core = Core { cpu, mem, io: Machine(io) };
         SoftMemory::permissions_changed(&mut core);
-        self.runner.enter();
+        self.runner.enter(&core.mem);
         let exit = self.runner.run(&mut core);
         self.runner.bring_vectors_home(&mut core);
         self.runner.mailbox().set_running(false);
@@ -130,12 +130,12 @@ impl Runner {
     }
 
     /// From here on others wait for this vCPU's answers; it looks at its notes before anything else.
-    fn enter(&mut self) {
+    fn enter(&mut self, mem: &SoftMemory) {
         self.mailbox().set_running(true);
         self.shared.ticker.wake();
         self.until_time_check = 0;
         if let Some(tier) = &mut self.tier {
-            tier.translator().bind();
+            tier.bind(&mem.tlb);
         }
     }
 
@@ -356,9 +356,10 @@ impl Runner {
         if self.tier.is_some() && warm.warm_up() >= HOT {
             return self.hot(core, linear, tag);
         }
-        if warm.vectors {
-            let warm = warm.clone();
-            return self.interpret(core, &warm);
+        if warm.vectors
+            && let Some(tier) = &mut self.tier
+        {
+            tier.bring_vectors_home(&mut core.cpu);
         }
         execute(core, &warm.block)
     }
@@ -407,8 +408,9 @@ impl Runner {
         };
         let entry = self.superblock(core, linear, physical);
         if entry.is_none() {
-            // It may have become hot at another address.
-            block.cool_down(HOT / 2);
+            // It may have become hot at another address. Never so far that one which keeps losing its place
+            // in the jump cache stays cold for good.
+            block.cool_down(HOT - AGAIN);
         }
         // Decoding may have moved the generation on.
         self.cache.remember(linear, fetch_tag(core, linear), block, entry);

@@ -129,6 +129,43 @@ impl Asm {
         self.area(true, &[0x0b], reg, offset);
     }
 
+    /// `dec byte gs:[offset]`
+    pub fn decrement_byte(&mut self, offset: usize) {
+        self.area(false, &[0xfe], 1, offset);
+    }
+
+    /// `test byte gs:[offset], mask`
+    pub fn test_byte(&mut self, offset: usize, mask: u8) {
+        self.area(false, &[0xf6], 0, offset);
+        self.byte(mask);
+    }
+
+    /// `mov rcx, r11; shr rcx, 8; and ecx, mask`: 16 times the low bits of the page number in R11.
+    pub fn set_offset_to_rcx(&mut self, mask: u32) {
+        self.raw(&[0x4c, 0x89, 0xd9, 0x48, 0xc1, 0xe9, 8, 0x81, 0xe1]);
+        self.word(mask as i32);
+    }
+
+    /// `xor r11, [rcx]; cmp r11, 4096`
+    pub fn compare_page_at_rcx(&mut self) {
+        self.raw(&[0x4c, 0x33, 0x19, 0x49, 0x81, 0xfb, 0, 0x10, 0, 0]);
+    }
+
+    /// `add r11, [rcx]; add r11, [rcx + 8]`
+    pub fn add_pair_at_rcx(&mut self) {
+        self.raw(&[0x4c, 0x03, 0x19, 0x4c, 0x03, 0x59, 8]);
+    }
+
+    /// `neg r11`
+    pub fn negate_scratch(&mut self) {
+        self.raw(&[0x49, 0xf7, 0xdb]);
+    }
+
+    /// `shr r11, by`
+    pub fn shift_scratch(&mut self, by: u8) {
+        self.raw(&[0x49, 0xc1, 0xeb, by]);
+    }
+
     /// From AL (OF) and AH (the others under `mask`) to RFLAGS bits in RAX; RCX is lost.
     /// `movzx ecx, al; shl ecx, 11; movzx eax, ah; and eax, mask; or eax, ecx`
     pub fn flag_bits(&mut self, mask: u32) {
@@ -391,5 +428,13 @@ mod tests {
         assert_eq!(text(|a| a.number(9, 5)), "mov r9d,5");
         assert_eq!(text(|a| a.test(11)), "test r11,r11");
         assert_eq!(text(|a| a.test_scratch(15)), "test r11b,0Fh");
+        assert_eq!(text(|a| a.decrement_byte(0x40)), "dec byte ptr gs:[40h]");
+        assert_eq!(text(|a| a.test_byte(0x40, 4)), "test byte ptr gs:[40h],4");
+        let set = "mov rcx,r11; shr rcx,8; and ecx,0FFF0h";
+        assert_eq!(text(|a| a.set_offset_to_rcx(0xfff0)), set);
+        assert_eq!(text(Asm::compare_page_at_rcx), "xor r11,[rcx]; cmp r11,1000h");
+        assert_eq!(text(Asm::add_pair_at_rcx), "add r11,[rcx]; add r11,[rcx+8]");
+        assert_eq!(text(Asm::negate_scratch), "neg r11");
+        assert_eq!(text(|a| a.shift_scratch(3)), "shr r11,3");
     }
 }

@@ -8,10 +8,11 @@ use super::record::{Access, Kind};
 use super::step::{Operand, Rule, Segment, Step};
 use crate::area::{BELL, Registers, SITES_AT, SLOTS_AT, Site, jumps_of};
 use iced_x86::{ConditionCode, Encoder, IcedError, Instruction, OpKind, Register};
-use std::mem::offset_of;
+use std::mem::{offset_of, size_of};
 
 mod access;
 mod careful;
+mod string;
 mod ways;
 
 use access::Tail;
@@ -156,6 +157,14 @@ impl<'a> Emitter<'a> {
             Rule::SetInterrupt => self.set_interrupt(step),
             Rule::SwapGs => self.swap_gs(),
             Rule::PushMemory => self.push_memory(step),
+            Rule::MoveString | Rule::StoreString => {
+                self.string(step);
+                Ok(())
+            }
+            Rule::ReadSegment => {
+                self.read_segment(step);
+                Ok(())
+            }
             Rule::Divide => self.divide(step),
             Rule::Address => self.address(step),
             Rule::Push => self.push(step),

@@ -26,6 +26,12 @@ pub enum Rule {
     ClearInterrupt,
     /// STI at CPL 0, followed by another instruction.
     SetInterrupt,
+    /// MOVS, repeated or not, with 64-bit addresses in DS and ES.
+    MoveString,
+    /// STOS likewise.
+    StoreString,
+    /// MOV from a segment register to a general register of 32 or 64 bits.
+    ReadSegment,
     /// LEA.
     Address,
     /// Does nothing.
@@ -219,6 +225,9 @@ impl Step {
     /// Whether it can be encoded with other registers and the scratch register in its operand: AH to BH
     /// exclude the REX prefix, direct offsets have no ModRM byte, and some address sizes wrap.
     fn is_encodable(&self) -> bool {
+        if matches!(self.rule, Rule::MoveString | Rule::StoreString) {
+            return true;
+        }
         let instruction = &self.instruction;
         let high = (0..instruction.op_count()).any(|operand| {
             instruction.op_kind(operand) == OpKind::Register

@@ -3,7 +3,7 @@
 //! Here is what happens outside of it: looking up superblocks, translating blocks that have become hot, and what
 //! is to be done each time that code leaves ([`crate::tier`] has the picture).
 
-use super::{Runner, SoftCore, fetch_tag};
+use super::{Runner, SoftCore, execute, fetch_tag};
 use crate::blocks::Warm;
 use crate::memory::SoftMemory;
 use crate::memory::{self, canonical};
@@ -122,7 +122,7 @@ impl Runner {
             tier.forget(&forgotten);
         }
         let waits = self.requested(core);
-        tier.arrive(&core.cpu, core.mem.tlb.address(), waits);
+        tier.arrive(&core.cpu, waits);
         tier.counters.entries += 1;
         self.tier = Some(tier);
         let mut entry = first;
@@ -192,8 +192,9 @@ impl Runner {
         let rip = record.rip;
         let found = self.look_up(core, rip);
         let busy = self.mailbox().wants_attention();
-        let (Some(tier), Some(entry)) = (&mut self.tier, found) else { return Next::Loop(rip) };
+        let Some(tier) = &mut self.tier else { return Next::Loop(rip) };
         tier.counters.branches += 1;
+        let Some(entry) = found else { return Next::Loop(rip) };
         match record.kind {
             Kind::Link { hole } => tier.translator().link(hole, entry),
             Kind::Slot { slot } => tier.set_slot(slot, rip, entry),
@@ -238,14 +239,21 @@ impl Runner {
         linear: u64,
     ) -> Result<(), Stop> {
         let tag = fetch_tag(core, linear);
+        let found;
         let warm = match self.cache.single(linear, tag) {
-            Some(warm) => warm.clone(),
-            None => self.find_single(core, linear, tag)?,
+            Some(warm) => warm,
+            None => {
+                found = self.find_single(core, linear, tag)?;
+                &found
+            }
         };
         if let (Some(tier), Some(op)) = (&mut self.tier, warm.block.ops.first()) {
             tier.counters.count_code(op.code);
+            if warm.vectors {
+                tier.bring_vectors_home(&mut core.cpu);
+            }
         }
-        self.interpret(core, &warm)
+        execute(core, &warm.block)
     }
 
     #[cold]

@@ -106,7 +106,13 @@ impl Writer {
             let decoded = Decoder::new(64, &bytes, DecoderOptions::NONE).decode();
             let copied = !matches!(
                 rule(&decoded, Conditions { vectors: true, supervisor: true }),
-                Rule::Interpret | Rule::Call | Rule::Return | Rule::Jump | Rule::Branch
+                Rule::Interpret
+                    | Rule::Call
+                    | Rule::Return
+                    | Rule::Jump
+                    | Rule::Branch
+                    | Rule::MoveString
+                    | Rule::StoreString
             );
             if copied && !decoded.is_invalid() && !self.disturbs(&decoded, memory) {
                 return (decoded, memory);
@@ -134,10 +140,11 @@ impl Writer {
         a.cmp(rax, rcx).unwrap();
         let mut undefined = 0;
         for _ in 0..3 + self.random.below(10) {
-            match self.random.below(8) {
+            match self.random.below(9) {
                 0 => self.detour(&mut a),
                 1 => self.call(&mut a),
                 2 => self.stack(&mut a),
+                3 => self.strings(&mut a, data),
                 _ => {
                     let (instruction, base) = self.instruction();
                     if u64::from(rflags(instruction.rflags_read())) & undefined != 0 {
@@ -207,6 +214,34 @@ impl Writer {
         }
         a.mov(rsp, crate::guest::STACK).unwrap();
         a.test(rbx, rbx).unwrap();
+    }
+
+    /// Strings that overlap, cross pages, are empty, or go backwards.
+    fn strings(&mut self, a: &mut code_asm::CodeAssembler, data: u64) {
+        use code_asm::*;
+        let mut place = |most: usize| data + self.random.below(most) as u64;
+        let (to, from) = (place(0x800), place(0x800));
+        a.lea(rdi, ptr(rbx + rbx)).unwrap();
+        a.and(rdi, 0x3ff).unwrap();
+        a.add(rdi, to as i32).unwrap();
+        a.mov(rsi, from).unwrap();
+        a.mov(rcx, self.random.below(40) as u64).unwrap();
+        let backwards = self.random.below(8) == 0;
+        if backwards {
+            a.std().unwrap();
+        }
+        match self.random.below(6) {
+            0 => a.rep().movsb().unwrap(),
+            1 => a.rep().movsq().unwrap(),
+            2 => a.rep().stosd().unwrap(),
+            3 => a.rep().stosb().unwrap(),
+            4 => a.movsw().unwrap(),
+            _ => a.stosq().unwrap(),
+        }
+        if backwards {
+            a.cld().unwrap();
+        }
+        a.cmp(rdi, rbx).unwrap();
     }
 
     fn stack(&mut self, a: &mut code_asm::CodeAssembler) {

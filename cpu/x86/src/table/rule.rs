@@ -34,6 +34,9 @@ pub fn rule(instruction: &Instruction, now: Conditions) -> Rule {
         Operation::Cli if now.supervisor => Rule::ClearInterrupt,
         Operation::Sti if now.supervisor => Rule::SetInterrupt,
         Operation::Cmpxchg16b => Rule::ExchangePair,
+        Operation::Movs if is_plain_string(instruction) => Rule::MoveString,
+        Operation::Stos if is_plain_string(instruction) => Rule::StoreString,
+        Operation::Mov if reads_segment(instruction) => Rule::ReadSegment,
         Operation::Lea => Rule::Address,
         Operation::Nop => Rule::Nothing,
         Operation::Push => push(instruction),
@@ -101,6 +104,23 @@ fn is_copied(operation: Operation, instruction: &Instruction) -> bool {
         _ => false,
     };
     copied && is_general(instruction)
+}
+
+/// MOVS or STOS with 64-bit addresses and segments without a base.
+fn is_plain_string(instruction: &Instruction) -> bool {
+    let wide = (0..instruction.op_count()).all(|operand| {
+        let kind = instruction.op_kind(operand);
+        matches!(kind, OpKind::MemoryESRDI | OpKind::MemorySegRSI | OpKind::Register)
+    });
+    let based = matches!(instruction.segment_prefix(), Register::FS | Register::GS);
+    wide && !based && !instruction.has_repne_prefix()
+}
+
+fn reads_segment(instruction: &Instruction) -> bool {
+    instruction.op0_kind() == OpKind::Register
+        && matches!(operand_bits(instruction, 0), 32 | 64)
+        && instruction.op1_kind() == OpKind::Register
+        && instruction.op1_register().is_segment_register()
 }
 
 /// BT and its kin with memory and a register reach any byte (Intel SDM vol. 2A §3.1.1.9).
