@@ -77,6 +77,20 @@ pub struct Registers {
     pub other_flags: u64,
     /// Not zero: an interrupt waits for IF.
     pub interrupt_waits: u64,
+    /// Not zero: SYSCALL and SYSRET do what they do in 64-bit mode, and SYSCALL clears TF and AC.
+    pub fast_calls: u64,
+    /// IA32_LSTAR.
+    pub call_target: u64,
+    /// What SYSCALL leaves of RFLAGS.
+    pub call_mask: u64,
+    /// Not zero: CR4.FSGSBASE is set.
+    pub bases: u64,
+    /// The view of the code that runs.
+    pub view: u64,
+    /// Not zero: view and RFLAGS have changed since Rust last saw them.
+    pub crossed: u64,
+    /// Not zero: SYSCALL or SYSRET have been run, the last of them to where the view says.
+    pub crossed_ring: u64,
 }
 
 /// Sets in each half of the software TLB that the probe looks into.
@@ -109,15 +123,8 @@ pub(crate) const MOST_PATIENCE: u8 = 32;
 
 impl Site {
     /// A site that takes the page of its first access.
-    pub const VOID: Site = Site {
-        lo: 0,
-        limit: 0,
-        delta: 0,
-        host: 0,
-        journaled: 0,
-        patience: 1,
-        next_patience: 1,
-    };
+    pub const VOID: Site =
+        Site { lo: 0, limit: 0, delta: 0, host: 0, journaled: 0, patience: 1, next_patience: 1 };
 
     /// The next access misses, and leaves.
     #[inline(always)]
@@ -136,6 +143,9 @@ struct Jump {
 
 /// Views that have jump caches of their own: user, supervisor, supervisor with RFLAGS.AC.
 pub const VIEWS: usize = 3;
+pub(crate) const USER: u8 = 0;
+pub(crate) const SUPERVISOR: u8 = 1;
+pub(crate) const SUPERVISOR_AC: u8 = 2;
 
 /// Sites of a vCPU.
 pub const SITES: usize = 1 << 18;

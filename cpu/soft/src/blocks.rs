@@ -90,6 +90,12 @@ impl Warm {
         Warm { block, vectors, heat: AtomicU32::new(0) }
     }
 
+    /// Whether the last instruction ends more than so many bytes behind the block's start.
+    pub fn reaches_beyond(&self, bytes: u64) -> bool {
+        let end = |op: &Op<SoftMemory>| u64::from(op.offset) + u64::from(op.len);
+        self.block.ops.last().map_or(0, end) > bytes
+    }
+
     /// Counts a run; the number of runs so far.
     #[inline(always)]
     pub fn warm_up(&self) -> u32 {
@@ -171,6 +177,11 @@ impl BlockCache {
     /// Remembers a block for [`BlockCache::jump`].
     pub fn remember(&mut self, rip: u64, tag: u64, block: Arc<Warm>, entry: Option<Entry>) {
         self.jumps[jump_slot(rip)] = Jump { rip, tag, block: Some(block), entry };
+    }
+
+    /// Remembers a superblock alone for [`BlockCache::jump`].
+    pub fn remember_entry(&mut self, rip: u64, tag: u64, entry: Entry) {
+        self.jumps[jump_slot(rip)] = Jump { rip, tag, block: None, entry: Some(entry) };
     }
 
     /// The block of one instruction that was last found for `rip` with the same `tag`.

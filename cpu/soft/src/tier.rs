@@ -30,8 +30,9 @@ use crate::ram::PAGE;
 use crate::tlb::{Forgotten, Tlb};
 use kezhan_jit::area::Registers;
 use kezhan_jit::translate::{Access, Entry, Record, Refusal, Region, Request, Translator};
+use kezhan_x86::block::LONGEST_INSTRUCTION;
 use kezhan_x86::flags::{self, LazyFlags};
-use kezhan_x86::state::{CpuState, FS, GS, cr0, cr4};
+use kezhan_x86::state::{CpuState, FS, GS, cr0, cr4, efer};
 use std::collections::HashMap;
 use std::hash::BuildHasherDefault;
 
@@ -146,6 +147,44 @@ impl Counters {
     }
 }
 
+/// Slots and jumps that lead somewhere.
+#[derive(Debug)]
+struct Ways {
+    /// With their RIPs.
+    slots: Vec<(u32, u64)>,
+    /// With their views and RIPs.
+    jumps: Vec<(u8, u64)>,
+    /// A bit for the hash of each page that one leads to, so that most pages need no look at the lists.
+    pages: [u64; 64],
+}
+
+impl Default for Ways {
+    fn default() -> Ways {
+        Ways { slots: Vec::new(), jumps: Vec::new(), pages: [0; 64] }
+    }
+}
+
+impl Ways {
+    fn place(address: u64) -> (usize, u64) {
+        let page = address / PAGE;
+        let hash = page ^ page >> 12;
+        ((hash >> 6 & 63) as usize, 1 << (hash & 63))
+    }
+
+    fn mark(&mut self, rip: u64) {
+        for address in [rip, last_byte(rip)] {
+            let (word, bit) = Self::place(address);
+            self.pages[word] |= bit;
+        }
+    }
+
+    /// Whether one may lead to the page.
+    fn may_lead_to(&self, page: u64) -> bool {
+        let (word, bit) = Self::place(page);
+        self.pages[word] & bit != 0
+    }
+}
+
 /// The tier of one vCPU.
 #[derive(Debug)]
 pub(crate) struct Tier {
@@ -154,12 +193,14 @@ pub(crate) struct Tier {
     pages: Map<u64, Vec<Name>>,
     /// SSE may be used, as of the last look.
     vectors: bool,
+    /// CR4.SMAP is set, as of the last look: STAC and CLAC change the view.
+    guarded: bool,
+    /// For superblocks of one instruction that lies over its page's end: the physical page (its number) of the rest.
+    second: Map<Name, u64>,
     /// The area has the XMM registers and MXCSR, not the CPU's state.
     vectors_away: bool,
-    /// Slots that lead somewhere, with their RIPs, by half of linear memory.
-    slots: [Vec<(u32, u64)>; 2],
-    /// Jumps likewise, with their views.
-    jumps: [Vec<(u8, u64)>; 2],
+    /// Ways that lead somewhere, by half of linear memory.
+    ways: [Ways; 2],
     pub counters: Counters,
 }
 
@@ -185,9 +226,10 @@ impl Tier {
             superblocks: Map::default(),
             pages: Map::default(),
             vectors: false,
+            guarded: false,
+            second: Map::default(),
             vectors_away: false,
-            slots: Default::default(),
-            jumps: Default::default(),
+            ways: Default::default(),
             counters: Counters::default(),
         }
     }
@@ -200,9 +242,15 @@ impl Tier {
         self.vectors
     }
 
-    /// Looks whether SSE may be used; true when that has changed, and cached ways to superblocks with it.
+    /// Looks whether SSE may be used, and whether there is SMAP; true when that has changed, and cached ways to
+    /// superblocks with it.
     #[inline(always)]
-    pub fn look_at_vectors(&mut self, cpu: &mut CpuState) -> bool {
+    pub fn look_at_modes(&mut self, cpu: &mut CpuState) -> bool {
+        if self.guarded != (cpu.cr4 & cr4::SMAP != 0) {
+            self.guarded = !self.guarded;
+            self.clear();
+            return true;
+        }
         let usable = cpu.cr0 & (cr0::EM | cr0::TS) == 0
             && cpu.cr4 & cr4::OSFXSR != 0
             && cpu.fpu.frame.x87.mxcsr & MXCSR_MASKS == MXCSR_MASKS;
@@ -238,6 +286,25 @@ impl Tier {
         Some(entry)
     }
 
+    /// Keeps a superblock of one instruction that lies over its page's end, and goes on in physical page `second` (its
+    /// number).
+    pub fn translate_across(
+        &mut self,
+        name: Name,
+        second: u64,
+        request: Request<'_>,
+    ) -> Option<Entry> {
+        let entry = self.translate(name, request)?;
+        self.second.insert(name, second);
+        self.pages.entry(second).or_default().push(name);
+        Some(entry)
+    }
+
+    /// The physical page (its number) in which such a superblock's instruction ends.
+    pub fn second_page(&self, name: Name) -> Option<u64> {
+        self.second.get(&name).copied()
+    }
+
     /// Whether a translation would have to drop everything first.
     pub fn is_full(&self) -> bool {
         self.translator.is_full()
@@ -249,6 +316,7 @@ impl Tier {
         self.forget_ways();
         self.translator.clear();
         self.superblocks.clear();
+        self.second.clear();
         self.pages.clear();
     }
 
@@ -256,6 +324,7 @@ impl Tier {
     pub fn drop_page(&mut self, page: u64) {
         for name in self.pages.remove(&page).unwrap_or_default() {
             self.superblocks.remove(&name);
+            self.second.remove(&name);
             self.translator.area().clear_jump(name.view(), name.rip);
             if let Some(slot) = self.translator.slot(name.view(), name.rip) {
                 self.translator.set_slot(slot, None);
@@ -271,25 +340,31 @@ impl Tier {
 
     /// Those that lead to one half of linear memory.
     fn forget_ways_to(&mut self, half: usize) {
-        let Tier { translator, slots, jumps, counters, .. } = self;
-        counters.forgotten += (slots[half].len() + jumps[half].len()) as u64;
-        for (slot, _) in slots[half].drain(..) {
+        let Tier { translator, ways, counters, .. } = self;
+        let ways = &mut ways[half];
+        counters.forgotten += (ways.slots.len() + ways.jumps.len()) as u64;
+        for (slot, _) in ways.slots.drain(..) {
             translator.set_slot(slot, None);
         }
-        for (view, rip) in jumps[half].drain(..) {
+        for (view, rip) in ways.jumps.drain(..) {
             translator.area().clear_jump(view, rip);
         }
+        ways.pages = [0; 64];
     }
 
-    /// Those that lead to one page.
+    /// Those that lead to one page, or to the one before and perhaps into this one.
     fn forget_ways_into(&mut self, page: u64) {
-        let Tier { translator, slots, jumps, .. } = self;
-        let half = (page >> 63) as usize;
-        let leads_there = |rip: u64| rip & !(PAGE - 1) == page;
-        for (slot, _) in slots[half].extract_if(.., |(_, rip)| leads_there(*rip)) {
+        let Tier { translator, ways, .. } = self;
+        let ways = &mut ways[(page >> 63) as usize];
+        if !ways.may_lead_to(page) {
+            return;
+        }
+        let leads_there =
+            |rip: u64| rip & !(PAGE - 1) == page || last_byte(rip) & !(PAGE - 1) == page;
+        for (slot, _) in ways.slots.extract_if(.., |(_, rip)| leads_there(*rip)) {
             translator.set_slot(slot, None);
         }
-        for (view, rip) in jumps[half].extract_if(.., |(_, rip)| leads_there(*rip)) {
+        for (view, rip) in ways.jumps.extract_if(.., |(_, rip)| leads_there(*rip)) {
             translator.area().clear_jump(view, rip);
         }
     }
@@ -327,20 +402,22 @@ impl Tier {
 
     pub fn set_slot(&mut self, slot: u32, rip: u64, entry: Entry) {
         let half = (rip >> 63) as usize;
-        if self.slots[half].len() > MOST_WAYS {
+        if self.ways[half].slots.len() > MOST_WAYS {
             self.forget_ways_to(half);
         }
         self.translator.set_slot(slot, Some(entry));
-        self.slots[half].push((slot, rip));
+        self.ways[half].slots.push((slot, rip));
+        self.ways[half].mark(rip);
     }
 
     pub fn set_jump(&mut self, view: u8, rip: u64, entry: Entry) {
         let half = (rip >> 63) as usize;
-        if self.jumps[half].len() > MOST_WAYS {
+        if self.ways[half].jumps.len() > MOST_WAYS {
             self.forget_ways_to(half);
         }
         self.translator.set_jump(view, rip, entry);
-        self.jumps[half].push((view, rip));
+        self.ways[half].jumps.push((view, rip));
+        self.ways[half].mark(rip);
     }
 
     /// Runs until code leaves.
@@ -356,19 +433,18 @@ impl Tier {
     }
 
     /// Gives the registers to translated code.
-    pub fn arrive(&mut self, cpu: &CpuState, interrupt_waits: bool) {
+    pub fn arrive(&mut self, cpu: &CpuState, view: u8, interrupt_waits: bool) {
         let (vectors, away) = (self.vectors, self.vectors_away);
         let to = self.translator.registers();
         to.gpr.copy_from_slice(&cpu.gpr[..16]);
         to.flags = packed(cpu.flags);
         (to.fs_base, to.gs_base) = (cpu.seg_base[FS], cpu.seg_base[GS]);
         to.kernel_gs_base = cpu.msr.kernel_gs_base;
-        for (to, segment) in to.selectors.iter_mut().zip(&cpu.segments) {
-            *to = u64::from(segment.selector);
-        }
         to.interrupt_flag = cpu.rflags & flags::IF;
         to.other_flags = cpu.rflags & !(flags::IF | flags::VM | flags::RF) | flags::FIXED;
         to.interrupt_waits = interrupt_waits.into();
+        arrive_system(to, cpu);
+        to.view = view.into();
         if vectors && !away {
             to.vectors_changed = 0;
             to.xmm = cpu.fpu.xmm;
@@ -384,11 +460,29 @@ impl Tier {
         cpu.flags = unpacked(from.flags);
         cpu.rflags = cpu.rflags & !flags::IF | from.interrupt_flag;
         cpu.rip = rip;
+        if from.fs_base != cpu.seg_base[FS] {
+            cpu.segments[FS].base = from.fs_base;
+            cpu.seg_base[FS] = from.fs_base;
+        }
         if from.gs_base != cpu.seg_base[GS] || from.kernel_gs_base != cpu.msr.kernel_gs_base {
             cpu.msr.kernel_gs_base = from.kernel_gs_base;
             cpu.segments[GS].base = from.gs_base;
             cpu.seg_base[GS] = from.gs_base;
         }
+    }
+
+    /// Takes over RFLAGS, if code has changed more of it than the flags that always pass; whether it has
+    /// run SYSCALL or SYSRET as well, and if so whether CPL 3 is where it is.
+    #[inline(always)]
+    pub fn crossed(&mut self, cpu: &mut CpuState) -> Option<Crossing> {
+        let registers = self.translator.registers();
+        if registers.crossed == 0 {
+            return None;
+        }
+        registers.crossed = 0;
+        let ring = std::mem::take(&mut registers.crossed_ring) != 0;
+        cpu.rflags = registers.other_flags | registers.interrupt_flag;
+        Some(Crossing { ring, user: registers.view == 0 })
     }
 
     /// Gives the XMM registers and MXCSR back to the CPU's state.
@@ -404,6 +498,36 @@ impl Tier {
             cpu.fpu.frame.x87.mxcsr = from.mxcsr;
         }
     }
+}
+
+/// What translated code has done beside what every instruction may do.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Crossing {
+    /// It has run SYSCALL or SYSRET.
+    pub ring: bool,
+    /// It is at CPL 3.
+    pub user: bool,
+}
+
+/// What the instructions of the operating system need to know.
+#[inline(always)]
+fn arrive_system(to: &mut Registers, cpu: &CpuState) {
+    let clears = flags::TF | flags::AC;
+    let enabled = cpu.efer & efer::SCE != 0 && cpu.cr0 & cr0::PE != 0;
+    to.fast_calls = (enabled && cpu.msr.fmask & clears == clears).into();
+    to.call_target = cpu.msr.lstar;
+    to.call_mask = !cpu.msr.fmask;
+    to.bases = cpu.cr4 & cr4::FSGSBASE;
+    to.crossed = 0;
+    to.crossed_ring = 0;
+    for (to, segment) in to.selectors.iter_mut().zip(&cpu.segments) {
+        *to = u64::from(segment.selector);
+    }
+}
+
+/// The last byte that an instruction at `rip` may have.
+fn last_byte(rip: u64) -> u64 {
+    rip.wrapping_add(LONGEST_INSTRUCTION as u64 - 1)
 }
 
 /// SF, ZF, AF, PF and CF in RFLAGS, where LAHF has them too.

@@ -336,7 +336,7 @@ impl Runner {
         }
         core.cpu.interrupt_shadow = false;
         if let Some(tier) = &mut self.tier
-            && tier.look_at_vectors(&mut core.cpu)
+            && tier.look_at_modes(&mut core.cpu)
         {
             core.mem.forget_fetches();
         }
@@ -389,10 +389,18 @@ impl Runner {
     ) -> Result<Option<Arc<Warm>>, Stop> {
         if crosses(linear)
             && let Some(alone) = self.cache.single(linear, tag)
+            && alone.reaches_beyond(PAGE - (linear & (PAGE - 1)))
         {
-            return Ok(Some(alone.clone()));
+            let alone = alone.clone();
+            return self.hot_across(core, linear, alone);
         }
         let physical = self.fetch(core, linear, tag)?;
+        if crosses(linear)
+            && let Some(entry) = self.superblock(core, linear, physical)
+        {
+            self.cache.remember_entry(linear, fetch_tag(core, linear), entry);
+            return Ok(None);
+        }
         let code_bits = core.cpu.code_bits;
         let key = Key::new(physical, code_bits);
         let block = match self.cache.find(key) {

@@ -156,6 +156,12 @@ impl Asm {
         self.raw(&[0x4c, 0x03, 0x19, 0x4c, 0x03, 0x59, 8]);
     }
 
+    /// `movsxd rcx, reg`
+    pub fn sign_extend_to_rcx(&mut self, reg: u8) {
+        self.rex(true, host::RCX, 0, reg);
+        self.raw(&[0x63, 0xc0 | host::RCX << 3 | reg & 7]);
+    }
+
     /// `neg r11`
     pub fn negate_scratch(&mut self) {
         self.raw(&[0x49, 0xf7, 0xdb]);
@@ -172,6 +178,46 @@ impl Asm {
         self.raw(&[0x0f, 0xb6, 0xc8, 0xc1, 0xe1, 11, 0x0f, 0xb6, 0xc4, 0x25]);
         self.word(mask as i32);
         self.raw(&[0x09, 0xc8]);
+    }
+
+    pub fn and(&mut self, reg: u8, offset: usize) {
+        self.area(true, &[0x23], reg, offset);
+    }
+
+    /// `mov reg, gs:[offset]` of 16 bits; the others stay.
+    pub fn load_16(&mut self, reg: u8, offset: usize) {
+        self.byte(0x66);
+        self.area(false, &[0x8b], reg, offset);
+    }
+
+    /// `and reg, value` of 32 bits, for RAX and RCX.
+    pub fn and_number_32(&mut self, reg: u8, value: u32) {
+        self.raw(&[0x81, 0xe0 | reg & 7]);
+        self.word(value as i32);
+    }
+
+    /// `or reg, value` of 32 bits, for RAX and RCX.
+    pub fn or_number_32(&mut self, reg: u8, value: u32) {
+        self.raw(&[0x81, 0xc8 | reg & 7]);
+        self.word(value as i32);
+    }
+
+    /// `test r11d, mask`
+    pub fn test_scratch_32(&mut self, mask: u32) {
+        self.raw(&[0x41, 0xf7, 0xc3]);
+        self.word(mask as i32);
+    }
+
+    /// `cmp r11, value`
+    pub fn compare_scratch(&mut self, value: u8) {
+        self.raw(&[0x49, 0x83, 0xfb, value]);
+    }
+
+    /// From RFLAGS bits in EAX to the host's status flags; RAX and RCX are lost.
+    /// `movzx ecx, al; shl ecx, 8; shr eax, 11; and eax, 1; or eax, ecx`, then [`Asm::flags_from_rax`]
+    pub fn bits_to_flags(&mut self) {
+        self.raw(&[0x0f, 0xb6, 0xc8, 0xc1, 0xe1, 8, 0xc1, 0xe8, 11, 0x83, 0xe0, 1, 0x09, 0xc8]);
+        self.flags_from_rax();
     }
 
     pub fn compare(&mut self, reg: u8, offset: usize) {
@@ -435,6 +481,14 @@ mod tests {
         assert_eq!(text(Asm::compare_page_at_rcx), "xor r11,[rcx]; cmp r11,1000h");
         assert_eq!(text(Asm::add_pair_at_rcx), "add r11,[rcx]; add r11,[rcx+8]");
         assert_eq!(text(Asm::negate_scratch), "neg r11");
+        assert_eq!(text(|a| a.load_16(9, 0x40)), "mov r9w,gs:[40h]");
+        assert_eq!(text(|a| a.and_number_32(1, 0x200)), "and ecx,200h");
+        assert_eq!(text(|a| a.or_number_32(1, 2)), "or ecx,2");
+        assert_eq!(text(|a| a.test_scratch_32(0x100)), "test r11d,100h");
+        assert_eq!(text(|a| a.compare_scratch(1)), "cmp r11,1");
+        let spread =
+            "movzx ecx,al; shl ecx,8; shr eax,0Bh; and eax,1; or eax,ecx; add al,7Fh; sahf";
+        assert_eq!(text(Asm::bits_to_flags), spread);
         assert_eq!(text(|a| a.shift_scratch(3)), "shr r11,3");
     }
 }

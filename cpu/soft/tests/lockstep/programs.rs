@@ -105,7 +105,7 @@ impl Writer {
             let bytes = encoder.take_buffer();
             let decoded = Decoder::new(64, &bytes, DecoderOptions::NONE).decode();
             let copied = !matches!(
-                rule(&decoded, Conditions { vectors: true, supervisor: true }),
+                rule(&decoded, Conditions { vectors: true, supervisor: true, guarded: false }),
                 Rule::Interpret
                     | Rule::Call
                     | Rule::Return
@@ -113,6 +113,10 @@ impl Writer {
                     | Rule::Branch
                     | Rule::MoveString
                     | Rule::StoreString
+                    | Rule::BitString
+                    | Rule::SystemReturn
+                    | Rule::ReadBase(_)
+                    | Rule::WriteBase(_)
             );
             if copied && !decoded.is_invalid() && !self.disturbs(&decoded, memory) {
                 return (decoded, memory);
@@ -140,11 +144,12 @@ impl Writer {
         a.cmp(rax, rcx).unwrap();
         let mut undefined = 0;
         for _ in 0..3 + self.random.below(10) {
-            match self.random.below(9) {
+            match self.random.below(10) {
                 0 => self.detour(&mut a),
                 1 => self.call(&mut a),
                 2 => self.stack(&mut a),
                 3 => self.strings(&mut a, data),
+                4 => self.bits(&mut a, data),
                 _ => {
                     let (instruction, base) = self.instruction();
                     if u64::from(rflags(instruction.rflags_read())) & undefined != 0 {
@@ -242,6 +247,23 @@ impl Writer {
             a.cld().unwrap();
         }
         a.cmp(rdi, rbx).unwrap();
+    }
+
+    /// Bits far from their operand, before and behind it.
+    fn bits(&mut self, a: &mut code_asm::CodeAssembler, data: u64) {
+        use code_asm::*;
+        a.mov(rsi, data + 0x400 + self.random.below(0x400) as u64).unwrap();
+        a.mov(rcx, rbx).unwrap();
+        a.shl(rcx, 51).unwrap();
+        a.sar(rcx, 51).unwrap();
+        match self.random.below(4) {
+            0 => a.bt(qword_ptr(rsi), rcx).unwrap(),
+            1 => a.lock().bts(qword_ptr(rsi + 8), rcx).unwrap(),
+            2 => a.btr(dword_ptr(rsi - 4), ecx).unwrap(),
+            _ => a.btc(qword_ptr(data + 0x600), rcx).unwrap(),
+        }
+        a.adc(rbx, 1).unwrap();
+        a.test(rbx, rdi).unwrap();
     }
 
     fn stack(&mut self, a: &mut code_asm::CodeAssembler) {

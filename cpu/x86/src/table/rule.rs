@@ -6,15 +6,17 @@
 use super::{Operation, row};
 use crate::lower::{is_general, operand_bits};
 use iced_x86::{Code, Instruction, Mnemonic, OpKind, Register};
-use kezhan_jit::translate::Rule;
+use kezhan_jit::translate::{Rule, Segment};
 
 /// What the rules depend on beside the instruction.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Conditions {
     /// XMM registers may be used, and all SIMD exceptions are masked.
     pub vectors: bool,
-    /// CPL is 0.
+    /// CPL is 0; otherwise it is 3.
     pub supervisor: bool,
+    /// CR4.SMAP is set.
+    pub guarded: bool,
 }
 
 /// The rule for an instruction of 64-bit mode.
@@ -37,6 +39,21 @@ pub fn rule(instruction: &Instruction, now: Conditions) -> Rule {
         Operation::Movs if is_plain_string(instruction) => Rule::MoveString,
         Operation::Stos if is_plain_string(instruction) => Rule::StoreString,
         Operation::Mov if reads_segment(instruction) => Rule::ReadSegment,
+        Operation::Bt | Operation::Bts | Operation::Btr | Operation::Btc
+            if operand_bits(instruction, 1) >= 32 =>
+        {
+            Rule::BitString
+        }
+        Operation::Syscall if !now.supervisor => Rule::SystemCall,
+        Operation::Sysret if now.supervisor && instruction.code() == Code::Sysretq => {
+            Rule::SystemReturn
+        }
+        Operation::Stac if now.supervisor && now.guarded => Rule::SetAccess,
+        Operation::Clac if now.supervisor && now.guarded => Rule::ClearAccess,
+        Operation::Rdfsbase => Rule::ReadBase(Segment::Fs),
+        Operation::Rdgsbase => Rule::ReadBase(Segment::Gs),
+        Operation::Wrfsbase => Rule::WriteBase(Segment::Fs),
+        Operation::Wrgsbase => Rule::WriteBase(Segment::Gs),
         Operation::Lea => Rule::Address,
         Operation::Nop => Rule::Nothing,
         Operation::Push => push(instruction),
@@ -118,9 +135,11 @@ fn is_plain_string(instruction: &Instruction) -> bool {
 
 fn reads_segment(instruction: &Instruction) -> bool {
     instruction.op0_kind() == OpKind::Register
-        && matches!(operand_bits(instruction, 0), 32 | 64)
         && instruction.op1_kind() == OpKind::Register
-        && instruction.op1_register().is_segment_register()
+        && matches!(
+            instruction.op1_register(),
+            Register::DS | Register::ES | Register::FS | Register::GS
+        )
 }
 
 /// BT and its kin with memory and a register reach any byte (Intel SDM vol. 2A §3.1.1.9).
@@ -177,9 +196,7 @@ fn push(instruction: &Instruction) -> Rule {
 }
 
 fn pop(instruction: &Instruction) -> Rule {
-    let plain = instruction.op0_kind() == OpKind::Register
-        && instruction.op0_register().is_gpr64()
-        && instruction.op0_register() != Register::RSP;
+    let plain = instruction.op0_kind() == OpKind::Register && instruction.op0_register().is_gpr64();
     if plain { Rule::Pop } else { Rule::Interpret }
 }
 

@@ -242,7 +242,7 @@ impl Emitter<'_> {
     }
 
     /// The instruction with its memory operand where the check says.
-    fn encode_at(&mut self, step: &Step, address: Address) -> Done {
+    pub(super) fn encode_at(&mut self, step: &Step, address: Address) -> Done {
         let mut instruction = self.homes.rename(&step.instruction);
         let register = |number: Option<u8>| {
             number.map_or(Register::None, |number| Register::RAX + u32::from(number))
@@ -291,6 +291,27 @@ impl Emitter<'_> {
                 hot.lea(host::SCRATCH, address);
             }
         }
+    }
+
+    /// The operand with the bit that its register counts to. The flags are lost.
+    pub(super) fn linear_of_bit(&mut self, operand: &Operand) {
+        self.linear(operand);
+        let Some(bit) = operand.bit else { return };
+        let bit = self.homes.host(bit);
+        let hot = &mut self.hot;
+        hot.store(SAVED_RCX, host::RCX);
+        match operand.size {
+            4 => hot.sign_extend_to_rcx(bit),
+            _ => hot.copy(host::RCX, bit),
+        }
+        hot.shift_right(true, host::RCX, operand.bit_shift());
+        let scale = operand.size.trailing_zeros() as u8;
+        let index = Some(host::RCX);
+        hot.lea(
+            host::SCRATCH,
+            Address { base: Some(host::SCRATCH), index, scale, displacement: 0 },
+        );
+        hot.load(host::RCX, SAVED_RCX);
     }
 
     /// Regions start at a page, so the offset in the region tells.

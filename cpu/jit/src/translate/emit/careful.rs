@@ -107,14 +107,6 @@ impl Emitter<'_> {
         Ok(())
     }
 
-    /// MOV from a segment register. Changes no flags.
-    pub(super) fn read_segment(&mut self, step: &Step) {
-        let [target, segment] = [0, 1].map(|operand| step.instruction.op_register(operand));
-        let register = self.homes.host(target.full_register().number() as u8);
-        let selectors = offset_of!(Registers, selectors);
-        self.hot.load_32(register, selectors + size_of::<u64>() * segment.number());
-    }
-
     /// PUSH of memory: what is read waits in the area until the stack has been checked.
     pub(super) fn push_memory(&mut self, step: &Step) -> Done {
         const PUSHED: usize = offset_of!(Registers, pushed);

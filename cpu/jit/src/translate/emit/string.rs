@@ -1,4 +1,4 @@
-//! MOVS and STOS, once or repeated.
+//! MOVS and STOS, once or repeated; and the bit instructions that reach beyond their operand.
 //!
 //! ```text
 //!   rcx = 0 ──────────────────────────────────────────────────► behind
@@ -59,32 +59,76 @@ impl Emitter<'_> {
 
     /// The check of one of its operands; where the site is in the area.
     fn check_string(&mut self, operand: &Operand, repeated: bool, too_long: u32) -> usize {
-        const COMPARE: u8 = 0x3b;
-        const BELOW: u8 = 2;
+        let (site, record, check) = self.new_site(operand);
+        self.linear(operand);
+        let miss = self.compare_with_region(site);
+        if repeated {
+            self.compare_with_count(operand, site, too_long);
+        }
+        self.fill_and_check_again(operand, miss, (site, record, check));
+        site
+    }
+
+    /// BT, BTS, BTR, BTC: the host adds the register to the address as well, so that only the region's distance is
+    /// added here.
+    pub(super) fn bit_string(&mut self, step: &Step) -> Done {
+        let Some(operand) = step.operand else { return Ok(()) };
+        if self.live[self.at] != 0 && !self.saved {
+            self.save_flags();
+        }
+        let (site, record, check) = self.new_site(&operand);
+        self.linear_of_bit(&operand);
+        let miss = self.compare_with_region(site);
+        self.fill_and_check_again(&operand, miss, (site, record, check));
+        self.hot.load(host::SCRATCH, site + DELTA);
+        self.prepare_flags(step);
+        let displacement = operand.displacement as i32;
+        let address = match operand.base {
+            Some(base) => Address::indexed(self.homes.host(base), host::SCRATCH, displacement),
+            None => Address::at(host::SCRATCH, displacement),
+        };
+        self.encode_at(step, address)?;
+        self.settle_flags(step);
+        Ok(())
+    }
+
+    /// Where a new site is in the area, the record of its access, and where the check begins.
+    fn new_site(&mut self, operand: &Operand) -> (usize, u32, u64) {
         let number = *self.books.sites;
         *self.books.sites += 1;
         self.books.writes.push(operand.write);
         let check = self.hot.here();
-        let site = SITES_AT + number as usize * size_of::<Site>();
         let access = Access { operand: *operand, site: number, resume: 0 };
         let record = self.record(self.here(), Kind::Access(access));
-        self.linear(operand);
+        (SITES_AT + number as usize * size_of::<Site>(), record, check)
+    }
+
+    /// From the linear address in the scratch register to the offset in the region; where it goes if it is not there.
+    fn compare_with_region(&mut self, site: usize) -> Hole {
         self.hot.sub(host::SCRATCH, site + LO);
         self.hot.compare(host::SCRATCH, site + LIMIT);
-        let miss = self.hot.jump_if(condition::ABOVE_OR_EQUAL);
-        if repeated {
-            // Elements from here to the region's end.
-            self.hot.negate_scratch();
-            self.hot.add(host::SCRATCH, site + LIMIT);
-            if operand.size > 1 {
-                let last = operand.size as i32 - 1;
-                self.hot.lea(host::SCRATCH, Address::at(host::SCRATCH, last));
-                self.hot.shift_scratch(operand.size.trailing_zeros() as u8);
-            }
-            self.hot.pair(true, COMPARE, host::SCRATCH, host::RCX);
-            let short = self.hot.jump_if(BELOW);
-            self.leave_by(short, too_long, false);
+        self.hot.jump_if(condition::ABOVE_OR_EQUAL)
+    }
+
+    /// Leaves when there are fewer elements from the offset in the scratch register to the region's end than RCX says.
+    fn compare_with_count(&mut self, operand: &Operand, site: usize, too_long: u32) {
+        const COMPARE: u8 = 0x3b;
+        const BELOW: u8 = 2;
+        self.hot.negate_scratch();
+        self.hot.add(host::SCRATCH, site + LIMIT);
+        if operand.size > 1 {
+            let last = operand.size as i32 - 1;
+            self.hot.lea(host::SCRATCH, Address::at(host::SCRATCH, last));
+            self.hot.shift_scratch(operand.size.trailing_zeros() as u8);
         }
+        self.hot.pair(true, COMPARE, host::SCRATCH, host::RCX);
+        let short = self.hot.jump_if(BELOW);
+        self.leave_by(short, too_long, false);
+    }
+
+    /// The cold side: the page becomes the site's region, and it is checked again.
+    fn fill_and_check_again(&mut self, operand: &Operand, miss: Hole, numbers: (usize, u32, u64)) {
+        let (site, record, check) = numbers;
         let cold = self.cold.here();
         self.hot.fill(miss, cold);
         std::mem::swap(&mut self.hot, &mut self.cold);
@@ -94,6 +138,5 @@ impl Emitter<'_> {
         self.leave_for_access(record);
         std::mem::swap(&mut self.hot, &mut self.cold);
         self.write_resume(record, check);
-        site
     }
 }
