@@ -10,10 +10,10 @@
 //!   for writing                 ├───────────────────┤
 //! ```
 //!
-//! With more than one vCPU there are no regions for writing: a page that gets code asks its writers by page.
+//! A region for writing counts as a writer of all pages around it: those that get code later ask for it.
 
 use crate::memory::SoftMemory;
-use crate::ram::PAGE;
+use crate::ram::{HostPointer, PAGE};
 use crate::tlb::View;
 use kezhan_jit::translate::Region;
 use kezhan_x86::paging::Translation;
@@ -75,6 +75,12 @@ impl LargePages {
         self.retain(|known| !contains(&known.region, linear));
     }
 
+    /// Forgets those for writing with the page at `host`.
+    pub fn flush_writes_to(&mut self, host: HostPointer) {
+        let inside = |region: &Region| host.address().wrapping_sub(region.host) < region.length;
+        self.retain(|known| !known.write || !inside(&known.region));
+    }
+
     /// Forgets those for writing.
     pub fn flush_writes(&mut self) {
         self.retain(|known| !known.write);
@@ -104,7 +110,7 @@ impl SoftMemory {
             let allowed = first.writable
                 && found.writable
                 && !first.log.is_logging()
-                && self.shared.mailboxes.len() == 1
+                && self.shared.admit_chunk_writer(self.index, &first)
                 && free(&here);
             if !allowed {
                 return;

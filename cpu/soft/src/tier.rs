@@ -28,6 +28,7 @@
 use crate::blocks::Spread;
 use crate::ram::PAGE;
 use crate::tlb::{Forgotten, Tlb};
+use crate::traffic::Traffic;
 use kezhan_jit::area::Registers;
 use kezhan_jit::translate::{Access, Entry, Record, Refusal, Region, Request, Translator};
 use kezhan_x86::block::LONGEST_INSTRUCTION;
@@ -91,6 +92,8 @@ pub struct Counters {
     pub code_bytes: u64,
     /// Entries from the run loop.
     pub entries: u64,
+    /// With the other vCPUs.
+    pub traffic: Traffic,
     /// How often each encoding (by iced-x86's number) was run by itself in the interpreter.
     pub by_code: Vec<u64>,
 }
@@ -142,6 +145,7 @@ impl Counters {
                 "cpu {cpu}: {} flushes of {} sites and ways; ticks found in the translated tier {}, elsewhere {}",
                 self.flushes, self.forgotten, self.bells, self.attended
             ),
+            self.traffic.line(cpu),
             format!("cpu {cpu}: interpreted by themselves: {}", self.most_interpreted()),
         ]
     }

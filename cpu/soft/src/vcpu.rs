@@ -16,9 +16,12 @@
 use crate::blocks::{BlockCache, Key, Warm};
 use crate::code::Shared;
 use crate::debug;
+use crate::halt::Halt;
+use crate::mailbox::Drops;
 use crate::memory::{SoftMemory, canonical, translate};
 use crate::ram::{PAGE, Page};
 use crate::tier::{AGAIN, HOT, Tier};
+use crate::traffic::Traffic;
 use kezhan_hypervisor::{CpuIo, EngineError, Exit, MpState, Vcpu, VcpuState};
 use kezhan_jit::translate::Translator;
 use kezhan_x86::block::{Block, LONGEST, LONGEST_INSTRUCTION, decode};
@@ -30,13 +33,16 @@ use kezhan_x86::paging::Privilege;
 use kezhan_x86::state::{BLOCK, CS, CodeBits};
 use kezhan_x86::{Core, CpuState, Op, Stop, flags};
 use std::sync::{Arc, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 mod save;
 mod translated;
 
 /// Blocks between two looks at the clock.
 const TIME_CHECK: u32 = 256;
+
+/// How often another vCPU is waited for before the host may run somebody else.
+const MOST_SPINS: u32 = 200;
 
 type SoftCore<'r> = Core<'r, SoftMemory>;
 
@@ -66,6 +72,7 @@ struct Runner {
     /// NMIs that wait for delivery.
     nmis: u8,
     until_time_check: u32,
+    halt: Halt,
 }
 
 /// A translation for instruction fetch.
@@ -94,6 +101,7 @@ impl SoftVcpu {
             waiting_for_sipi: index != 0,
             nmis: 0,
             until_time_check: 0,
+            halt: Halt::default(),
         };
         SoftVcpu { parts: Some(Parts { cpu: CpuState::default(), mem }), runner }
     }
@@ -110,7 +118,7 @@ impl Vcpu for SoftVcpu {
         let exit = self.runner.run(&mut core);
         self.runner.bring_vectors_home(&mut core);
         self.runner.mailbox().set_running(false);
-        self.runner.publish_counters();
+        self.runner.publish_counters(&core.mem.traffic);
         self.parts = Some(Parts { cpu: core.cpu, mem: core.mem });
         exit
     }
@@ -132,15 +140,15 @@ impl Runner {
     /// From here on others wait for this vCPU's answers; it looks at its notes before anything else.
     fn enter(&mut self, mem: &SoftMemory) {
         self.mailbox().set_running(true);
-        self.shared.ticker.wake();
         self.until_time_check = 0;
         if let Some(tier) = &mut self.tier {
             tier.bind(&mem.tlb);
         }
     }
 
-    fn publish_counters(&mut self) {
+    fn publish_counters(&mut self, traffic: &Traffic) {
         let Some(tier) = &mut self.tier else { return };
+        tier.counters.traffic = traffic.clone();
         tier.counters.code_bytes = tier.translator().used() as u64;
         let mut all = self.shared.counters.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(place) = all.get_mut(self.index) {
@@ -200,15 +208,30 @@ impl Runner {
             let asleep = self.waiting_for_sipi || core.cpu.halted && !self.wakes(core);
             if !asleep {
                 core.cpu.halted = false;
+                core.mem.tell_deadline();
                 return None;
             }
             let deadline = core.mem.apic.deadline().filter(|_| !self.waiting_for_sipi);
             let time = deadline.map(|at| Duration::from_nanos(at.saturating_sub(now)));
-            self.mailbox().set_running(false);
-            self.mailbox().sleep(time);
-            self.mailbox().set_running(true);
-            self.shared.ticker.wake();
+            self.wait(&mut core.mem.traffic, time);
         }
+    }
+
+    /// Waits for a note, or for so long.
+    fn wait(&mut self, traffic: &mut Traffic, time: Option<Duration>) {
+        let start = Instant::now();
+        let shared = self.shared.clone();
+        let mailbox = &shared.mailboxes[self.index];
+        mailbox.set_running(false);
+        let running = shared.mailboxes.iter().filter(|other| other.running()).count();
+        let looked = self.halt.wait(mailbox, time, running);
+        mailbox.set_running(true);
+        if looked {
+            traffic.looked += 1
+        } else {
+            traffic.slept += 1
+        }
+        traffic.halted += start.elapsed();
     }
 
     /// Whether a halted CPU has something to wake up for.
@@ -220,12 +243,10 @@ impl Runner {
 
     /// Reads the notes; true when one says to return.
     fn read_notes(&mut self, core: &mut SoftCore<'_>) -> bool {
-        let asked = self.mailbox().asked();
         let notes = self.mailbox().take();
-        if notes.drop_writes {
-            core.mem.flush_writes();
-            self.mailbox().acknowledge(asked);
-        }
+        self.answer(core, &notes.drops);
+        core.mem.traffic.stale += notes.stale.len() as u64;
+        core.mem.traffic.received += notes.interrupts.len() as u64;
         for page in &notes.stale {
             self.cache.drop_page(*page);
             if let Some(tier) = &mut self.tier {
@@ -469,17 +490,33 @@ impl Runner {
     /// Marks bytes as decoded, before they are read.
     fn mark(&mut self, core: &mut SoftCore<'_>, page: &Page<'_>, physical: u64, span: u64) {
         let shared = self.shared.clone();
-        if shared.mark_code(page, physical, span) {
-            let index = core.mem.index;
-            let mailbox = &shared.mailboxes[self.index];
-            core.mem.tlb.flush_writes_to(page.host);
-            core.mem.large.flush_writes();
-            shared.exclude_writers(index, physical, || {
-                if let Some(asked) = mailbox.take_drop_request() {
-                    core.mem.flush_writes();
-                    mailbox.acknowledge(asked);
-                }
-            });
+        let mut marking = shared.mark_code(core.mem.index, page, physical, span);
+        if marking.is_first {
+            core.mem.traffic.first_code += 1;
+            let own = Drops { pages: vec![physical], ..Drops::default() };
+            core.mem.flush_writes(&own);
+        }
+        if shared.is_settled(&mut marking) {
+            return;
+        }
+        let (start, mut turns) = (Instant::now(), 0_u32);
+        while !shared.is_settled(&mut marking) {
+            // Two vCPUs that wait for each other go on.
+            if let Some(drops) = self.mailbox().take_drops() {
+                self.answer(core, &drops);
+            }
+            turns += 1;
+            if turns > MOST_SPINS { std::thread::yield_now() } else { std::hint::spin_loop() }
+        }
+        core.mem.traffic.waited += start.elapsed();
+    }
+
+    /// Drops what others ask to be dropped.
+    fn answer(&mut self, core: &mut SoftCore<'_>, drops: &Drops) {
+        if drops.ticket != 0 {
+            core.mem.traffic.dropped += 1;
+            core.mem.flush_writes(drops);
+            self.mailbox().acknowledge(drops.ticket);
         }
     }
 
