@@ -55,9 +55,7 @@ pub struct SoftMemory {
     pub(crate) fetched: HashSet<u64>,
     /// Stores to decoded bytes go through: the run loop is executing one instruction by itself.
     pub(crate) code_writes_pass: bool,
-    /// What the TSC is ahead of the clock.
-    pub(crate) tsc_offset: u64,
-    /// IA32_TSC_ADJUST.
+    /// IA32_TSC_ADJUST: what the TSC is ahead of the clock's.
     pub(crate) tsc_adjust: u64,
     /// PAUSEs since the host was last given a chance to run somebody else.
     pub(crate) pauses: u32,

@@ -175,7 +175,6 @@ impl Partition for SoftPartition {
             generation: [1; 2],
             fetched: HashSet::new(),
             code_writes_pass: false,
-            tsc_offset: 0,
             tsc_adjust: 0,
             pauses: 0,
             watch: Watch::default(),

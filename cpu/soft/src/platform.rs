@@ -62,7 +62,7 @@ impl Platform for SoftMemory {
 
     fn time_stamp(core: &mut SoftCore<'_>) -> u64 {
         let memory = &core.mem;
-        memory.clock.ticks(memory.clock.now()).wrapping_add(memory.tsc_offset)
+        memory.clock.tsc(memory.clock.now()).wrapping_add(memory.tsc_adjust)
     }
 
     fn task_priority(core: &mut SoftCore<'_>) -> u8 {
@@ -156,7 +156,6 @@ fn write_x2apic(core: &mut SoftCore<'_>, index: u32, value: u64) -> Result<(), (
 
 impl SoftMemory {
     fn move_time(&mut self, by: u64) {
-        self.tsc_offset = self.tsc_offset.wrapping_add(by);
         self.tsc_adjust = self.tsc_adjust.wrapping_add(by);
         let tsc = self.apic.tsc_deadline();
         let at = self.time_of(tsc);
@@ -177,8 +176,6 @@ impl SoftMemory {
 
     /// The nanosecond at which the TSC has a value.
     pub(crate) fn time_of(&self, tsc: u64) -> u64 {
-        let ticks = tsc.wrapping_sub(self.tsc_offset);
-        // A value before the start of time is one that has passed.
-        if ticks > u64::MAX / 2 { 0 } else { self.clock.nanoseconds(ticks) }
+        self.clock.time_of(tsc.wrapping_sub(self.tsc_adjust))
     }
 }
