@@ -171,7 +171,7 @@ impl SoftMemory {
             mailbox.set_deadline(deadline);
         }
         // The plan may be from before this vCPU ran.
-        self.shared.ticker.expect(deadline);
+        self.shared.ticker.heed(deadline);
     }
 
     /// The nanosecond at which the TSC has a value.

@@ -82,7 +82,7 @@ impl Ticker {
 
     /// A running vCPU has a deadline, in nanoseconds of guest time, which its mailbox shows already.
     #[inline]
-    pub fn expect(&self, deadline: u64) {
+    pub fn heed(&self, deadline: u64) {
         if deadline.saturating_add(LATENESS) < self.nap.plan.load(Ordering::SeqCst) {
             self.nap.wish().anew = true;
             self.nap.changed.notify_all();

@@ -11,9 +11,11 @@ use iced_x86::code_asm::*;
 use kezhan_hypervisor::{Hypervisor, flat};
 use vm_memory::{Bytes, GuestAddress};
 
+type Check = fn(&dyn Hypervisor);
+
 pub fn cases() -> Vec<Case> {
     const SLOW: &str = "needs two processors that run side by side";
-    let all: [(_, fn(&dyn Hypervisor)); 7] = [
+    let all: [(_, Check); 7] = [
         ("locked_instructions_lose_nothing", count),
         ("a_lock_of_exchange_keeps_the_other_out", exclude),
         ("a_message_is_there_when_its_flag_is", pass_messages),
