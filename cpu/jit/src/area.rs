@@ -5,6 +5,7 @@
 //!               0x1000  bell    one byte that other threads set                    [`Bell`]
 //!               0x2000  jumps   {rip, code} by the low 16 bits of RIP, for each view
 //!               …       slots   where each branch to another page goes
+//!               …       journal numbers of sites whose region has changed, each once
 //!               …       sites   {lo, limit, delta, host …} of each access
 //! ```
 //!
@@ -43,6 +44,9 @@ pub struct Registers {
     pub fs_base: u64,
     /// Base of GS.
     pub gs_base: u64,
+    /// IA32_KERNEL_GS_BASE.
+    pub kernel_gs_base: u64,
+    pub(crate) pushed: u64,
     pub(crate) leave: u64,
     pub(crate) leave_saved: u64,
     pub(crate) load_vectors: u64,
@@ -56,26 +60,47 @@ pub struct Registers {
     pub xmm: [u128; 16],
     /// Whether the vectors may have changed since [`Registers::xmm`] was last written by Rust.
     pub vectors_changed: u64,
-    /// Address of the software TLB: for each half, [`TLB_SETS`] pairs of tag and addend.
-    pub tlb: u64,
+    /// Addresses of the halves of the software TLB: [`TLB_SETS`] pairs of tag and addend each.
+    pub tlb: [u64; TLB_HALVES],
+    /// Selectors of ES, CS, SS, DS, FS and GS.
+    pub selectors: [u64; 6],
     pub(crate) probe: u64,
-    /// For the probe: first set of the half, bytes less one.
+    /// For the probe: offset of the site in the area, offset of the half's address there, bytes less one.
+    pub(crate) probed_site: u64,
     pub(crate) probed_half: u32,
     pub(crate) probed_size: u32,
+    /// How many sites are in the journal.
+    pub(crate) journal: u64,
     /// RFLAGS.IF in its place, alone.
     pub interrupt_flag: u64,
     /// RFLAGS without IF and the status flags, as PUSHFQ shows it.
     pub other_flags: u64,
     /// Not zero: an interrupt waits for IF.
     pub interrupt_waits: u64,
+    /// Not zero: SYSCALL and SYSRET do what they do in 64-bit mode, and SYSCALL clears TF and AC.
+    pub fast_calls: u64,
+    /// IA32_LSTAR.
+    pub call_target: u64,
+    /// What SYSCALL leaves of RFLAGS.
+    pub call_mask: u64,
+    /// Not zero: CR4.FSGSBASE is set.
+    pub bases: u64,
+    /// The view of the code that runs.
+    pub view: u64,
+    /// Not zero: view and RFLAGS have changed since Rust last saw them.
+    pub crossed: u64,
+    /// Not zero: SYSCALL or SYSRET have been run, the last of them to where the view says.
+    pub crossed_ring: u64,
 }
 
 /// Sets in each half of the software TLB that the probe looks into.
-pub const TLB_SETS: u64 = 1024;
+pub const TLB_SETS: u64 = 4096;
+/// Halves: the read and the write half of each view.
+pub const TLB_HALVES: usize = 2 * VIEWS;
 
 /// What a site is good for: see [`crate::translate`].
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(C, align(64))]
 pub(crate) struct Site {
     /// First linear address of the region.
     pub lo: u64,
@@ -85,17 +110,26 @@ pub(crate) struct Site {
     pub delta: u64,
     /// Host address of `lo`; for a constant address the host address itself, 0 when void.
     pub host: u64,
-    /// Misses that the TLB may still serve before the site is to get another region.
-    pub patience: u32,
-    /// Times that it got one.
-    pub refills: u32,
+    /// 1 when its number is in the journal.
+    pub journaled: u64,
+    /// How many misses more the TLB serves before the page of one becomes the region, at least 1.
+    pub patience: u8,
+    /// What that will be after the next time.
+    pub next_patience: u8,
 }
 
+/// The most patience: a site whose accesses hop about is given a new region this seldom.
+pub(crate) const MOST_PATIENCE: u8 = 32;
+
 impl Site {
+    /// A site that takes the page of its first access.
+    pub const VOID: Site =
+        Site { lo: 0, limit: 0, delta: 0, host: 0, journaled: 0, patience: 1, next_patience: 1 };
+
     /// The next access misses, and leaves.
     #[inline(always)]
     pub fn make_void(&mut self) {
-        (self.limit, self.host, self.patience) = (0, 0, 0);
+        (self.limit, self.host) = (0, 0);
     }
 }
 
@@ -109,6 +143,9 @@ struct Jump {
 
 /// Views that have jump caches of their own: user, supervisor, supervisor with RFLAGS.AC.
 pub const VIEWS: usize = 3;
+pub(crate) const USER: u8 = 0;
+pub(crate) const SUPERVISOR: u8 = 1;
+pub(crate) const SUPERVISOR_AC: u8 = 2;
 
 /// Sites of a vCPU.
 pub const SITES: usize = 1 << 18;
@@ -121,7 +158,8 @@ pub(crate) const JUMPS_AT: usize = 0x2000;
 const JUMPS_BYTES: usize = JUMPS * size_of::<Jump>();
 pub(crate) const SLOTS_AT: usize = JUMPS_AT + VIEWS * JUMPS_BYTES;
 pub(crate) const SITES_AT: usize = SLOTS_AT + SLOTS * 8;
-pub(crate) const AREA: usize = SITES_AT + SITES * size_of::<Site>();
+pub(crate) const JOURNAL_AT: usize = SITES_AT + SITES * size_of::<Site>();
+pub(crate) const AREA: usize = JOURNAL_AT + SITES * 4;
 
 const _: () = assert!(size_of::<Registers>() <= BELL);
 const _: () = assert!(offset_of!(Registers, xmm).is_multiple_of(16));
@@ -240,6 +278,28 @@ impl Area {
     #[inline(always)]
     pub(crate) fn site(&mut self, site: u32) -> &mut Site {
         self.item(SITES_AT, site as usize & (SITES - 1))
+    }
+
+    /// Notes that a site's region has changed. There is room for every site once.
+    #[inline(always)]
+    pub(crate) fn journal(&mut self, number: u32) {
+        if std::mem::replace(&mut self.site(number).journaled, 1) == 0 {
+            let n = self.registers().journal as usize & (SITES - 1);
+            *self.item::<u32>(JOURNAL_AT, n) = number;
+            self.registers().journal = n as u64 + 1;
+        }
+    }
+
+    /// Empties the journal: how many sites [`Area::journaled`] has.
+    pub(crate) fn take_journal(&mut self) -> usize {
+        (std::mem::take(&mut self.registers().journal) as usize).min(SITES)
+    }
+
+    /// The `n`th site of what was the journal, which is not in it any more.
+    pub(crate) fn journaled(&mut self, n: usize) -> u32 {
+        let number = *self.item::<u32>(JOURNAL_AT, n & (SITES - 1));
+        self.site(number).journaled = 0;
+        number
     }
 
     /// Where slot `slot` leads from now on; `None` makes it void.

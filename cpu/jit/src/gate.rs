@@ -23,7 +23,7 @@
 //! next exit. RFLAGS.DF, TF, AC and the rest stay the host's: only the six status flags pass.
 #![expect(unsafe_code, reason = "the entry into translated code")]
 
-use crate::area::{Area, Registers, TLB_SETS};
+use crate::area::{Area, JOURNAL_AT, MOST_PATIENCE, Registers, SITES_AT, Site, TLB_SETS};
 use std::arch::{asm, naked_asm};
 use std::mem::offset_of;
 
@@ -183,34 +183,73 @@ unsafe extern "sysv64" fn load_vectors() {
     )
 }
 
-/// Looks for the page of the linear address in R11 in the software TLB. When it is there, ZF is set and R11 holds
-/// the host address. Called from the cold side; keeps the other registers.
+/// Makes the page of the linear address in R11 the region of a site, when the software TLB knows it: then ZF is
+/// set. Called from the cold side; keeps all registers but R11, which is lost.
 ///
 /// The check is the TLB's own: the page of the access' last byte is compared with the tag in the set of its
-/// first, so that one that crosses into the next page misses.
+/// first, so that one that crosses into the next page misses. The site is noted in the journal.
 #[unsafe(naked)]
 unsafe extern "sysv64" fn probe() {
     naked_asm!(
-        "push rax", "push rcx",
+        "push rax", "push rcx", "push rdx",
         "mov eax, gs:[{size}]",
         "add rax, r11",
         "and rax, -4096",
         "mov rcx, r11",
-        "shr rcx, 12",
-        "and ecx, {sets} - 1",
-        "add ecx, gs:[{half}]",
-        "shl rcx, 4",
-        "add rcx, gs:[{tlb}]",
+        "shr rcx, 12 - 4",
+        "and ecx, ({sets} - 1) * 16",
+        "mov edx, gs:[{half}]",
+        "add rcx, gs:[rdx]",
         "cmp rax, [rcx]",
         "jne 2f",
-        "add r11, [rcx + 8]",
+        "mov rdx, [rcx + 8]",
+        "mov rcx, gs:[{site}]",
+        "cmp qword ptr gs:[rcx + {journaled}], 0",
+        "jne 3f",
+        "push rbx",
+        "lea rbx, [rcx - {sites}]",
+        "shr rbx, {site_shift}",
+        "mov r11, gs:[{journal}]",
+        "mov gs:[{journal_at} + r11 * 4], ebx",
+        "inc r11",
+        "mov gs:[{journal}], r11",
+        "mov qword ptr gs:[rcx + {journaled}], 1",
+        "pop rbx",
+        "3:",
+        "mov gs:[rcx + {lo}], rax",
+        "mov gs:[rcx + {delta}], rdx",
+        "add rdx, rax",
+        "mov gs:[rcx + {host}], rdx",
+        "mov edx, 4096",
+        "mov eax, gs:[{size}]",
+        "sub rdx, rax",
+        "mov gs:[rcx + {limit}], rdx",
+        "mov al, gs:[rcx + {next}]",
+        "mov gs:[rcx + {patience}], al",
+        "cmp al, {most}",
+        "jae 4f",
+        "add al, al",
+        "mov gs:[rcx + {next}], al",
+        "4:",
         "xor eax, eax",
         "2:",
-        "pop rcx", "pop rax",
+        "pop rdx", "pop rcx", "pop rax",
         "ret",
         size = const offset_of!(Registers, probed_size),
         half = const offset_of!(Registers, probed_half),
-        tlb = const offset_of!(Registers, tlb),
+        site = const offset_of!(Registers, probed_site),
+        journal = const offset_of!(Registers, journal),
+        journal_at = const JOURNAL_AT,
+        sites = const SITES_AT,
+        site_shift = const size_of::<Site>().trailing_zeros(),
+        journaled = const offset_of!(Site, journaled),
+        patience = const offset_of!(Site, patience),
+        next = const offset_of!(Site, next_patience),
+        most = const MOST_PATIENCE,
+        lo = const offset_of!(Site, lo),
+        limit = const offset_of!(Site, limit),
+        delta = const offset_of!(Site, delta),
+        host = const offset_of!(Site, host),
         sets = const TLB_SETS,
     )
 }

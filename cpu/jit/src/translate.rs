@@ -64,9 +64,6 @@ const RESERVE: usize = 8 * LONGEST;
 /// The most bytes on either side of one superblock.
 const RESERVE_BYTES: usize = 1 << 15;
 
-/// Refills of a site up to which it is soon refilled again.
-const EAGER: u32 = 64;
-
 /// The translator of one vCPU, with its code.
 #[derive(Debug)]
 pub struct Translator {
@@ -78,6 +75,8 @@ pub struct Translator {
     bounds: (usize, usize),
     records: Vec<Record>,
     sites: u32,
+    /// For each site: whether it writes.
+    writes: Vec<bool>,
     lists: SiteLists,
     slots: Slots,
 }
@@ -121,6 +120,7 @@ impl Translator {
             bounds: (hot, bytes),
             records: Vec::new(),
             sites: 0,
+            writes: Vec::new(),
             lists: SiteLists::default(),
             slots: Slots::default(),
         })
@@ -175,18 +175,23 @@ impl Translator {
         let base = self.memory.base();
         let (hot, cold) = (base + self.hot as u64, base + self.cold as u64);
         let known = (self.records.len(), self.sites, self.slots.len() as u32);
-        let books =
-            Books { records: &mut self.records, sites: &mut self.sites, slots: &mut self.slots };
+        let books = Books {
+            records: &mut self.records,
+            sites: &mut self.sites,
+            writes: &mut self.writes,
+            slots: &mut self.slots,
+        };
         let emitted = Emitter::new(request, books, hot, cold).run().ok().filter(|emitted| {
             emitted.hot.len() < RESERVE_BYTES && emitted.cold.len() < RESERVE_BYTES
         });
         let Some(emitted) = emitted else {
             self.records.truncate(known.0);
             self.sites = known.1;
+            self.writes.truncate(known.1 as usize);
             return Err(Refusal::Untranslatable);
         };
         for site in known.1..self.sites {
-            *self.area.site(site) = Site::default();
+            *self.area.site(site) = Site::VOID;
         }
         for slot in known.2..self.slots.len() as u32 {
             self.area.set_slot(slot, None);
@@ -205,6 +210,7 @@ impl Translator {
         self.empty_sites();
         self.records.clear();
         self.sites = 0;
+        self.writes.clear();
         self.slots.clear();
     }
 
@@ -232,31 +238,33 @@ impl Translator {
         let delta = region.host.wrapping_sub(region.start);
         let host = if operand.is_constant() { linear.wrapping_add(delta) } else { region.host };
         let site = self.area.site(access.site);
-        let refills = site.refills.saturating_add(1);
-        let patience = if refills < EAGER { 4 } else { 32 };
-        *site = Site { lo: region.start, limit, delta, host, patience, refills };
-        self.lists.add(&mut self.area, access.site, operand.write);
+        *site = Site { lo: region.start, limit, delta, host, ..*site };
+        self.area.journal(access.site);
         Some(Entry(access.resume))
     }
 
     /// Makes every site void, so that its next access leaves; how many were not.
     pub fn empty_sites(&mut self) -> usize {
+        self.lists.catch_up(&mut self.area, &self.writes);
         self.lists.empty_all_writers(&mut self.area);
         self.empty_half(0) + self.empty_half(1)
     }
 
     /// Makes those void whose region is in a half of linear memory: 0 the lower, 1 the upper.
     pub fn empty_half(&mut self, half: usize) -> usize {
+        self.lists.catch_up(&mut self.area, &self.writes);
         self.lists.empty_half(&mut self.area, half)
     }
 
     /// Makes those void whose region is the linear page.
     pub fn empty_page(&mut self, page: u64) {
+        self.lists.catch_up(&mut self.area, &self.writes);
         self.lists.empty_page(&mut self.area, page);
     }
 
     /// Makes those void that write to the page at a host address, or to any page.
     pub fn empty_writers(&mut self, page: Option<u64>) {
+        self.lists.catch_up(&mut self.area, &self.writes);
         match page {
             Some(page) => self.lists.empty_writers(&mut self.area, page),
             None => {

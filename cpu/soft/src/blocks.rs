@@ -16,8 +16,10 @@
 use crate::memory::SoftMemory;
 
 use kezhan_jit::translate::Entry;
+use kezhan_x86::Op;
 use kezhan_x86::block::Block;
 use kezhan_x86::state::CodeBits;
+use kezhan_x86::table::rule::touches_vectors;
 use std::collections::HashMap;
 use std::hash::{BuildHasherDefault, Hasher};
 use std::sync::Arc;
@@ -70,6 +72,8 @@ type Map<V> = HashMap<u64, V, BuildHasherDefault<Spread>>;
 pub struct Warm {
     /// The block.
     pub block: Block<SoftMemory>,
+    /// Some instruction has to do with XMM or x87 registers or MXCSR.
+    pub vectors: bool,
     /// Only ever touched by the vCPU's own thread.
     heat: AtomicU32,
 }
@@ -79,7 +83,17 @@ const REFUSED: u32 = u32::MAX;
 
 impl Warm {
     fn new(block: Block<SoftMemory>) -> Warm {
-        Warm { block, heat: AtomicU32::new(0) }
+        let touches = |op: &Op<SoftMemory>| {
+            iced_x86::Code::try_from(usize::from(op.code)).is_ok_and(touches_vectors)
+        };
+        let vectors = block.ops.iter().any(touches);
+        Warm { block, vectors, heat: AtomicU32::new(0) }
+    }
+
+    /// Whether the last instruction ends more than so many bytes behind the block's start.
+    pub fn reaches_beyond(&self, bytes: u64) -> bool {
+        let end = |op: &Op<SoftMemory>| u64::from(op.offset) + u64::from(op.len);
+        self.block.ops.last().map_or(0, end) > bytes
     }
 
     /// Counts a run; the number of runs so far.
@@ -90,9 +104,9 @@ impl Warm {
         heat
     }
 
-    /// Lets the runs start at `heat` again, unless the block was refused.
+    /// Lets the runs start at `heat` again, if there were more, unless the block was refused.
     pub fn cool_down(&self, heat: u32) {
-        if !self.is_refused() {
+        if !self.is_refused() && self.heat.load(Ordering::Relaxed) > heat {
             self.heat.store(heat, Ordering::Relaxed);
         }
     }
@@ -165,6 +179,11 @@ impl BlockCache {
         self.jumps[jump_slot(rip)] = Jump { rip, tag, block: Some(block), entry };
     }
 
+    /// Remembers a superblock alone for [`BlockCache::jump`].
+    pub fn remember_entry(&mut self, rip: u64, tag: u64, entry: Entry) {
+        self.jumps[jump_slot(rip)] = Jump { rip, tag, block: None, entry: Some(entry) };
+    }
+
     /// The block of one instruction that was last found for `rip` with the same `tag`.
     #[inline(always)]
     pub fn single(&self, rip: u64, tag: u64) -> Option<&Arc<Warm>> {
@@ -173,9 +192,11 @@ impl BlockCache {
     }
 
     /// Remembers a block for [`BlockCache::single`].
-    pub fn remember_single(&mut self, rip: u64, tag: u64, block: Block<SoftMemory>) {
-        let block = Some(Arc::new(Warm::new(block)));
+    pub fn remember_single(&mut self, rip: u64, tag: u64, block: Block<SoftMemory>) -> Arc<Warm> {
+        let warm = Arc::new(Warm::new(block));
+        let block = Some(warm.clone());
         self.singles[jump_slot(rip) & (SINGLES - 1)] = Jump { rip, tag, block, entry: None };
+        warm
     }
 
     /// The block at a key.

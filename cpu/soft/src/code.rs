@@ -1,18 +1,31 @@
 //! Which bytes of guest RAM have been decoded, and what follows when they change.
 //!
-//! Each 64-byte granule of RAM has a bit in its region's [`PageLog`]. The rules:
+//! Each 64-byte granule of RAM has a bit in its region's [`PageLog`](kezhan_device::PageLog). The rules:
 //!
 //! 1. A vCPU sets the bits of a block **before** it reads the block's bytes.
 //! 2. A page with any bit set has no entry in the write half of any TLB: stores to it go the slow way,
 //!    which looks at the bits **after** storing. Either the store sees the bit, or the decoder sees the
 //!    store.
 //! 3. So when a page gets its first bit, every vCPU that may have a write entry for it must drop it before
-//!    the bytes are read: [`Shared::exclude_writers`] asks them and waits. A vCPU outside guest code need
-//!    not be waited for: it reads its notes before it enters.
-//! 4. A store that hits a set bit clears the page's bits and leaves every vCPU a note to drop the page's
-//!    blocks. A device's store does the same through [`kezhan_device::CodeWatch`].
+//!    the bytes are read: [`Shared::mark_code`] asks them and [`Shared::is_settled`] tells when they have. A vCPU outside guest code need
+//!    not be waited for: it reads its notes before it enters. Whoever marks more of the page meanwhile waits too.
+//! 4. A store that hits a set bit clears the page's bits and leaves every vCPU that has decoded the page a note to
+//!    drop its blocks. A device's store does the same through [`kezhan_device::CodeWatch`].
 //!
-//! Which vCPUs may have a write entry for a page is kept as one bit for each of eight groups of vCPUs.
+//! ```text
+//!   who          decoder                      who writes with an entry     who stores without
+//!   first        is a reader of the page      is a writer of the page      stores
+//!   then         sets bits                    looks at the bits            looks at the bits
+//!   and if       first? asks writers, waits   set? makes no entry          set? clears, tells readers
+//!   at last      reads bytes
+//! ```
+//!
+//! Which vCPUs may write to a page, and which have decoded it, is one bit each for eight groups of vCPUs
+//! ([`Page::users`]). Regions of translated code for writing that are larger than a page count for the 2 MiB that
+//! they lie in ([`Page::chunk_writers`]), for ever.
+//!
+//! # Locks
+//! `telling` is held while readers are told, which takes the locks of their mailboxes one by one.
 
 use crate::apic::{Identity, Message, deliveries, spec};
 use crate::mailbox::Mailbox;
@@ -20,8 +33,7 @@ use crate::ram::{PAGE, Page, Ram};
 use crate::ticker::Ticker;
 use crate::tier::Counters;
 use kezhan_device::CodeWatch;
-use std::collections::HashMap;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 /// What all vCPUs of a partition share.
@@ -37,14 +49,42 @@ pub struct Shared {
     pub counters: Mutex<Vec<Counters>>,
     /// Makes vCPUs in translated code look at the clock.
     pub ticker: Ticker,
-    /// The writers of pages: physical page to groups of vCPUs.
-    writers: Mutex<HashMap<u64, u8>>,
+    /// Pages whose writers are being asked.
+    excluding: AtomicU32,
+    /// Pages whose readers are being told.
+    dropping: AtomicU32,
+    telling: Mutex<()>,
 }
 
 fn mask(first: u64, length: u64) -> u64 {
     let from = (first & (PAGE - 1)) / 64;
     let to = ((first & (PAGE - 1)) + length.max(1) - 1).min(PAGE - 1) / 64;
     (u64::MAX << from) & (u64::MAX >> (63 - to))
+}
+
+/// Bits of [`Page::users`]: the groups of vCPUs that write, and those that have decoded.
+const WRITERS: u16 = 0xff;
+const READERS: u16 = !WRITERS;
+
+/// A mark that others may still have to be waited for.
+#[derive(Debug, Default)]
+pub struct Marking {
+    /// The page's first: the vCPU's own write entries must go as well.
+    pub is_first: bool,
+    /// vCPUs that were asked, with their tickets.
+    waiting: Vec<(u32, u32)>,
+}
+
+fn group(cpu: u32) -> u8 {
+    1 << (cpu % 8)
+}
+
+fn writer(cpu: u32) -> u16 {
+    group(cpu).into()
+}
+
+fn reader(cpu: u32) -> u16 {
+    writer(cpu) << 8
 }
 
 impl Shared {
@@ -56,12 +96,10 @@ impl Shared {
             identities: (0..cpus).map(|_| Identity::default()).collect(),
             counters: Mutex::new(vec![Counters::default(); cpus as usize]),
             ticker: Ticker::default(),
-            writers: Mutex::new(HashMap::new()),
+            excluding: AtomicU32::new(0),
+            dropping: AtomicU32::new(0),
+            telling: Mutex::new(()),
         }
-    }
-
-    fn writers(&self) -> std::sync::MutexGuard<'_, HashMap<u64, u8>> {
-        self.writers.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Whether any of `length` bytes at `physical` (within one page) have been decoded.
@@ -69,66 +107,97 @@ impl Shared {
         granules(page) & mask(physical, length) != 0
     }
 
-    /// Whether any byte of the page has been decoded.
-    pub fn has_code(&self, page: &Page<'_>) -> bool {
-        granules(page) != 0
-    }
-
     /// vCPU `cpu` is about to make a write entry for the page: false when it must not.
-    pub fn admit_writer(&self, cpu: u32, page: &Page<'_>, physical: u64) -> bool {
-        if self.mailboxes.len() > 1 {
-            let group = 1 << (cpu % 8);
-            *self.writers().entry(physical / PAGE).or_insert(0) |= group;
+    pub fn admit_writer(&self, cpu: u32, page: &Page<'_>) -> bool {
+        if self.mailboxes.len() > 1 && page.users.load(Ordering::SeqCst) & writer(cpu) == 0 {
+            page.users.fetch_or(writer(cpu), Ordering::SeqCst);
         }
-        granules(page) == 0
+        granules(page) == 0 && self.dropping.load(Ordering::SeqCst) == 0
     }
 
-    /// Marks `length` bytes at `physical` (within one page) as decoded by vCPU `cpu`, before they are read.
-    /// True when this is the page's first code: the vCPU's own write entries must go.
-    pub fn mark_code(&self, page: &Page<'_>, physical: u64, length: u64) -> bool {
-        let Some(word) = page.log.code_granules().get(page.number) else { return false };
-        word.fetch_or(mask(physical, length), Ordering::SeqCst) == 0
+    /// vCPU `cpu` is about to make a write region within the 2 MiB around the page; it looks at the bits of each
+    /// page afterwards. False when it must not.
+    pub fn admit_chunk_writer(&self, cpu: u32, page: &Page<'_>) -> bool {
+        if self.mailboxes.len() > 1 {
+            page.chunk_writers.fetch_or(group(cpu), Ordering::SeqCst);
+        }
+        self.dropping.load(Ordering::SeqCst) == 0
     }
 
-    /// Makes all vCPUs but `cpu` drop their write entries for the page, and waits until they have.
-    /// Meanwhile `serve` is called, so that two vCPUs that wait for each other go on.
-    pub fn exclude_writers(&self, cpu: u32, physical: u64, mut serve: impl FnMut()) {
-        let groups = self.writers().remove(&(physical / PAGE)).unwrap_or(0);
-        let mut waiting: Vec<(&Mailbox, u32)> = (0_u32..)
-            .zip(&self.mailboxes)
-            .filter(|(other, _)| *other != cpu && groups >> (other % 8) & 1 == 1)
-            .map(|(_, mailbox)| (mailbox, mailbox.ask_drop_writes()))
-            .collect();
-        let mut turns = 0_u32;
-        while !waiting.is_empty() {
-            waiting.retain(|(mailbox, ticket)| !mailbox.has_dropped(*ticket));
-            serve();
-            turns += 1;
-            if turns > 200 {
-                std::thread::yield_now();
-            } else {
-                std::hint::spin_loop();
+    /// Marks `length` bytes at `physical` (within one page) as decoded by vCPU `cpu`. The bytes are not to be read
+    /// before [`Shared::is_settled`] says so; until then the vCPU answers what others ask.
+    pub fn mark_code(&self, cpu: u32, page: &Page<'_>, physical: u64, length: u64) -> Marking {
+        let Some(word) = page.log.code_granules().get(page.number) else {
+            return Marking::default();
+        };
+        page.users.fetch_or(reader(cpu), Ordering::SeqCst);
+        self.excluding.fetch_add(1, Ordering::SeqCst);
+        if word.fetch_or(mask(physical, length), Ordering::SeqCst) != 0 {
+            self.excluding.fetch_sub(1, Ordering::SeqCst);
+            return Marking::default();
+        }
+        Marking { is_first: true, waiting: self.exclude_writers(cpu, page, physical) }
+    }
+
+    /// Asks all vCPUs but `cpu` to drop their write entries for the page.
+    fn exclude_writers(&self, cpu: u32, page: &Page<'_>, physical: u64) -> Vec<(u32, u32)> {
+        let writers = page.users.fetch_and(READERS, Ordering::SeqCst) & WRITERS;
+        let groups = writers as u8 | page.chunk_writers.load(Ordering::SeqCst);
+        let mut waiting = Vec::new();
+        for (other, mailbox) in (0_u32..).zip(&self.mailboxes) {
+            if other != cpu && groups & group(other) != 0 {
+                waiting.push((other, mailbox.ask_drop_writes(Some(physical))));
             }
         }
+        waiting
     }
 
-    /// Bytes of the page were stored to. Where they had been decoded, every vCPU drops the page's blocks.
+    /// Whether nobody has a write entry for the marked page any more. Called until it is true.
+    pub fn is_settled(&self, marking: &mut Marking) -> bool {
+        if !marking.is_first {
+            return self.excluding.load(Ordering::SeqCst) == 0;
+        }
+        marking.waiting.retain(|(cpu, ticket)| {
+            let mailbox = self.mailboxes.get(*cpu as usize);
+            mailbox.is_some_and(|mailbox| !mailbox.has_dropped(*ticket))
+        });
+        let settled = marking.waiting.is_empty();
+        if settled {
+            marking.is_first = false;
+            self.excluding.fetch_sub(1, Ordering::SeqCst);
+        }
+        settled
+    }
+
+    /// Bytes of the page were stored to. Where they had been decoded, every vCPU that has done so drops the page's
+    /// blocks.
     pub fn written(&self, page: &Page<'_>, physical: u64, length: u64) {
         if page.log.is_logging() {
             page.log.mark_page(page.number);
         }
-        if granules(page) & mask(physical, length) != 0 {
-            self.drop_page(page, physical);
+        // Who finds the bits just cleared waits until the readers have been told.
+        if granules(page) & mask(physical, length) != 0 || self.dropping.load(Ordering::SeqCst) != 0
+        {
+            self.drop_page(page, physical, mask(physical, length));
         }
     }
 
-    fn drop_page(&self, page: &Page<'_>, physical: u64) {
-        if let Some(word) = page.log.code_granules().get(page.number) {
-            word.store(0, Ordering::SeqCst);
+    /// Drops the page's blocks if one of the granules is marked.
+    fn drop_page(&self, page: &Page<'_>, physical: u64, granules_written: u64) {
+        let Some(word) = page.log.code_granules().get(page.number) else { return };
+        let _one_at_a_time = self.telling.lock().unwrap_or_else(PoisonError::into_inner);
+        if word.load(Ordering::SeqCst) & granules_written == 0 {
+            return;
         }
-        for mailbox in &self.mailboxes {
-            mailbox.post(|notes| notes.stale.push(physical / PAGE));
+        self.dropping.fetch_add(1, Ordering::SeqCst);
+        word.store(0, Ordering::SeqCst);
+        let readers = (page.users.fetch_and(WRITERS, Ordering::SeqCst) >> 8) as u8;
+        for (cpu, mailbox) in (0_u32..).zip(&self.mailboxes) {
+            if readers & group(cpu) != 0 {
+                mailbox.post(|notes| notes.stale.push(physical / PAGE));
+            }
         }
+        self.dropping.fetch_sub(1, Ordering::SeqCst);
     }
 
     /// Sends an inter-processor interrupt of vCPU `from`.
@@ -181,7 +250,7 @@ impl CodeWatch for DeviceWatch {
         let mut at = first & !(PAGE - 1);
         while at < first + length as u64 {
             if let Some(page) = shared.ram.page(at) {
-                shared.drop_page(&page, at);
+                shared.drop_page(&page, at, u64::MAX);
             }
             at += PAGE;
         }

@@ -29,13 +29,17 @@ pub mod apic;
 pub mod blocks;
 pub mod code;
 mod debug;
+mod halt;
+mod large;
 pub mod mailbox;
 pub mod memory;
 pub mod partition;
+mod platform;
 pub mod ram;
 mod ticker;
 mod tier;
 mod tlb;
+pub mod traffic;
 mod vcpu;
 
 pub use partition::{SoftHypervisor, SoftPartition};

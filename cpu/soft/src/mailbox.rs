@@ -3,8 +3,9 @@
 //! A vCPU looks at one atomic, `attention`, between blocks; only when it is set does it take the lock and
 //! read its notes. A halted vCPU sleeps on the condition variable.
 
+use crate::ticker::NEVER;
 use kezhan_jit::area::Bell;
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
@@ -23,38 +24,70 @@ pub struct Notes {
     pub kick: bool,
     /// Physical pages whose decoded blocks are to be dropped.
     pub stale: Vec<u64>,
-    /// Write entries of the TLB are to be dropped, for a page has come to hold code; answered by [`Mailbox::acknowledge`].
-    pub drop_writes: bool,
+    /// Write entries of the TLB are to be dropped.
+    pub drops: Drops,
 }
 
-/// The mailbox of a vCPU.
+/// Which write entries are to be dropped; answered by [`Mailbox::acknowledge`].
 #[derive(Debug, Default)]
+pub struct Drops {
+    /// All of them.
+    pub all: bool,
+    /// Those for physical pages that have come to hold code.
+    pub pages: Vec<u64>,
+    /// How many asks this answers, counted from the beginning; 0 when there is nothing to answer.
+    pub ticket: u32,
+}
+
+/// What the lock guards.
+#[derive(Debug, Default)]
+struct Inside {
+    notes: Notes,
+    /// The vCPU waits on the condition variable.
+    asleep: bool,
+    /// Asks so far.
+    asks: u32,
+}
+
+/// Pages after which all write entries are dropped.
+const MANY_PAGES: usize = 16;
+
+/// The mailbox of a vCPU. On cache lines of its own: others only come here to leave something.
+#[derive(Debug, Default)]
+#[repr(align(128))]
 pub struct Mailbox {
     attention: AtomicBool,
-    notes: Mutex<Notes>,
+    inside: Mutex<Inside>,
     arrived: Condvar,
     /// The level of the PIC's INTR output, wired to LINT0.
     external: AtomicBool,
     /// The vCPU is in guest code, so that its TLB may be in use this moment.
     running: AtomicBool,
-    /// Counts answers to `drop_writes`.
+    /// [`NEVER`] less the time when the vCPU's timer fires: 0 is never.
+    until_never: AtomicU64,
+    /// The ticket of the last answer.
     acknowledged: AtomicU32,
-    asked: AtomicU32,
     /// Rung as well when there is a note: translated code looks at nothing else.
     bell: OnceLock<Bell>,
 }
 
 impl Mailbox {
-    fn lock(&self) -> MutexGuard<'_, Notes> {
-        self.notes.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, Inside> {
+        self.inside.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Leaves a note and wakes the vCPU.
     pub fn post(&self, write: impl FnOnce(&mut Notes)) {
-        let mut notes = self.lock();
-        write(&mut notes);
+        let mut inside = self.lock();
+        write(&mut inside.notes);
+        self.call_inside(inside);
+    }
+
+    fn call_inside(&self, inside: MutexGuard<'_, Inside>) {
         self.call();
-        self.arrived.notify_all();
+        if inside.asleep {
+            self.arrived.notify_all();
+        }
     }
 
     /// Makes the vCPU look at its notes and the clock soon. No lock is taken, and a sleeper sleeps on.
@@ -87,19 +120,24 @@ impl Mailbox {
 
     /// Takes all notes.
     pub fn take(&self) -> Notes {
-        let mut notes = self.lock();
+        let mut inside = self.lock();
         self.attention.store(false, Ordering::SeqCst);
-        std::mem::take(&mut notes)
+        std::mem::take(&mut inside.notes)
     }
 
     /// Sleeps until a note arrives or the time is over.
     pub fn sleep(&self, at_most: Option<Duration>) {
-        let notes = self.lock();
-        let idle = |_: &mut Notes| !self.attention.load(Ordering::SeqCst);
-        match at_most {
-            Some(time) => drop(self.arrived.wait_timeout_while(notes, time, idle)),
-            None => drop(self.arrived.wait_while(notes, idle)),
-        }
+        let mut inside = self.lock();
+        inside.asleep = true;
+        let idle = |_: &mut Inside| !self.attention.load(Ordering::SeqCst);
+        let mut inside = match at_most {
+            Some(time) => {
+                let waited = self.arrived.wait_timeout_while(inside, time, idle);
+                waited.unwrap_or_else(PoisonError::into_inner).0
+            }
+            None => self.arrived.wait_while(inside, idle).unwrap_or_else(PoisonError::into_inner),
+        };
+        inside.asleep = false;
     }
 
     /// Sets the PIC's output.
@@ -116,6 +154,23 @@ impl Mailbox {
         self.external.load(Ordering::Acquire)
     }
 
+    /// When the vCPU's timer fires, in nanoseconds of guest time.
+    pub fn set_deadline(&self, deadline: u64) {
+        self.until_never.store(NEVER - deadline, Ordering::SeqCst);
+    }
+
+    /// What [`Mailbox::set_deadline`] has set; [`NEVER`] at first.
+    pub fn deadline(&self) -> u64 {
+        NEVER - self.until_never.load(Ordering::SeqCst)
+    }
+
+    /// The vCPU has been told that this deadline has come.
+    pub fn forget_deadline(&self, deadline: u64) {
+        let told = NEVER - deadline;
+        let _another =
+            self.until_never.compare_exchange(told, 0, Ordering::SeqCst, Ordering::SeqCst);
+    }
+
     /// The vCPU enters (`true`) or leaves guest code.
     pub fn set_running(&self, running: bool) {
         self.running.store(running, Ordering::SeqCst);
@@ -126,10 +181,20 @@ impl Mailbox {
         self.running.load(Ordering::Relaxed)
     }
 
-    /// Asks the vCPU to drop its write entries; the ticket is what [`Mailbox::has_dropped`] wants.
-    pub fn ask_drop_writes(&self) -> u32 {
-        let ticket = self.asked.fetch_add(1, Ordering::SeqCst).wrapping_add(1);
-        self.post(|notes| notes.drop_writes = true);
+    /// Asks the vCPU to drop its write entries for a physical page, or all; the ticket is what
+    /// [`Mailbox::has_dropped`] wants.
+    pub fn ask_drop_writes(&self, page: Option<u64>) -> u32 {
+        let mut inside = self.lock();
+        // 0 is no ticket.
+        inside.asks = inside.asks.wrapping_add(1).max(1);
+        let ticket = inside.asks;
+        let drops = &mut inside.notes.drops;
+        drops.ticket = ticket;
+        match page {
+            Some(page) if drops.pages.len() < MANY_PAGES => drops.pages.push(page),
+            _ => drops.all = true,
+        }
+        self.call_inside(inside);
         ticket
     }
 
@@ -139,19 +204,14 @@ impl Mailbox {
         answered.wrapping_sub(ticket) as i32 >= 0 || !self.running.load(Ordering::SeqCst)
     }
 
-    /// Takes the wish for dropped write entries alone: the number of asks it answers, if there is one.
-    pub fn take_drop_request(&self) -> Option<u32> {
-        let asked = self.asked();
-        std::mem::take(&mut self.lock().drop_writes).then_some(asked)
+    /// Takes the wish for dropped write entries alone, if there is one.
+    pub fn take_drops(&self) -> Option<Drops> {
+        let drops = std::mem::take(&mut self.lock().notes.drops);
+        (drops.ticket != 0).then_some(drops)
     }
 
-    /// The vCPU has dropped its write entries; called with the number of asks it saw before.
-    pub fn acknowledge(&self, asked: u32) {
-        self.acknowledged.store(asked, Ordering::SeqCst);
-    }
-
-    /// How often [`Mailbox::ask_drop_writes`] was called.
-    pub fn asked(&self) -> u32 {
-        self.asked.load(Ordering::SeqCst)
+    /// The vCPU has dropped what was asked up to this ticket.
+    pub fn acknowledge(&self, ticket: u32) {
+        self.acknowledged.store(ticket, Ordering::SeqCst);
     }
 }

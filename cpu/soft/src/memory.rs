@@ -13,18 +13,20 @@
 //! A page gets a write entry only when it is dirty, writable RAM, holds no decoded code ([`crate::code`]),
 //! and has its mark in the dirty log if there is one.
 
-use crate::apic::spec::{self, register};
 use crate::apic::{Apic, Clock, Effect};
 use crate::code::Shared;
 use crate::debug::Watch;
+use crate::large::LargePages;
+use crate::mailbox::Drops;
 use crate::ram::{HostPointer, PAGE};
 use crate::tlb::{Tlb, View};
+use crate::traffic::Traffic;
 use kezhan_hypervisor::CpuidTable;
+use kezhan_jit::translate::Region;
 use kezhan_x86::fault::vector;
 use kezhan_x86::flags;
-use kezhan_x86::memory::{Intent, Memory, Platform};
+use kezhan_x86::memory::{Intent, Memory};
 use kezhan_x86::paging::{Paging, PhysicalMemory, Privilege, Translation};
-use kezhan_x86::state::convert::{PKRU, PKRU_AT, PKRU_BYTES};
 use kezhan_x86::state::cr4;
 use kezhan_x86::word::Word;
 use kezhan_x86::{Core, Stop};
@@ -38,6 +40,9 @@ pub struct SoftMemory {
     /// The vCPU's number.
     pub(crate) index: u32,
     pub(crate) tlb: Tlb,
+    pub(crate) large: LargePages,
+    /// Counts the times that a large page might have been found.
+    pub(crate) looks: u32,
     /// Which accesses the running code makes.
     pub(crate) view: View,
     pub(crate) apic: Apic,
@@ -50,18 +55,14 @@ pub struct SoftMemory {
     pub(crate) fetched: HashSet<u64>,
     /// Stores to decoded bytes go through: the run loop is executing one instruction by itself.
     pub(crate) code_writes_pass: bool,
-    /// What the TSC is ahead of the clock.
-    pub(crate) tsc_offset: u64,
-    /// IA32_TSC_ADJUST.
+    /// IA32_TSC_ADJUST: what the TSC is ahead of the clock's.
     pub(crate) tsc_adjust: u64,
     /// PAUSEs since the host was last given a chance to run somebody else.
     pub(crate) pauses: u32,
     /// Data breakpoints.
     pub(crate) watch: Watch,
+    pub(crate) traffic: Traffic,
 }
-
-/// PAUSEs after which the host may run somebody else.
-const PAUSES: u32 = 32;
 
 /// Where a physical address leads.
 enum Place {
@@ -137,7 +138,7 @@ fn place(
 ) -> Result<Place, Stop> {
     let found = translate(core, linear, intent, privilege)?;
     let physical = found.physical;
-    core.mem.tlb.note(linear, found.global);
+    core.mem.tlb.note(linear, &found);
     let view = if privilege == Privilege::Implicit { View::SUPERVISOR } else { core.mem.view };
     let memory = &mut core.mem;
     let watched = memory.watch.see(linear, length, intent == Intent::Write);
@@ -149,6 +150,7 @@ fn place(
     if intent != Intent::Write {
         if !watched {
             memory.tlb.insert(view, linear, page.host, false);
+            memory.note_large(view, linear, &found, false);
         }
         return Ok(here);
     }
@@ -159,26 +161,35 @@ fn place(
         return Err(Stop::CodeWrite);
     }
     let cacheable = found.writable && !watched;
-    if cacheable && memory.shared.admit_writer(memory.index, &page, physical) {
+    if cacheable && memory.shared.admit_writer(memory.index, &page) {
         if page.log.is_logging() {
             page.log.mark_page(page.number);
         }
         memory.tlb.insert(view, linear, page.host, true);
+        core.mem.note_large(view, linear, &found, true);
     }
     Ok(here)
 }
 
-/// The page of guest memory that an access of the running code reaches, if it is RAM that the access may
-/// reach without being looked at each time. The access itself is not made; a fault is the interpreter's to find.
+/// How often, in accesses to pages in the TLB, a walk looks for a large page.
+const LOOK: u32 = 16;
+
+/// The region of guest memory around an access of the running code that may be reached without a look each time:
+/// RAM, a page or more. The access itself is not made; a fault is the interpreter's to find.
 pub(crate) fn reach(
     core: &mut SoftCore<'_>,
     linear: u64,
     length: u64,
     write: bool,
-) -> Option<HostPointer> {
-    let (page, view) = (linear & !(PAGE - 1), core.mem.view);
-    if let Some(host) = core.mem.tlb.find(view, page, 1, write) {
-        return Some(host);
+) -> Option<Region> {
+    let (start, view) = (linear & !(PAGE - 1), core.mem.view);
+    if let Some(region) = core.mem.large.find(view, linear, write) {
+        return Some(region);
+    }
+    core.mem.looks = core.mem.looks.wrapping_add(1);
+    let known = core.mem.tlb.find(view, start, 1, write);
+    if let (Some(host), true) = (known, !core.mem.looks.is_multiple_of(LOOK)) {
+        return Some(Region { start, length: PAGE, host: host.address() });
     }
     if crosses(linear, length) {
         return None;
@@ -186,10 +197,28 @@ pub(crate) fn reach(
     let intent = if write { Intent::Write } else { Intent::Read };
     let privilege = privilege(core);
     place(core, (linear, length), intent, privilege).ok()?;
-    core.mem.tlb.find(view, page, 1, write)
+    if let Some(region) = core.mem.large.find(view, linear, write) {
+        return Some(region);
+    }
+    let host = core.mem.tlb.find(view, start, 1, write)?;
+    Some(Region { start, length: PAGE, host: host.address() })
 }
 
 impl SoftMemory {
+    /// Forgets what may be written without a look: all, or some pages.
+    pub(crate) fn flush_writes(&mut self, drops: &Drops) {
+        if drops.all {
+            self.tlb.flush_writes();
+            self.large.flush_writes();
+        }
+        for page in &drops.pages {
+            if let Some(page) = self.shared.ram.page(*page) {
+                self.tlb.flush_writes_to(page.host);
+                self.large.flush_writes_to(page.host);
+            }
+        }
+    }
+
     /// Paths from linear RIP to blocks count no more.
     pub(crate) fn forget_fetches(&mut self) {
         for generation in &mut self.generation {
@@ -243,8 +272,12 @@ pub(crate) fn apply(core: &mut SoftCore<'_>, effect: Effect) {
     match effect {
         Effect::None => {}
         Effect::End(vector) => core.io.end_of_interrupt(vector),
-        Effect::Send(icr) => core.mem.shared.send(core.mem.index, icr),
+        Effect::Send(icr) => {
+            core.mem.traffic.sent += 1;
+            core.mem.shared.send(core.mem.index, icr);
+        }
     }
+    core.mem.tell_deadline();
     core.mem.apic.publish(&core.mem.shared.identities[core.mem.index as usize]);
 }
 
@@ -578,15 +611,21 @@ impl Memory for SoftMemory {
 
     fn flush(core: &mut SoftCore<'_>, keep_global: bool) {
         if keep_global && core.mem.tlb.flush_local() {
+            core.mem.large.flush_lower();
             core.mem.generation[0] += 1;
         } else {
             core.mem.tlb.flush();
+            core.mem.large.flush();
             core.mem.forget_fetches();
         }
     }
 
     fn flush_page(core: &mut SoftCore<'_>, linear: u64) {
-        core.mem.tlb.flush_page(linear);
+        if !core.mem.tlb.flush_page(linear) {
+            core.mem.large.flush();
+            return core.mem.forget_fetches();
+        }
+        core.mem.large.flush_page(linear);
         if core.mem.fetched.contains(&(linear & !(PAGE - 1))) {
             core.mem.forget_fetches();
         }
@@ -610,159 +649,4 @@ fn copy_in(host: HostPointer, bytes: &[u8]) {
         return;
     }
     host.copy_from(bytes);
-}
-
-impl Platform for SoftMemory {
-    fn read_msr(core: &mut SoftCore<'_>, index: u32) -> Option<Result<u64, ()>> {
-        Some(match index {
-            spec::MSR_TSC => Ok(SoftMemory::time_stamp(core)),
-            spec::MSR_TSC_ADJUST => Ok(core.mem.tsc_adjust),
-            spec::MSR_BASE => Ok(core.mem.apic.base()),
-            spec::MSR_TSC_DEADLINE => Ok(core.mem.apic.tsc_deadline()),
-            spec::MSR_X2APIC..=spec::MSR_X2APIC_LAST => read_x2apic(core, index),
-            _ => return None,
-        })
-    }
-
-    fn write_msr(core: &mut SoftCore<'_>, index: u32, value: u64) -> Option<Result<(), ()>> {
-        match index {
-            spec::MSR_TSC => {
-                let by = value.wrapping_sub(SoftMemory::time_stamp(core));
-                core.mem.move_time(by);
-            }
-            spec::MSR_TSC_ADJUST => {
-                let by = value.wrapping_sub(core.mem.tsc_adjust);
-                core.mem.move_time(by);
-            }
-            spec::MSR_BASE if value & spec::BASE_X2APIC != 0 && !has_x2apic(core) => {
-                return Some(Err(()));
-            }
-            spec::MSR_BASE => {
-                let done = core.mem.apic.set_base(value).or(Err(()));
-                apply(core, Effect::None);
-                return Some(done);
-            }
-            spec::MSR_TSC_DEADLINE => {
-                let at = core.mem.time_of(value);
-                core.mem.apic.set_tsc_deadline(value, at);
-                // A deadline that has passed fires at once.
-                let now = core.mem.clock.now();
-                core.mem.apic.tick(now);
-            }
-            spec::MSR_X2APIC..=spec::MSR_X2APIC_LAST => {
-                return Some(write_x2apic(core, index, value));
-            }
-            _ => return None,
-        }
-        Some(Ok(()))
-    }
-
-    fn time_stamp(core: &mut SoftCore<'_>) -> u64 {
-        let memory = &core.mem;
-        memory.clock.ticks(memory.clock.now()).wrapping_add(memory.tsc_offset)
-    }
-
-    fn task_priority(core: &mut SoftCore<'_>) -> u8 {
-        core.mem.apic.task_priority()
-    }
-
-    fn set_task_priority(core: &mut SoftCore<'_>, priority: u8) {
-        core.mem.apic.set_task_priority(priority);
-    }
-
-    fn pause(core: &mut SoftCore<'_>) {
-        core.mem.pauses = (core.mem.pauses + 1) % PAUSES;
-        if core.mem.pauses == 0 && core.mem.shared.mailboxes.len() > 1 {
-            std::thread::yield_now();
-        }
-    }
-
-    fn cpuid(core: &mut SoftCore<'_>, leaf: u32, subleaf: u32) -> [u32; 4] {
-        let mut answer = core.mem.cpuid.answer(leaf, subleaf);
-        match (leaf, subleaf) {
-            (1, _) => {
-                answer[2] |= u32::from(core.cpu.cr4 & cr4::OSXSAVE != 0) << 27;
-                // Software that turns the local APIC off takes it for absent (Intel SDM vol. 3A §11.4.3).
-                answer[3] &= !(u32::from(!core.mem.apic.enabled()) << 9);
-            }
-            (7, 0) => answer[2] |= u32::from(core.cpu.cr4 & cr4::PKE != 0) << 4,
-            (0xd, 0) => answer[1] = xsave_size(core.cpu.xcr0),
-            _ => {}
-        }
-        answer
-    }
-}
-
-/// Whether CPUID tells of x2APIC mode.
-fn has_x2apic(core: &SoftCore<'_>) -> bool {
-    core.mem.cpuid.answer(1, 0)[2] >> 21 & 1 == 1
-}
-
-/// Bytes that XSAVE writes for the components of XCR0 (Intel SDM vol. 1 §13.4).
-fn xsave_size(xcr0: u64) -> u32 {
-    match xcr0 {
-        _ if xcr0 & PKRU != 0 => (PKRU_AT + PKRU_BYTES) as u32,
-        _ if xcr0 & 4 != 0 => 832,
-        _ => 576,
-    }
-}
-
-fn read_x2apic(core: &mut SoftCore<'_>, index: u32) -> Result<u64, ()> {
-    let offset = (index - spec::MSR_X2APIC) * 16;
-    let now = core.mem.clock.now();
-    let apic = &core.mem.apic;
-    let write_only = matches!(offset, register::EOI | register::SELF_IPI);
-    if !apic.x2apic() || !register::is_in_x2apic(offset) || write_only {
-        return Err(());
-    }
-    if offset == register::ICR_LOW {
-        return Ok(apic.icr());
-    }
-    Ok(u64::from(apic.read(offset, now)))
-}
-
-fn write_x2apic(core: &mut SoftCore<'_>, index: u32, value: u64) -> Result<(), ()> {
-    let offset = (index - spec::MSR_X2APIC) * 16;
-    let now = core.mem.clock.now();
-    let apic = &mut core.mem.apic;
-    let read_only = matches!(
-        offset,
-        register::ID
-            | register::VERSION
-            | register::PPR
-            | register::LDR
-            | register::CURRENT_COUNT
-            | register::ISR..=0x270
-    );
-    let zero_only = matches!(offset, register::EOI | register::ESR);
-    let absent = !apic.x2apic() || !register::is_in_x2apic(offset);
-    if absent || read_only || zero_only && value != 0 {
-        return Err(());
-    }
-    let effect = match offset {
-        register::ICR_LOW => apic.write_icr(value),
-        register::SELF_IPI if value > 0xff => return Err(()),
-        register::SELF_IPI => Effect::Send(u64::from(value as u8) | 1 << 18),
-        _ if value >> 32 != 0 => return Err(()),
-        _ => apic.write(offset, value as u32, now),
-    };
-    apply(core, effect);
-    Ok(())
-}
-
-impl SoftMemory {
-    fn move_time(&mut self, by: u64) {
-        self.tsc_offset = self.tsc_offset.wrapping_add(by);
-        self.tsc_adjust = self.tsc_adjust.wrapping_add(by);
-        let tsc = self.apic.tsc_deadline();
-        let at = self.time_of(tsc);
-        self.apic.set_tsc_deadline(tsc, at);
-    }
-
-    /// The nanosecond at which the TSC has a value.
-    pub(crate) fn time_of(&self, tsc: u64) -> u64 {
-        let ticks = tsc.wrapping_sub(self.tsc_offset);
-        // A value before the start of time is one that has passed.
-        if ticks > u64::MAX / 2 { 0 } else { self.clock.nanoseconds(ticks) }
-    }
 }

@@ -3,9 +3,11 @@
 use crate::apic::{Apic, CRYSTAL_KHZ, Clock, Message};
 use crate::code::Shared;
 use crate::debug::Watch;
+use crate::large::LargePages;
 use crate::memory::SoftMemory;
 use crate::ram::Ram;
 use crate::tlb::{Tlb, View};
+use crate::traffic::Traffic;
 use crate::vcpu::SoftVcpu;
 use kezhan_hypervisor::{
     CpuidEntry, CpuidTable, DirtyLog, EngineError, GuestMemory, Hypervisor, MsiMessage, MsiTarget,
@@ -119,7 +121,7 @@ impl SoftPartition {
         let (least, most) = CODE_MEMORY_OF_ONE;
         let share = (CODE_MEMORY / self.config.cpus as usize).clamp(least, most) & !0xffff;
         let translator = self.translate.then(|| Translator::new(share).ok())??;
-        self.shared().ticker.start(self.shared());
+        self.shared().ticker.start(self.shared(), &self.clock);
         Some(translator)
     }
 
@@ -164,6 +166,8 @@ impl Partition for SoftPartition {
             shared: self.shared().clone(),
             index,
             tlb: Tlb::default(),
+            large: LargePages::default(),
+            looks: 0,
             view: View::SUPERVISOR,
             apic: Apic::new(index),
             clock: self.clock.clone(),
@@ -171,10 +175,10 @@ impl Partition for SoftPartition {
             generation: [1; 2],
             fetched: HashSet::new(),
             code_writes_pass: false,
-            tsc_offset: 0,
             tsc_adjust: 0,
             pauses: 0,
             watch: Watch::default(),
+            traffic: Traffic::default(),
         };
         Ok(Box::new(SoftVcpu::new(memory, self.translator())))
     }
@@ -250,7 +254,7 @@ impl SoftPartition {
     /// Makes every vCPU mark pages anew, and waits for those in guest code.
     fn drop_write_entries(&self) {
         let asked: Vec<_> =
-            self.shared().mailboxes.iter().map(|m| (m, m.ask_drop_writes())).collect();
+            self.shared().mailboxes.iter().map(|m| (m, m.ask_drop_writes(None))).collect();
         for (mailbox, ticket) in asked {
             while !mailbox.has_dropped(ticket) {
                 std::thread::yield_now();

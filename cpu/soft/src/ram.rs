@@ -13,6 +13,7 @@ use kezhan_device::{GuestMemory, PageLog};
 use kezhan_x86::word::Word;
 use std::arch::asm;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, AtomicU16};
 use vm_memory::bitmap::Bitmap;
 use vm_memory::{GuestAddress, GuestMemoryBackend, GuestMemoryRegion};
 
@@ -27,6 +28,8 @@ struct Region {
     host: *mut u8,
     writable: bool,
     log: PageLog,
+    users: Box<[AtomicU16]>,
+    chunks: Box<[AtomicU8]>,
 }
 
 /// All RAM and ROM of a machine.
@@ -58,7 +61,14 @@ pub struct Page<'a> {
     pub log: &'a PageLog,
     /// Its number in its region.
     pub number: usize,
+    /// Which vCPUs use it, and for what: see [`crate::code`].
+    pub users: &'a AtomicU16,
+    /// Which vCPUs write to the 2 MiB around it without a look at single pages.
+    pub chunk_writers: &'a AtomicU8,
 }
+
+/// Log2 of the bytes of a chunk.
+const CHUNK: u32 = 21;
 
 impl Ram {
     /// All regions of `memory` as RAM.
@@ -75,9 +85,14 @@ impl Ram {
             if host.is_null() {
                 continue;
             }
+            let start = region.start_addr().0.wrapping_add(offset);
+            let length = region.len() & !(PAGE - 1);
+            let chunks = start >> CHUNK..=start.wrapping_add(length) >> CHUNK;
             self.regions.push(Region {
-                start: region.start_addr().0.wrapping_add(offset),
-                length: region.len() & !(PAGE - 1),
+                start,
+                length,
+                users: (0..length / PAGE).map(|_| AtomicU16::new(0)).collect(),
+                chunks: chunks.map(|_| AtomicU8::new(0)).collect(),
                 host,
                 writable,
                 log: log_of(&memory, region.start_addr()),
@@ -95,6 +110,7 @@ impl Ram {
     pub fn page(&self, physical: u64) -> Option<Page<'_>> {
         let region = self.region(physical)?;
         let offset = (physical - region.start) & !(PAGE - 1);
+        let chunk = (physical >> CHUNK) - (region.start >> CHUNK);
         // SAFETY: `offset` is less than `region.length`, the length of the mapping at `region.host`, which
         // is a whole number of pages: the pointer is good for a page.
         let host = unsafe { region.host.add(offset as usize) };
@@ -103,6 +119,8 @@ impl Ram {
             writable: region.writable,
             log: &region.log,
             number: (offset / PAGE) as usize,
+            users: region.users.get((offset / PAGE) as usize)?,
+            chunk_writers: region.chunks.get(chunk as usize)?,
         })
     }
 
@@ -128,6 +146,14 @@ impl Ram {
             region.log.mark_dirty(offset as usize, length as usize);
         }
         status == 0
+    }
+
+    /// The pages from a guest-physical address on, for `length` bytes (both multiples of the page size), when all
+    /// of them are in one region.
+    pub fn span(&self, physical: u64, length: u64) -> Option<Page<'_>> {
+        let region = self.region(physical)?;
+        let offset = physical - region.start;
+        (region.length - offset >= length).then(|| self.page(physical))?
     }
 
     /// The logs of the writable regions, in address order, with their first addresses.

@@ -27,16 +27,21 @@
 
 use crate::blocks::Spread;
 use crate::ram::PAGE;
-use crate::tlb::Forgotten;
+use crate::tlb::{Forgotten, Tlb};
+use crate::traffic::Traffic;
 use kezhan_jit::area::Registers;
 use kezhan_jit::translate::{Access, Entry, Record, Refusal, Region, Request, Translator};
+use kezhan_x86::block::LONGEST_INSTRUCTION;
 use kezhan_x86::flags::{self, LazyFlags};
-use kezhan_x86::state::{CpuState, FS, GS, cr0, cr4};
+use kezhan_x86::state::{CpuState, FS, GS, cr0, cr4, efer};
 use std::collections::HashMap;
 use std::hash::BuildHasherDefault;
 
 /// How often a block runs in the interpreter before it is translated.
 pub(crate) const HOT: u32 = 40;
+
+/// How often a block that is hot runs in the interpreter at another linear address, before it is translated there.
+pub(crate) const AGAIN: u32 = 6;
 
 /// Slots or jumps after which all of them are forgotten, so that the lists end.
 const MOST_WAYS: usize = 1 << 17;
@@ -55,8 +60,11 @@ pub(crate) struct Name {
 
 type Map<K, V> = HashMap<K, V, BuildHasherDefault<Spread>>;
 
+/// Encodings that the statistics name.
+const MOST_SHOWN: usize = 24;
+
 /// What the tier has done.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Counters {
     /// Superblocks made.
     pub superblocks: u64,
@@ -84,9 +92,36 @@ pub struct Counters {
     pub code_bytes: u64,
     /// Entries from the run loop.
     pub entries: u64,
+    /// With the other vCPUs.
+    pub traffic: Traffic,
+    /// How often each encoding (by iced-x86's number) was run by itself in the interpreter.
+    pub by_code: Vec<u64>,
 }
 
 impl Counters {
+    /// An encoding was run by itself in the interpreter.
+    #[inline]
+    pub fn count_code(&mut self, code: u16) {
+        let code = usize::from(code);
+        if self.by_code.len() <= code {
+            self.by_code.resize(code + 1, 0);
+        }
+        self.by_code[code] += 1;
+    }
+
+    /// The encodings that the interpreter ran most often by themselves.
+    fn most_interpreted(&self) -> String {
+        let mut all: Vec<(u64, usize)> =
+            self.by_code.iter().enumerate().map(|(code, count)| (*count, code)).collect();
+        all.sort_unstable_by(|a, b| b.cmp(a));
+        let names = all.iter().take(MOST_SHOWN).filter(|(count, _)| *count != 0);
+        let name = |(count, code): &(u64, usize)| match iced_x86::Code::try_from(*code) {
+            Ok(code) => format!("{count} {code:?}"),
+            Err(_) => format!("{count} code {code}"),
+        };
+        names.map(name).collect::<Vec<_>>().join(", ")
+    }
+
     /// For people, of one vCPU.
     pub fn lines(&self, cpu: usize) -> Vec<String> {
         vec![
@@ -110,7 +145,47 @@ impl Counters {
                 "cpu {cpu}: {} flushes of {} sites and ways; ticks found in the translated tier {}, elsewhere {}",
                 self.flushes, self.forgotten, self.bells, self.attended
             ),
+            self.traffic.line(cpu),
+            format!("cpu {cpu}: interpreted by themselves: {}", self.most_interpreted()),
         ]
+    }
+}
+
+/// Slots and jumps that lead somewhere.
+#[derive(Debug)]
+struct Ways {
+    /// With their RIPs.
+    slots: Vec<(u32, u64)>,
+    /// With their views and RIPs.
+    jumps: Vec<(u8, u64)>,
+    /// A bit for the hash of each page that one leads to, so that most pages need no look at the lists.
+    pages: [u64; 64],
+}
+
+impl Default for Ways {
+    fn default() -> Ways {
+        Ways { slots: Vec::new(), jumps: Vec::new(), pages: [0; 64] }
+    }
+}
+
+impl Ways {
+    fn place(address: u64) -> (usize, u64) {
+        let page = address / PAGE;
+        let hash = page ^ page >> 12;
+        ((hash >> 6 & 63) as usize, 1 << (hash & 63))
+    }
+
+    fn mark(&mut self, rip: u64) {
+        for address in [rip, last_byte(rip)] {
+            let (word, bit) = Self::place(address);
+            self.pages[word] |= bit;
+        }
+    }
+
+    /// Whether one may lead to the page.
+    fn may_lead_to(&self, page: u64) -> bool {
+        let (word, bit) = Self::place(page);
+        self.pages[word] & bit != 0
     }
 }
 
@@ -122,10 +197,14 @@ pub(crate) struct Tier {
     pages: Map<u64, Vec<Name>>,
     /// SSE may be used, as of the last look.
     vectors: bool,
-    /// Slots that lead somewhere, with their RIPs, by half of linear memory.
-    slots: [Vec<(u32, u64)>; 2],
-    /// Jumps likewise, with their views.
-    jumps: [Vec<(u8, u64)>; 2],
+    /// CR4.SMAP is set, as of the last look: STAC and CLAC change the view.
+    guarded: bool,
+    /// For superblocks of one instruction that lies over its page's end: the physical page (its number) of the rest.
+    second: Map<Name, u64>,
+    /// The area has the XMM registers and MXCSR, not the CPU's state.
+    vectors_away: bool,
+    /// Ways that lead somewhere, by half of linear memory.
+    ways: [Ways; 2],
     pub counters: Counters,
 }
 
@@ -151,8 +230,10 @@ impl Tier {
             superblocks: Map::default(),
             pages: Map::default(),
             vectors: false,
-            slots: Default::default(),
-            jumps: Default::default(),
+            guarded: false,
+            second: Map::default(),
+            vectors_away: false,
+            ways: Default::default(),
             counters: Counters::default(),
         }
     }
@@ -165,15 +246,22 @@ impl Tier {
         self.vectors
     }
 
-    /// Looks whether SSE may be used; true when that has changed, and cached ways to superblocks with it.
+    /// Looks whether SSE may be used, and whether there is SMAP; true when that has changed, and cached ways to
+    /// superblocks with it.
     #[inline(always)]
-    pub fn look_at_vectors(&mut self, cpu: &CpuState) -> bool {
+    pub fn look_at_modes(&mut self, cpu: &mut CpuState) -> bool {
+        if self.guarded != (cpu.cr4 & cr4::SMAP != 0) {
+            self.guarded = !self.guarded;
+            self.clear();
+            return true;
+        }
         let usable = cpu.cr0 & (cr0::EM | cr0::TS) == 0
             && cpu.cr4 & cr4::OSFXSR != 0
             && cpu.fpu.frame.x87.mxcsr & MXCSR_MASKS == MXCSR_MASKS;
         if usable == self.vectors {
             return false;
         }
+        self.bring_vectors_home(cpu);
         self.vectors = usable;
         self.forget_ways();
         true
@@ -202,6 +290,25 @@ impl Tier {
         Some(entry)
     }
 
+    /// Keeps a superblock of one instruction that lies over its page's end, and goes on in physical page `second` (its
+    /// number).
+    pub fn translate_across(
+        &mut self,
+        name: Name,
+        second: u64,
+        request: Request<'_>,
+    ) -> Option<Entry> {
+        let entry = self.translate(name, request)?;
+        self.second.insert(name, second);
+        self.pages.entry(second).or_default().push(name);
+        Some(entry)
+    }
+
+    /// The physical page (its number) in which such a superblock's instruction ends.
+    pub fn second_page(&self, name: Name) -> Option<u64> {
+        self.second.get(&name).copied()
+    }
+
     /// Whether a translation would have to drop everything first.
     pub fn is_full(&self) -> bool {
         self.translator.is_full()
@@ -213,6 +320,7 @@ impl Tier {
         self.forget_ways();
         self.translator.clear();
         self.superblocks.clear();
+        self.second.clear();
         self.pages.clear();
     }
 
@@ -220,6 +328,7 @@ impl Tier {
     pub fn drop_page(&mut self, page: u64) {
         for name in self.pages.remove(&page).unwrap_or_default() {
             self.superblocks.remove(&name);
+            self.second.remove(&name);
             self.translator.area().clear_jump(name.view(), name.rip);
             if let Some(slot) = self.translator.slot(name.view(), name.rip) {
                 self.translator.set_slot(slot, None);
@@ -235,25 +344,31 @@ impl Tier {
 
     /// Those that lead to one half of linear memory.
     fn forget_ways_to(&mut self, half: usize) {
-        let Tier { translator, slots, jumps, counters, .. } = self;
-        counters.forgotten += (slots[half].len() + jumps[half].len()) as u64;
-        for (slot, _) in slots[half].drain(..) {
+        let Tier { translator, ways, counters, .. } = self;
+        let ways = &mut ways[half];
+        counters.forgotten += (ways.slots.len() + ways.jumps.len()) as u64;
+        for (slot, _) in ways.slots.drain(..) {
             translator.set_slot(slot, None);
         }
-        for (view, rip) in jumps[half].drain(..) {
+        for (view, rip) in ways.jumps.drain(..) {
             translator.area().clear_jump(view, rip);
         }
+        ways.pages = [0; 64];
     }
 
-    /// Those that lead to one page.
+    /// Those that lead to one page, or to the one before and perhaps into this one.
     fn forget_ways_into(&mut self, page: u64) {
-        let Tier { translator, slots, jumps, .. } = self;
-        let half = (page >> 63) as usize;
-        let leads_there = |rip: u64| rip & !(PAGE - 1) == page;
-        for (slot, _) in slots[half].extract_if(.., |(_, rip)| leads_there(*rip)) {
+        let Tier { translator, ways, .. } = self;
+        let ways = &mut ways[(page >> 63) as usize];
+        if !ways.may_lead_to(page) {
+            return;
+        }
+        let leads_there =
+            |rip: u64| rip & !(PAGE - 1) == page || last_byte(rip) & !(PAGE - 1) == page;
+        for (slot, _) in ways.slots.extract_if(.., |(_, rip)| leads_there(*rip)) {
             translator.set_slot(slot, None);
         }
-        for (view, rip) in jumps[half].extract_if(.., |(_, rip)| leads_there(*rip)) {
+        for (view, rip) in ways.jumps.extract_if(.., |(_, rip)| leads_there(*rip)) {
             translator.area().clear_jump(view, rip);
         }
     }
@@ -283,29 +398,30 @@ impl Tier {
         }
     }
 
-    /// Lets an access at `linear` reach its page; where to go on, if it lies in it.
+    /// Lets an access at `linear` reach a region; where to go on, if it lies in it.
     #[inline(always)]
-    pub fn fill(&mut self, access: &Access, linear: u64, host: u64) -> Option<Entry> {
-        let start = linear & !(PAGE - 1);
-        self.translator.fill(access, linear, Region { start, length: PAGE, host })
+    pub fn fill(&mut self, access: &Access, linear: u64, region: Region) -> Option<Entry> {
+        self.translator.fill(access, linear, region)
     }
 
     pub fn set_slot(&mut self, slot: u32, rip: u64, entry: Entry) {
         let half = (rip >> 63) as usize;
-        if self.slots[half].len() > MOST_WAYS {
+        if self.ways[half].slots.len() > MOST_WAYS {
             self.forget_ways_to(half);
         }
         self.translator.set_slot(slot, Some(entry));
-        self.slots[half].push((slot, rip));
+        self.ways[half].slots.push((slot, rip));
+        self.ways[half].mark(rip);
     }
 
     pub fn set_jump(&mut self, view: u8, rip: u64, entry: Entry) {
         let half = (rip >> 63) as usize;
-        if self.jumps[half].len() > MOST_WAYS {
+        if self.ways[half].jumps.len() > MOST_WAYS {
             self.forget_ways_to(half);
         }
         self.translator.set_jump(view, rip, entry);
-        self.jumps[half].push((view, rip));
+        self.ways[half].jumps.push((view, rip));
+        self.ways[half].mark(rip);
     }
 
     /// Runs until code leaves.
@@ -314,21 +430,30 @@ impl Tier {
         self.translator.run(entry)
     }
 
+    /// Makes this thread the one that runs the vCPU with this TLB.
+    pub fn bind(&mut self, tlb: &Tlb) {
+        self.translator.bind();
+        self.translator.registers().tlb = tlb.halves();
+    }
+
     /// Gives the registers to translated code.
-    pub fn arrive(&mut self, cpu: &CpuState, tlb: u64, interrupt_waits: bool) {
-        let vectors = self.vectors;
+    pub fn arrive(&mut self, cpu: &CpuState, view: u8, interrupt_waits: bool) {
+        let (vectors, away) = (self.vectors, self.vectors_away);
         let to = self.translator.registers();
         to.gpr.copy_from_slice(&cpu.gpr[..16]);
         to.flags = packed(cpu.flags);
         (to.fs_base, to.gs_base) = (cpu.seg_base[FS], cpu.seg_base[GS]);
-        to.vectors_changed = 0;
-        to.tlb = tlb;
+        to.kernel_gs_base = cpu.msr.kernel_gs_base;
         to.interrupt_flag = cpu.rflags & flags::IF;
         to.other_flags = cpu.rflags & !(flags::IF | flags::VM | flags::RF) | flags::FIXED;
         to.interrupt_waits = interrupt_waits.into();
-        if vectors {
+        arrive_system(to, cpu);
+        to.view = view.into();
+        if vectors && !away {
+            to.vectors_changed = 0;
             to.xmm = cpu.fpu.xmm;
             to.mxcsr = cpu.fpu.frame.x87.mxcsr;
+            self.vectors_away = true;
         }
     }
 
@@ -339,11 +464,74 @@ impl Tier {
         cpu.flags = unpacked(from.flags);
         cpu.rflags = cpu.rflags & !flags::IF | from.interrupt_flag;
         cpu.rip = rip;
+        if from.fs_base != cpu.seg_base[FS] {
+            cpu.segments[FS].base = from.fs_base;
+            cpu.seg_base[FS] = from.fs_base;
+        }
+        if from.gs_base != cpu.seg_base[GS] || from.kernel_gs_base != cpu.msr.kernel_gs_base {
+            cpu.msr.kernel_gs_base = from.kernel_gs_base;
+            cpu.segments[GS].base = from.gs_base;
+            cpu.seg_base[GS] = from.gs_base;
+        }
+    }
+
+    /// Takes over RFLAGS, if code has changed more of it than the flags that always pass; whether it has
+    /// run SYSCALL or SYSRET as well, and if so whether CPL 3 is where it is.
+    #[inline(always)]
+    pub fn crossed(&mut self, cpu: &mut CpuState) -> Option<Crossing> {
+        let registers = self.translator.registers();
+        if registers.crossed == 0 {
+            return None;
+        }
+        registers.crossed = 0;
+        let ring = std::mem::take(&mut registers.crossed_ring) != 0;
+        cpu.rflags = registers.other_flags | registers.interrupt_flag;
+        Some(Crossing { ring, user: registers.view == 0 })
+    }
+
+    /// Gives the XMM registers and MXCSR back to the CPU's state.
+    #[inline]
+    pub fn bring_vectors_home(&mut self, cpu: &mut CpuState) {
+        if !self.vectors_away {
+            return;
+        }
+        self.vectors_away = false;
+        let from: &Registers = self.translator.registers();
         if from.vectors_changed != 0 {
             cpu.fpu.xmm = from.xmm;
             cpu.fpu.frame.x87.mxcsr = from.mxcsr;
         }
     }
+}
+
+/// What translated code has done beside what every instruction may do.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Crossing {
+    /// It has run SYSCALL or SYSRET.
+    pub ring: bool,
+    /// It is at CPL 3.
+    pub user: bool,
+}
+
+/// What the instructions of the operating system need to know.
+#[inline(always)]
+fn arrive_system(to: &mut Registers, cpu: &CpuState) {
+    let clears = flags::TF | flags::AC;
+    let enabled = cpu.efer & efer::SCE != 0 && cpu.cr0 & cr0::PE != 0;
+    to.fast_calls = (enabled && cpu.msr.fmask & clears == clears).into();
+    to.call_target = cpu.msr.lstar;
+    to.call_mask = !cpu.msr.fmask;
+    to.bases = cpu.cr4 & cr4::FSGSBASE;
+    to.crossed = 0;
+    to.crossed_ring = 0;
+    for (to, segment) in to.selectors.iter_mut().zip(&cpu.segments) {
+        *to = u64::from(segment.selector);
+    }
+}
+
+/// The last byte that an instruction at `rip` may have.
+fn last_byte(rip: u64) -> u64 {
+    rip.wrapping_add(LONGEST_INSTRUCTION as u64 - 1)
 }
 
 /// SF, ZF, AF, PF and CF in RFLAGS, where LAHF has them too.

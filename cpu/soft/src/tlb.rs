@@ -4,16 +4,19 @@
 //! supervisor, and supervisor with RFLAGS.AC set (which may touch user pages under SMAP). A change of
 //! privilege changes the view, and costs nothing else.
 //!
-//! An entry's tag is a page address, so its low 12 bits are zero; an empty entry's are not. An access of
-//! `n` bytes at `a` is checked with `(a + n - 1) & !0xfff == tag` in the set of `a`'s page: an access that
-//! crosses into the next page compares that page with a set it cannot be in, and misses.
+//! An entry's tag is a page address; an empty entry's is a page that belongs to another set. An access of `n`
+//! bytes at `a` is checked with `(a + n - 1) & !0xfff == tag` in the set of `a`'s page: an access that crosses
+//! into the next page compares that page with a set it cannot be in, and misses.
+//!
+//! Sets that are not empty are listed, so that a flush costs what the TLB holds and not what it could.
 
 use crate::ram::HostPointer;
+use kezhan_x86::paging::Translation;
+use std::collections::HashSet;
 
 /// Sets in each half of a view.
 const SETS: u64 = kezhan_jit::area::TLB_SETS;
 const HALVES: u64 = 8;
-const EMPTY: u64 = 1;
 
 /// A translation: tag, and what to add to a linear address to get the host address.
 #[derive(Clone, Copy, Debug)]
@@ -46,8 +49,12 @@ impl View {
 #[derive(Debug)]
 pub struct Tlb {
     entries: Box<[Entry]>,
-    /// Slots of entries for the lower half of linear memory.
-    lower: Vec<u16>,
+    /// Slots that are not empty, and perhaps some that are or that are listed twice: for the lower and for the upper
+    /// half of linear memory, for reading and for writing.
+    used: [[Vec<u16>; 2]; 2],
+    /// 2 MiB pieces of linear memory in which larger pages than 4 KiB were found: their entries are parts of
+    /// one, and go together (Intel SDM vol. 3A §4.10.2.3).
+    parts: HashSet<u64>,
     /// A translation in the upper half is not global: a change of CR3 takes everything with it.
     upper_is_local: bool,
     /// What was forgotten since translated code was last told.
@@ -78,15 +85,18 @@ impl Forgotten {
     }
 }
 
+/// Log2 of the pieces in which parts of large pages are looked for.
+const PART: u32 = 21;
+
 /// Pages after which everything is forgotten rather than each one.
 const MANY_PAGES: usize = 32;
 
 impl Default for Tlb {
     fn default() -> Tlb {
-        let empty = Entry { tag: EMPTY, addend: 0 };
-        let entries = vec![empty; (SETS * HALVES) as usize].into();
+        let entries = (0..(SETS * HALVES) as usize).map(Entry::empty).collect();
         let forgotten = Forgotten::default();
-        Tlb { entries, lower: Vec::new(), upper_is_local: false, forgotten }
+        let parts = HashSet::new();
+        Tlb { entries, used: Default::default(), parts, upper_is_local: false, forgotten }
     }
 }
 
@@ -102,6 +112,14 @@ fn slot(view: View, write: bool, linear: u64) -> usize {
     ((half * SETS + (linear >> 12 & (SETS - 1))) & (SETS * HALVES - 1)) as usize
 }
 
+impl Entry {
+    /// The tag is a page of a set on the other side of the table.
+    #[inline(always)]
+    fn empty(slot: usize) -> Entry {
+        Entry { tag: (slot as u64 ^ SETS / 2) % SETS << 12, addend: 0 }
+    }
+}
+
 impl Tlb {
     /// The host pointer for an access of `length` bytes (1 to a page) in a view, if the TLB has it.
     #[inline(always)]
@@ -111,50 +129,68 @@ impl Tlb {
         (entry.tag == last_page).then(|| HostPointer::from_addend(entry.addend, linear))
     }
 
-    /// Where the entries are, for the probe of translated code. They stay there.
-    pub fn address(&self) -> u64 {
-        self.entries.as_ptr() as u64
+    /// Where the halves of the views are, for translated code. They stay there.
+    pub fn halves(&self) -> [u64; kezhan_jit::area::TLB_HALVES] {
+        let first = self.entries.as_ptr() as u64;
+        std::array::from_fn(|half| first + half as u64 * SETS * size_of::<Entry>() as u64)
     }
 
     /// Puts a translation in for a view.
     pub fn insert(&mut self, view: View, linear: u64, host: HostPointer, write: bool) {
+        if self.is_crowded() {
+            self.flush();
+        }
         let page = linear & !0xfff;
         let slot = slot(view, write, linear);
         let before = self.entries[slot].tag;
-        if !is_upper(page) && (before == EMPTY || is_upper(before)) {
-            self.lower.push(slot as u16);
+        let half = usize::from(is_upper(page));
+        if before == Entry::empty(slot).tag || is_upper(before) != is_upper(page) {
+            self.used[half][usize::from(write)].push(slot as u16);
         }
         self.entries[slot] = Entry { tag: page, addend: host.addend(page) };
     }
 
-    /// Some cache has a translation now that may be global.
+    /// Some cache has a translation now.
     #[inline]
-    pub fn note(&mut self, linear: u64, global: bool) {
-        self.upper_is_local |= is_upper(linear) && !global;
+    pub fn note(&mut self, linear: u64, found: &Translation) {
+        self.upper_is_local |= is_upper(linear) && !found.global;
+        if found.page_bits > 12 {
+            self.parts.insert(linear >> PART);
+        }
     }
 
     /// Forgets everything.
     pub fn flush(&mut self) {
-        self.entries.fill(Entry { tag: EMPTY, addend: 0 });
-        self.lower.clear();
+        let Tlb { entries, used, .. } = self;
+        for slot in used.iter_mut().flatten().flat_map(|list| list.drain(..)) {
+            entries[usize::from(slot)] = Entry::empty(slot.into());
+        }
+        self.parts.clear();
         self.upper_is_local = false;
         self.forgotten.all = true;
     }
 
     /// Forgets what is not global; false when it took everything. The lower half is never taken for global.
     pub fn flush_local(&mut self) -> bool {
-        if self.upper_is_local || self.lower.len() > self.entries.len() {
+        if self.upper_is_local {
             self.flush();
             return false;
         }
-        for slot in self.lower.drain(..) {
-            let entry = &mut self.entries[usize::from(slot)];
+        let Tlb { entries, used, .. } = self;
+        for slot in used[0].iter_mut().flat_map(|list| list.drain(..)) {
+            let entry = &mut entries[usize::from(slot)];
             if !is_upper(entry.tag) {
-                *entry = Entry { tag: EMPTY, addend: 0 };
+                *entry = Entry::empty(slot.into());
             }
         }
+        self.parts.retain(|part| is_upper(part << PART));
         self.forgotten.lower = true;
         true
+    }
+
+    /// The lists are longer than they need to be.
+    fn is_crowded(&self) -> bool {
+        self.used.iter().flatten().any(|list| list.len() > self.entries.len())
     }
 
     /// Takes what was forgotten since the last call.
@@ -163,28 +199,32 @@ impl Tlb {
         if self.forgotten.is_nothing() { None } else { Some(std::mem::take(&mut self.forgotten)) }
     }
 
-    /// Forgets one linear page.
-    pub fn flush_page(&mut self, linear: u64) {
+    /// Forgets one linear page, or everything when it may be part of a larger one; whether it was one page.
+    pub fn flush_page(&mut self, linear: u64) -> bool {
+        if self.parts.contains(&(linear >> PART)) {
+            self.flush();
+            return false;
+        }
         if self.forgotten.pages.len() < MANY_PAGES {
             self.forgotten.pages.push(linear & !0xfff);
         } else {
             self.forgotten.all = true;
         }
         for half in 0..6 {
-            let entry = &mut self.entries[slot(View(half), false, linear)];
-            entry.tag = EMPTY;
+            let slot = slot(View(half), false, linear);
+            self.entries[slot] = Entry::empty(slot);
         }
+        true
     }
 
     /// Forgets the write entries for the page at `host`.
     pub fn flush_writes_to(&mut self, host: HostPointer) {
         let address = host.address();
-        for half in [1, 3, 5] {
-            let first = (half * SETS) as usize;
-            for entry in &mut self.entries[first..first + SETS as usize] {
-                if entry.tag.wrapping_add(entry.addend) == address {
-                    *entry = Entry { tag: EMPTY, addend: 0 };
-                }
+        let Tlb { entries, used, .. } = self;
+        for slot in used.iter().flat_map(|half| &half[1]) {
+            let entry = &mut entries[usize::from(*slot)];
+            if entry.tag.wrapping_add(entry.addend) == address {
+                *entry = Entry::empty((*slot).into());
             }
         }
         if self.forgotten.written.len() < MANY_PAGES {
@@ -197,9 +237,9 @@ impl Tlb {
     /// Forgets all write entries.
     pub fn flush_writes(&mut self) {
         self.forgotten.writes = true;
-        for half in [1, 3, 5] {
-            let first = (half * SETS) as usize;
-            self.entries[first..first + SETS as usize].fill(Entry { tag: EMPTY, addend: 0 });
+        let Tlb { entries, used, .. } = self;
+        for slot in used.iter_mut().flat_map(|half| half[1].drain(..)) {
+            entries[usize::from(slot)] = Entry::empty(slot.into());
         }
     }
 }

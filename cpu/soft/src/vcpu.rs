@@ -13,12 +13,15 @@
 //! Notes are looked for before each block; the clock every [`TIME_CHECK`] blocks. With RFLAGS.TF set or a
 //! breakpoint enabled, blocks are one instruction long and are not kept.
 
-use crate::blocks::{BlockCache, Key};
+use crate::blocks::{BlockCache, Key, Warm};
 use crate::code::Shared;
 use crate::debug;
+use crate::halt::Halt;
+use crate::mailbox::Drops;
 use crate::memory::{SoftMemory, canonical, translate};
 use crate::ram::{PAGE, Page};
-use crate::tier::{HOT, Tier};
+use crate::tier::{AGAIN, HOT, Tier};
+use crate::traffic::Traffic;
 use kezhan_hypervisor::{CpuIo, EngineError, Exit, MpState, Vcpu, VcpuState};
 use kezhan_jit::translate::Translator;
 use kezhan_x86::block::{Block, LONGEST, LONGEST_INSTRUCTION, decode};
@@ -30,13 +33,16 @@ use kezhan_x86::paging::Privilege;
 use kezhan_x86::state::{BLOCK, CS, CodeBits};
 use kezhan_x86::{Core, CpuState, Op, Stop, flags};
 use std::sync::{Arc, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 mod save;
 mod translated;
 
 /// Blocks between two looks at the clock.
 const TIME_CHECK: u32 = 256;
+
+/// How often another vCPU is waited for before the host may run somebody else.
+const MOST_SPINS: u32 = 200;
 
 type SoftCore<'r> = Core<'r, SoftMemory>;
 
@@ -66,6 +72,7 @@ struct Runner {
     /// NMIs that wait for delivery.
     nmis: u8,
     until_time_check: u32,
+    halt: Halt,
 }
 
 /// A translation for instruction fetch.
@@ -94,6 +101,7 @@ impl SoftVcpu {
             waiting_for_sipi: index != 0,
             nmis: 0,
             until_time_check: 0,
+            halt: Halt::default(),
         };
         SoftVcpu { parts: Some(Parts { cpu: CpuState::default(), mem }), runner }
     }
@@ -106,10 +114,11 @@ impl Vcpu for SoftVcpu {
         };
         let mut core = Core { cpu, mem, io: Machine(io) };
         SoftMemory::permissions_changed(&mut core);
-        self.runner.enter();
+        self.runner.enter(&core.mem);
         let exit = self.runner.run(&mut core);
+        self.runner.bring_vectors_home(&mut core);
         self.runner.mailbox().set_running(false);
-        self.runner.publish_counters();
+        self.runner.publish_counters(&core.mem.traffic);
         self.parts = Some(Parts { cpu: core.cpu, mem: core.mem });
         exit
     }
@@ -129,21 +138,21 @@ impl Runner {
     }
 
     /// From here on others wait for this vCPU's answers; it looks at its notes before anything else.
-    fn enter(&mut self) {
+    fn enter(&mut self, mem: &SoftMemory) {
         self.mailbox().set_running(true);
-        self.shared.ticker.wake();
         self.until_time_check = 0;
         if let Some(tier) = &mut self.tier {
-            tier.translator().bind();
+            tier.bind(&mem.tlb);
         }
     }
 
-    fn publish_counters(&mut self) {
+    fn publish_counters(&mut self, traffic: &Traffic) {
         let Some(tier) = &mut self.tier else { return };
+        tier.counters.traffic = traffic.clone();
         tier.counters.code_bytes = tier.translator().used() as u64;
         let mut all = self.shared.counters.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(place) = all.get_mut(self.index) {
-            *place = tier.counters;
+            *place = tier.counters.clone();
         }
     }
 
@@ -199,15 +208,30 @@ impl Runner {
             let asleep = self.waiting_for_sipi || core.cpu.halted && !self.wakes(core);
             if !asleep {
                 core.cpu.halted = false;
+                core.mem.tell_deadline();
                 return None;
             }
             let deadline = core.mem.apic.deadline().filter(|_| !self.waiting_for_sipi);
             let time = deadline.map(|at| Duration::from_nanos(at.saturating_sub(now)));
-            self.mailbox().set_running(false);
-            self.mailbox().sleep(time);
-            self.mailbox().set_running(true);
-            self.shared.ticker.wake();
+            self.wait(&mut core.mem.traffic, time);
         }
+    }
+
+    /// Waits for a note, or for so long.
+    fn wait(&mut self, traffic: &mut Traffic, time: Option<Duration>) {
+        let start = Instant::now();
+        let shared = self.shared.clone();
+        let mailbox = &shared.mailboxes[self.index];
+        mailbox.set_running(false);
+        let running = shared.mailboxes.iter().filter(|other| other.running()).count();
+        let looked = self.halt.wait(mailbox, time, running);
+        mailbox.set_running(true);
+        if looked {
+            traffic.looked += 1
+        } else {
+            traffic.slept += 1
+        }
+        traffic.halted += start.elapsed();
     }
 
     /// Whether a halted CPU has something to wake up for.
@@ -219,12 +243,10 @@ impl Runner {
 
     /// Reads the notes; true when one says to return.
     fn read_notes(&mut self, core: &mut SoftCore<'_>) -> bool {
-        let asked = self.mailbox().asked();
         let notes = self.mailbox().take();
-        if notes.drop_writes {
-            core.mem.tlb.flush_writes();
-            self.mailbox().acknowledge(asked);
-        }
+        self.answer(core, &notes.drops);
+        core.mem.traffic.stale += notes.stale.len() as u64;
+        core.mem.traffic.received += notes.interrupts.len() as u64;
         for page in &notes.stale {
             self.cache.drop_page(*page);
             if let Some(tier) = &mut self.tier {
@@ -252,6 +274,7 @@ impl Runner {
 
     /// INIT (Intel SDM vol. 3A §9.1): the bootstrap processor starts over, the others wait for SIPI.
     fn init(&mut self, core: &mut SoftCore<'_>) {
+        self.bring_vectors_home(core);
         let fpu = core.cpu.fpu.clone();
         core.cpu = CpuState { fpu, ..CpuState::default() };
         core.mem.apic.init();
@@ -334,7 +357,7 @@ impl Runner {
         }
         core.cpu.interrupt_shadow = false;
         if let Some(tier) = &mut self.tier
-            && tier.look_at_vectors(&core.cpu)
+            && tier.look_at_modes(&mut core.cpu)
         {
             core.mem.forget_fetches();
         }
@@ -342,7 +365,7 @@ impl Runner {
         let tag = fetch_tag(core, linear);
         let Some(jump) = self.cache.jump(linear, tag) else {
             return match self.find_block(core, linear, tag)? {
-                Some(alone) => execute(core, &alone),
+                Some(alone) => self.interpret(core, &alone),
                 // The jump cache has it now.
                 None => Ok(()),
             };
@@ -354,31 +377,69 @@ impl Runner {
         if self.tier.is_some() && warm.warm_up() >= HOT {
             return self.hot(core, linear, tag);
         }
+        if warm.vectors
+            && let Some(tier) = &mut self.tier
+        {
+            tier.bring_vectors_home(&mut core.cpu);
+        }
         execute(core, &warm.block)
     }
 
-    /// Fills the jump cache, or gives a block that is not to be kept: one instruction over a page's end.
+    /// Runs a block in the interpreter.
+    fn interpret(&mut self, core: &mut SoftCore<'_>, warm: &Warm) -> Result<(), Stop> {
+        if warm.vectors {
+            self.bring_vectors_home(core);
+        }
+        execute(core, &warm.block)
+    }
+
+    /// XMM registers and MXCSR are the interpreter's from here on.
+    fn bring_vectors_home(&mut self, core: &mut SoftCore<'_>) {
+        if let Some(tier) = &mut self.tier {
+            tier.bring_vectors_home(&mut core.cpu);
+        }
+    }
+
+    /// Fills the jump cache, or gives a block of one instruction that lies over a page's end.
     #[cold]
     fn find_block(
         &mut self,
         core: &mut SoftCore<'_>,
         linear: u64,
         tag: u64,
-    ) -> Result<Option<Block<SoftMemory>>, Stop> {
+    ) -> Result<Option<Arc<Warm>>, Stop> {
+        if crosses(linear)
+            && let Some(alone) = self.cache.single(linear, tag)
+            && alone.reaches_beyond(PAGE - (linear & (PAGE - 1)))
+        {
+            let alone = alone.clone();
+            return self.hot_across(core, linear, alone);
+        }
         let physical = self.fetch(core, linear, tag)?;
+        if crosses(linear)
+            && let Some(entry) = self.superblock(core, linear, physical)
+        {
+            self.cache.remember_entry(linear, fetch_tag(core, linear), entry);
+            return Ok(None);
+        }
         let code_bits = core.cpu.code_bits;
         let key = Key::new(physical, code_bits);
         let block = match self.cache.find(key) {
             Some(block) => block,
             None => match self.decode_page(core, physical, code_bits, LONGEST)? {
                 Some(block) => self.cache.insert(key, block),
-                None => return self.decode_across(core, linear, physical, tag).map(Some),
+                None => {
+                    let block = self.decode_across(core, linear, physical, tag)?;
+                    let tag = fetch_tag(core, linear);
+                    return Ok(Some(self.cache.remember_single(linear, tag, block)));
+                }
             },
         };
         let entry = self.superblock(core, linear, physical);
         if entry.is_none() {
-            // It may have become hot at another address.
-            block.cool_down(HOT / 2);
+            // It may have become hot at another address. Never so far that one which keeps losing its place
+            // in the jump cache stays cold for good.
+            block.cool_down(HOT - AGAIN);
         }
         // Decoding may have moved the generation on.
         self.cache.remember(linear, fetch_tag(core, linear), block, entry);
@@ -397,7 +458,7 @@ impl Runner {
         let privilege = if user { Privilege::User } else { Privilege::Supervisor };
         let found = translate(core, linear, Intent::Execute, privilege)?;
         let physical = found.physical;
-        core.mem.tlb.note(linear, found.global);
+        core.mem.tlb.note(linear, &found);
         core.mem.fetched.insert(page);
         self.itlb[slot] = Fetch { page, tag, physical: physical & !(PAGE - 1) };
         Ok(physical)
@@ -429,16 +490,33 @@ impl Runner {
     /// Marks bytes as decoded, before they are read.
     fn mark(&mut self, core: &mut SoftCore<'_>, page: &Page<'_>, physical: u64, span: u64) {
         let shared = self.shared.clone();
-        if shared.mark_code(page, physical, span) {
-            let index = core.mem.index;
-            let mailbox = &shared.mailboxes[self.index];
-            core.mem.tlb.flush_writes_to(page.host);
-            shared.exclude_writers(index, physical, || {
-                if let Some(asked) = mailbox.take_drop_request() {
-                    core.mem.tlb.flush_writes();
-                    mailbox.acknowledge(asked);
-                }
-            });
+        let mut marking = shared.mark_code(core.mem.index, page, physical, span);
+        if marking.is_first {
+            core.mem.traffic.first_code += 1;
+            let own = Drops { pages: vec![physical], ..Drops::default() };
+            core.mem.flush_writes(&own);
+        }
+        if shared.is_settled(&mut marking) {
+            return;
+        }
+        let (start, mut turns) = (Instant::now(), 0_u32);
+        while !shared.is_settled(&mut marking) {
+            // Two vCPUs that wait for each other go on.
+            if let Some(drops) = self.mailbox().take_drops() {
+                self.answer(core, &drops);
+            }
+            turns += 1;
+            if turns > MOST_SPINS { std::thread::yield_now() } else { std::hint::spin_loop() }
+        }
+        core.mem.traffic.waited += start.elapsed();
+    }
+
+    /// Drops what others ask to be dropped.
+    fn answer(&mut self, core: &mut SoftCore<'_>, drops: &Drops) {
+        if drops.ticket != 0 {
+            core.mem.traffic.dropped += 1;
+            core.mem.flush_writes(drops);
+            self.mailbox().acknowledge(drops.ticket);
         }
     }
 
@@ -454,6 +532,13 @@ impl Runner {
         let mut bytes = [0; LONGEST_INSTRUCTION];
         let next = self.fetch(core, linear.wrapping_add(first as u64), tag)?;
         let first = first.min(LONGEST_INSTRUCTION);
+        let shared = self.shared.clone();
+        let spans = [(physical, first), (next, LONGEST_INSTRUCTION - first)];
+        for (at, length) in spans {
+            if let Some(page) = shared.ram.page(at) {
+                self.mark(core, &page, at, length.max(1) as u64);
+            }
+        }
         for (part, at) in [(0..first, physical), (first..LONGEST_INSTRUCTION, next)] {
             match self.shared.ram.page(at) {
                 Some(page) => page.host.at(at).copy_to(&mut bytes[part]),
@@ -491,9 +576,15 @@ impl Runner {
         let before = debug::Before::of(core, &block);
         core.cpu.rflags &= !flags::RF;
         core.cpu.trap_blocked = false;
+        self.bring_vectors_home(core);
         execute(core, &block)?;
         before.trap(core)
     }
+}
+
+/// Whether the longest instruction at an address would lie over its page's end.
+fn crosses(linear: u64) -> bool {
+    linear & (PAGE - 1) > PAGE - LONGEST_INSTRUCTION as u64
 }
 
 /// The linear address of the next instruction.

@@ -10,7 +10,7 @@ use iced_x86::IcedError;
 use iced_x86::code_asm::*;
 use kezhan_hypervisor::testkit::{Access, RecordingIo};
 use kezhan_hypervisor::{
-    CpuIo, Exit, GuestMemory, Hypervisor, Partition, PartitionConfig, Vcpu, flat,
+    CpuIo, Exit, GuestMemory, Hypervisor, MpState, Partition, PartitionConfig, Vcpu, flat,
 };
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, mpsc};
@@ -137,6 +137,8 @@ pub struct Guest {
     /// Its machine.
     pub bench: Arc<Bench>,
     cpus: u32,
+    /// Where all CPUs but the first begin, if they do not wait for SIPI.
+    others: Option<u64>,
 }
 
 impl Guest {
@@ -160,7 +162,7 @@ impl Guest {
         let bench = Arc::new(Bench::default());
         bench.partition.set(partition.clone()).ok().unwrap();
         bench.cpus.set(cpus).unwrap();
-        let guest = Guest { partition, memory, bench, cpus };
+        let guest = Guest { partition, memory, bench, cpus, others: None };
         for vector in 0..32_u8 {
             guest.on_vector(vector, |a| {
                 a.mov(al, i32::from(vector))?;
@@ -177,6 +179,23 @@ impl Guest {
             a.jmp(forever)
         });
         guest
+    }
+
+    /// Has all CPUs but the first begin at an address, in 64-bit mode as the first does, rather than wait for SIPI.
+    pub fn start_others_at(&mut self, address: u64) {
+        self.others = Some(address);
+    }
+
+    /// A CPU but the first, as it begins.
+    fn other(&self, index: u32) -> Box<dyn Vcpu> {
+        let mut vcpu = self.partition.vcpu(index).unwrap();
+        if let Some(address) = self.others {
+            let reset = vcpu.state().unwrap();
+            let mut state = flat::start(&reset, address, STACK - 0x2000 * u64::from(index));
+            state.mp = MpState::Running;
+            vcpu.set_state(&state).unwrap();
+        }
+        vcpu
     }
 
     /// Puts 64-bit code at an address.
@@ -248,10 +267,7 @@ impl Guest {
         let exit = std::thread::scope(|scope| {
             scope.spawn(move || self.watch(&ended));
             for index in 1..self.cpus {
-                scope.spawn(move || {
-                    let mut vcpu = self.partition.vcpu(index).unwrap();
-                    self.until_finished(vcpu.as_mut())
-                });
+                scope.spawn(move || self.until_finished(self.other(index).as_mut()));
             }
             let exit = self.until_finished(vcpu);
             if !self.bench.finished() {

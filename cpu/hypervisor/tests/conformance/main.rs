@@ -15,6 +15,7 @@ mod instructions;
 mod interrupts;
 mod kit;
 mod memory;
+mod parallel;
 mod smp;
 mod states;
 mod timers;
@@ -78,6 +79,7 @@ fn groups() -> Vec<(&'static str, Vec<Case>)> {
         ("timers", timers::cases()),
         ("devices", devices::cases()),
         ("smp", smp::cases()),
+        ("parallel", parallel::cases()),
         ("states", states::cases()),
         ("instructions", instructions::cases()),
     ]

@@ -22,7 +22,6 @@ pub(super) mod condition {
     pub const ABOVE_OR_EQUAL: u8 = 3;
     pub const EQUAL: u8 = 4;
     pub const NOT_EQUAL: u8 = 5;
-    pub const SIGN: u8 = 8;
 }
 
 /// `base + index << scale + displacement`, by host numbers.
@@ -130,6 +129,49 @@ impl Asm {
         self.area(true, &[0x0b], reg, offset);
     }
 
+    /// `dec byte gs:[offset]`
+    pub fn decrement_byte(&mut self, offset: usize) {
+        self.area(false, &[0xfe], 1, offset);
+    }
+
+    /// `test byte gs:[offset], mask`
+    pub fn test_byte(&mut self, offset: usize, mask: u8) {
+        self.area(false, &[0xf6], 0, offset);
+        self.byte(mask);
+    }
+
+    /// `mov rcx, r11; shr rcx, 8; and ecx, mask`: 16 times the low bits of the page number in R11.
+    pub fn set_offset_to_rcx(&mut self, mask: u32) {
+        self.raw(&[0x4c, 0x89, 0xd9, 0x48, 0xc1, 0xe9, 8, 0x81, 0xe1]);
+        self.word(mask as i32);
+    }
+
+    /// `xor r11, [rcx]; cmp r11, 4096`
+    pub fn compare_page_at_rcx(&mut self) {
+        self.raw(&[0x4c, 0x33, 0x19, 0x49, 0x81, 0xfb, 0, 0x10, 0, 0]);
+    }
+
+    /// `add r11, [rcx]; add r11, [rcx + 8]`
+    pub fn add_pair_at_rcx(&mut self) {
+        self.raw(&[0x4c, 0x03, 0x19, 0x4c, 0x03, 0x59, 8]);
+    }
+
+    /// `movsxd rcx, reg`
+    pub fn sign_extend_to_rcx(&mut self, reg: u8) {
+        self.rex(true, host::RCX, 0, reg);
+        self.raw(&[0x63, 0xc0 | host::RCX << 3 | reg & 7]);
+    }
+
+    /// `neg r11`
+    pub fn negate_scratch(&mut self) {
+        self.raw(&[0x49, 0xf7, 0xdb]);
+    }
+
+    /// `shr r11, by`
+    pub fn shift_scratch(&mut self, by: u8) {
+        self.raw(&[0x49, 0xc1, 0xeb, by]);
+    }
+
     /// From AL (OF) and AH (the others under `mask`) to RFLAGS bits in RAX; RCX is lost.
     /// `movzx ecx, al; shl ecx, 11; movzx eax, ah; and eax, mask; or eax, ecx`
     pub fn flag_bits(&mut self, mask: u32) {
@@ -138,13 +180,48 @@ impl Asm {
         self.raw(&[0x09, 0xc8]);
     }
 
-    pub fn compare(&mut self, reg: u8, offset: usize) {
-        self.area(true, &[0x3b], reg, offset);
+    pub fn and(&mut self, reg: u8, offset: usize) {
+        self.area(true, &[0x23], reg, offset);
     }
 
-    /// `dec dword gs:[offset]`
-    pub fn count_down(&mut self, offset: usize) {
-        self.area(false, &[0xff], 1, offset);
+    /// `mov reg, gs:[offset]` of 16 bits; the others stay.
+    pub fn load_16(&mut self, reg: u8, offset: usize) {
+        self.byte(0x66);
+        self.area(false, &[0x8b], reg, offset);
+    }
+
+    /// `and reg, value` of 32 bits, for RAX and RCX.
+    pub fn and_number_32(&mut self, reg: u8, value: u32) {
+        self.raw(&[0x81, 0xe0 | reg & 7]);
+        self.word(value as i32);
+    }
+
+    /// `or reg, value` of 32 bits, for RAX and RCX.
+    pub fn or_number_32(&mut self, reg: u8, value: u32) {
+        self.raw(&[0x81, 0xc8 | reg & 7]);
+        self.word(value as i32);
+    }
+
+    /// `test r11d, mask`
+    pub fn test_scratch_32(&mut self, mask: u32) {
+        self.raw(&[0x41, 0xf7, 0xc3]);
+        self.word(mask as i32);
+    }
+
+    /// `cmp r11, value`
+    pub fn compare_scratch(&mut self, value: u8) {
+        self.raw(&[0x49, 0x83, 0xfb, value]);
+    }
+
+    /// From RFLAGS bits in EAX to the host's status flags; RAX and RCX are lost.
+    /// `movzx ecx, al; shl ecx, 8; shr eax, 11; and eax, 1; or eax, ecx`, then [`Asm::flags_from_rax`]
+    pub fn bits_to_flags(&mut self) {
+        self.raw(&[0x0f, 0xb6, 0xc8, 0xc1, 0xe1, 8, 0xc1, 0xe8, 11, 0x83, 0xe0, 1, 0x09, 0xc8]);
+        self.flags_from_rax();
+    }
+
+    pub fn compare(&mut self, reg: u8, offset: usize) {
+        self.area(true, &[0x3b], reg, offset);
     }
 
     /// `cmp byte gs:[offset], 0`
@@ -397,5 +474,21 @@ mod tests {
         assert_eq!(text(|a| a.number(9, 5)), "mov r9d,5");
         assert_eq!(text(|a| a.test(11)), "test r11,r11");
         assert_eq!(text(|a| a.test_scratch(15)), "test r11b,0Fh");
+        assert_eq!(text(|a| a.decrement_byte(0x40)), "dec byte ptr gs:[40h]");
+        assert_eq!(text(|a| a.test_byte(0x40, 4)), "test byte ptr gs:[40h],4");
+        let set = "mov rcx,r11; shr rcx,8; and ecx,0FFF0h";
+        assert_eq!(text(|a| a.set_offset_to_rcx(0xfff0)), set);
+        assert_eq!(text(Asm::compare_page_at_rcx), "xor r11,[rcx]; cmp r11,1000h");
+        assert_eq!(text(Asm::add_pair_at_rcx), "add r11,[rcx]; add r11,[rcx+8]");
+        assert_eq!(text(Asm::negate_scratch), "neg r11");
+        assert_eq!(text(|a| a.load_16(9, 0x40)), "mov r9w,gs:[40h]");
+        assert_eq!(text(|a| a.and_number_32(1, 0x200)), "and ecx,200h");
+        assert_eq!(text(|a| a.or_number_32(1, 2)), "or ecx,2");
+        assert_eq!(text(|a| a.test_scratch_32(0x100)), "test r11d,100h");
+        assert_eq!(text(|a| a.compare_scratch(1)), "cmp r11,1");
+        let spread =
+            "movzx ecx,al; shl ecx,8; shr eax,0Bh; and eax,1; or eax,ecx; add al,7Fh; sahf";
+        assert_eq!(text(Asm::bits_to_flags), spread);
+        assert_eq!(text(|a| a.shift_scratch(3)), "shr r11,3");
     }
 }

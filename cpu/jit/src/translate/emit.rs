@@ -6,12 +6,16 @@ use super::flags::{CodePage, liveness};
 use super::homes::Homes;
 use super::record::{Access, Kind};
 use super::step::{Operand, Rule, Segment, Step};
-use crate::area::{BELL, Registers, SITES_AT, SLOTS_AT, Site, jumps_of};
+use crate::area::{
+    BELL, Registers, SITES_AT, SLOTS_AT, SUPERVISOR, SUPERVISOR_AC, Site, USER, jumps_of,
+};
 use iced_x86::{ConditionCode, Encoder, IcedError, Instruction, OpKind, Register};
-use std::mem::offset_of;
+use std::mem::{offset_of, size_of};
 
 mod access;
 mod careful;
+mod string;
+mod system;
 mod ways;
 
 use access::Tail;
@@ -32,6 +36,7 @@ pub struct Request<'a> {
 pub(super) struct Books<'a> {
     pub records: &'a mut Vec<Record>,
     pub sites: &'a mut u32,
+    pub writes: &'a mut Vec<bool>,
     pub slots: &'a mut super::slots::Slots,
 }
 
@@ -153,6 +158,12 @@ impl<'a> Emitter<'a> {
                 Ok(())
             }
             Rule::SetInterrupt => self.set_interrupt(step),
+            Rule::SwapGs => self.swap_gs(),
+            Rule::PushMemory => self.push_memory(step),
+            Rule::MoveString | Rule::StoreString => {
+                self.string(step);
+                Ok(())
+            }
             Rule::Divide => self.divide(step),
             Rule::Address => self.address(step),
             Rule::Push => self.push(step),
@@ -166,6 +177,25 @@ impl<'a> Emitter<'a> {
                 self.interpret(step.instruction.ip());
                 Ok(())
             }
+            Rule::BitString => self.bit_string(step),
+            _ => {
+                self.system(step);
+                Ok(())
+            }
+        }
+    }
+
+    /// Those that cannot fail to encode.
+    fn system(&mut self, step: &Step) {
+        match step.rule {
+            Rule::ReadSegment => self.read_segment(step),
+            Rule::SystemCall => self.system_call(step),
+            Rule::SystemReturn => self.system_return(),
+            Rule::SetAccess => self.set_access(step, true),
+            Rule::ClearAccess => self.set_access(step, false),
+            Rule::ReadBase(segment) => self.read_base(step, segment),
+            Rule::WriteBase(segment) => self.write_base(step, segment),
+            _ => {}
         }
     }
 
@@ -283,7 +313,9 @@ impl<'a> Emitter<'a> {
     fn pop(&mut self, step: &Step) -> Done {
         let guest = step.instruction.op0_register().full_register().number() as u8;
         self.access(&Operand::stack(0, false), Tail::Load(self.homes.host(guest)))?;
-        self.move_stack(8);
+        if guest != super::step::RSP {
+            self.move_stack(8);
+        }
         Ok(())
     }
 

@@ -1,12 +1,13 @@
 //! Which sites reach which page, so that a page can be taken from them.
 //!
 //! Sites are found by the linear page that their region begins at, those that write also by its host page.
-//! Lists are by hash. A site that has moved on since stays in the list until somebody looks there.
+//! Regions change in the probe of translated code, which notes sites in a journal ([`crate::area`]); lists are
+//! brought up to it before they are used. Lists are by hash; regions of more than a page are in a list of their own. A site that has moved on since stays in the list until somebody looks there.
 
 use crate::area::{Area, Site};
 
 const BUCKETS: usize = 1024;
-/// Entries of a bucket after which those that have moved on are removed.
+/// Entries of a bucket from which on those that have moved on are removed whenever their number has doubled.
 const CROWDED: usize = 64;
 
 /// Lists of sites by the hash of a page.
@@ -47,14 +48,14 @@ impl Lists {
     fn add(&mut self, area: &mut Area, number: u32, key: Key) {
         let index = bucket_of(key(area.site(number)));
         let bucket = &mut self.buckets[index];
-        if bucket.last() == Some(&number) {
+        if bucket.iter().rev().take(4).any(|other| *other == number) {
             return;
         }
         if bucket.is_empty() {
             self.touched.push(index as u16);
         }
         bucket.push(number);
-        if bucket.len().is_multiple_of(CROWDED) {
+        if bucket.len() >= CROWDED && bucket.len().is_power_of_two() {
             bucket.sort_unstable();
             bucket.dedup();
             bucket.retain(|number| {
@@ -97,25 +98,86 @@ pub(super) struct SiteLists {
     linear: [Lists; 2],
     /// Those that write, by host page.
     writers: Lists,
+    /// Those whose region is more than a page, and perhaps some that were.
+    large: Vec<u32>,
+    /// Linear and host addresses, in steps of 2 MiB, that large regions have lain in since all were void.
+    chunks: Vec<u64>,
+}
+
+/// Large regions lie within 2 MiB of linear memory that begin at a multiple of it.
+const CHUNK: u32 = 21;
+const PAGE: u64 = 4096;
+/// Large sites after which the list is gone through.
+const MANY: usize = 4096;
+
+/// Whether the region is more than a page.
+fn is_large(site: &Site) -> bool {
+    site.limit > PAGE
 }
 
 impl SiteLists {
-    /// A site has come to a region.
-    pub fn add(&mut self, area: &mut Area, number: u32, write: bool) {
+    /// Lists the sites whose region has changed since the last call. Every look into the lists begins with this.
+    pub fn catch_up(&mut self, area: &mut Area, writes: &[bool]) {
+        for n in 0..area.take_journal() {
+            let number = area.journaled(n);
+            if !is_void(area.site(number)) {
+                let write = writes.get(number as usize).copied().unwrap_or(true);
+                self.add(area, number, write);
+            }
+        }
+    }
+
+    fn add(&mut self, area: &mut Area, number: u32, write: bool) {
         let half = (area.site(number).lo >> 63) as usize;
         self.linear[half].add(area, number, linear);
         if write {
             self.writers.add(area, number, host);
         }
+        if is_large(area.site(number)) {
+            self.add_large(area, number);
+        }
+    }
+
+    fn add_large(&mut self, area: &mut Area, number: u32) {
+        let site = *area.site(number);
+        for chunk in [site.lo >> CHUNK, host(&site) >> CHUNK, (host(&site) + site.limit) >> CHUNK] {
+            if !self.chunks.contains(&chunk) {
+                self.chunks.push(chunk);
+            }
+        }
+        if !self.large.iter().rev().take(4).any(|other| *other == number) {
+            self.large.push(number);
+        }
+        if self.large.len() > MANY && self.large.len().is_power_of_two() {
+            self.large.sort_unstable();
+            self.large.dedup();
+            self.large.retain(|number| is_large(area.site(*number)));
+        }
+    }
+
+    /// Voids large regions that contain a page; `key` says by which address it is named.
+    fn empty_large(&mut self, area: &mut Area, page: u64, key: Key) {
+        if !self.chunks.contains(&(page >> CHUNK)) {
+            return;
+        }
+        self.large.retain(|number| {
+            let site = area.site(*number);
+            if is_large(site) && page.wrapping_sub(key(site)) < site.limit + PAGE {
+                site.make_void();
+            }
+            is_large(site)
+        });
     }
 
     /// Nothing reaches the linear page from now on.
     pub fn empty_page(&mut self, area: &mut Area, page: u64) {
+        self.empty_large(area, page, linear);
         self.linear[(page >> 63) as usize].empty(area, page, linear);
     }
 
     /// Nothing writes to the host page from now on.
     pub fn empty_writers(&mut self, area: &mut Area, page: u64) {
+        self.empty_large(area, page, host);
         self.writers.empty(area, page, host);
     }
 

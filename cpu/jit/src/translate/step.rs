@@ -4,10 +4,8 @@ use iced_x86::{
     Code, Instruction, InstructionInfoFactory, Mnemonic, OpAccess, OpKind, Register, RflagsBits,
 };
 
-/// How the translator treats an instruction. The instruction table says which ([`kezhan-x86`]'s `table`),
+/// How the translator treats an instruction. The instruction table says which (`table` in cpu/x86),
 /// so that interpreter and translator never disagree about what exists.
-///
-/// [`kezhan-x86`]: https://docs.rs
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Rule {
     /// Runs as itself on general registers, with at most one memory operand.
@@ -18,12 +16,36 @@ pub enum Rule {
     Divide,
     /// CMPXCHG16B.
     ExchangePair,
+    /// PUSH of memory.
+    PushMemory,
+    /// SWAPGS at CPL 0.
+    SwapGs,
     /// PUSHFQ.
     PushFlags,
     /// CLI at CPL 0.
     ClearInterrupt,
     /// STI at CPL 0, followed by another instruction.
     SetInterrupt,
+    /// MOVS, repeated or not, with 64-bit addresses in DS and ES.
+    MoveString,
+    /// STOS likewise.
+    StoreString,
+    /// MOV from DS, ES, FS or GS to a general register.
+    ReadSegment,
+    /// BT, BTS, BTR or BTC of memory at [base + number] or [number], by a register of 32 or 64 bits.
+    BitString,
+    /// SYSCALL at CPL 3.
+    SystemCall,
+    /// SYSRET to 64-bit mode at CPL 0.
+    SystemReturn,
+    /// STAC at CPL 0 with CR4.SMAP set.
+    SetAccess,
+    /// CLAC likewise.
+    ClearAccess,
+    /// RDFSBASE or RDGSBASE.
+    ReadBase(Segment),
+    /// WRFSBASE or WRGSBASE.
+    WriteBase(Segment),
     /// LEA.
     Address,
     /// Does nothing.
@@ -85,6 +107,8 @@ pub struct Operand {
     pub write: bool,
     /// Must be a multiple of this: a power of two.
     pub alignment: u32,
+    /// A register that counts bits from the operand on, as many as its size has: the operand is the one with that bit.
+    pub bit: Option<u8>,
 }
 
 impl Operand {
@@ -103,7 +127,19 @@ impl Operand {
             size: 8,
             write,
             alignment: 1,
+            bit: None,
         }
+    }
+
+    /// Log2 of the operand's bits.
+    pub(super) fn bit_shift(&self) -> u8 {
+        (8 * self.size).trailing_zeros() as u8
+    }
+
+    /// How far the operand with the bit is from the first, in bytes.
+    fn bit_distance(&self, number: u64) -> u64 {
+        let number = if self.size == 4 { i64::from(number as i32) } else { number as i64 };
+        (number >> self.bit_shift()) as u64 * u64::from(self.size)
     }
 
     /// The linear address with these registers and segment bases.
@@ -118,11 +154,13 @@ impl Operand {
             .wrapping_add(register(self.index) << self.scale)
             .wrapping_add(self.displacement as u64)
             .wrapping_add(segment)
+            .wrapping_add(self.bit.map_or(0, |bit| self.bit_distance(register(Some(bit)))))
     }
 
     /// Neither register nor segment: the address is always the same.
     pub(super) fn is_constant(&self) -> bool {
-        self.base.is_none() && self.index.is_none() && self.segment.is_none()
+        let registers = [self.base, self.index, self.bit];
+        registers.iter().all(Option::is_none) && self.segment.is_none()
     }
 }
 
@@ -191,6 +229,21 @@ impl Step {
             operand.write =
                 explicit_memory(instruction).is_some_and(|operand| writes(info.op_access(operand)));
         }
+        match rule {
+            Rule::SystemCall => {
+                (step.reads, step.modifies, step.kills) = (STATUS, STATUS, STATUS);
+            }
+            Rule::SystemReturn => {
+                (step.reads, step.modifies, step.kills) = (0, STATUS, STATUS);
+            }
+            Rule::BitString => {
+                let bit = number(instruction.op1_register());
+                if let Some(operand) = &mut step.operand {
+                    operand.bit = bit;
+                }
+            }
+            _ => {}
+        }
         if !step.is_encodable() {
             step.rule = Rule::Interpret;
         }
@@ -204,7 +257,17 @@ impl Step {
 
     /// Whether nothing follows it in a superblock.
     pub fn ends(&self) -> bool {
-        matches!(self.rule, Rule::Call | Rule::Return | Rule::Jump | Rule::Interpret)
+        matches!(
+            self.rule,
+            Rule::Call
+                | Rule::Return
+                | Rule::Jump
+                | Rule::SystemCall
+                | Rule::SystemReturn
+                | Rule::SetAccess
+                | Rule::ClearAccess
+                | Rule::Interpret
+        )
     }
 
     /// Where it may go to, if that is a constant.
@@ -217,6 +280,12 @@ impl Step {
     /// Whether it can be encoded with other registers and the scratch register in its operand: AH to BH
     /// exclude the REX prefix, direct offsets have no ModRM byte, and some address sizes wrap.
     fn is_encodable(&self) -> bool {
+        if matches!(self.rule, Rule::MoveString | Rule::StoreString) {
+            return true;
+        }
+        if self.rule == Rule::BitString && !self.has_reachable_bits() {
+            return false;
+        }
         let instruction = &self.instruction;
         let high = (0..instruction.op_count()).any(|operand| {
             instruction.op_kind(operand) == OpKind::Register
@@ -241,6 +310,16 @@ impl Step {
             && i32::try_from(operand.displacement).is_ok() | operand.is_constant_but_segment()
             && !is_direct_offset(instruction.code())
             && !instruction.is_vsib()
+    }
+
+    /// Whether the operand can be addressed by a base, or none, and a short number.
+    fn has_reachable_bits(&self) -> bool {
+        self.operand.as_ref().is_some_and(|operand| {
+            operand.index.is_none()
+                && operand.segment.is_none()
+                && i32::try_from(operand.displacement).is_ok()
+                && operand.bit.is_some()
+        })
     }
 
     fn has_only_plain_operands(&self) -> bool {
@@ -322,6 +401,7 @@ fn memory(instruction: &Instruction) -> Option<Operand> {
         size,
         write: false,
         alignment: alignment(instruction, size),
+        bit: None,
     })
 }
 

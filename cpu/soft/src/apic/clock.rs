@@ -1,4 +1,7 @@
 //! Guest time: nanoseconds that stand still while the partition is paused, and the TSC made of them.
+//!
+//! All vCPUs count by one TSC, and differ by what the guest has put into their IA32_TSC_ADJUST and nothing else
+//! (Intel SDM vol. 3B §17.17.3): states are set one after the other, and would come apart by the time between.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
@@ -12,12 +15,20 @@ pub struct Clock {
     /// Time lost in pauses; the top bit says that the clock stands at `frozen`.
     state: AtomicU64,
     frozen: Mutex<Option<u64>>,
+    /// What the TSC is ahead of the nanoseconds, in its ticks.
+    ahead: AtomicU64,
 }
 
 impl Clock {
     /// A clock whose TSC runs at `khz`.
     pub fn new(khz: u32) -> Clock {
-        Clock { start: Instant::now(), khz, state: AtomicU64::new(0), frozen: Mutex::new(None) }
+        Clock {
+            start: Instant::now(),
+            khz,
+            state: AtomicU64::new(0),
+            frozen: Mutex::new(None),
+            ahead: AtomicU64::new(0),
+        }
     }
 
     fn host(&self) -> u64 {
@@ -55,13 +66,24 @@ impl Clock {
         self.khz
     }
 
-    /// TSC ticks in so many nanoseconds.
-    pub fn ticks(&self, nanoseconds: u64) -> u64 {
-        (u128::from(nanoseconds) * u128::from(self.khz) / 1_000_000) as u64
+    /// The TSC of a vCPU whose IA32_TSC_ADJUST is 0.
+    pub fn tsc(&self, now: u64) -> u64 {
+        let ticks = (u128::from(now) * u128::from(self.khz) / 1_000_000) as u64;
+        ticks.wrapping_add(self.ahead.load(Ordering::Relaxed))
     }
 
-    /// Nanoseconds in so many TSC ticks, rounded up.
-    pub fn nanoseconds(&self, ticks: u64) -> u64 {
+    /// Makes the TSC show a value now.
+    pub fn set_tsc(&self, value: u64) {
+        let by = value.wrapping_sub(self.tsc(self.now()));
+        self.ahead.fetch_add(by, Ordering::Relaxed);
+    }
+
+    /// The nanosecond at which [`Clock::tsc`] is `value`, rounded up; 0 when that is before the start of time.
+    pub fn time_of(&self, value: u64) -> u64 {
+        let ticks = value.wrapping_sub(self.ahead.load(Ordering::Relaxed));
+        if ticks > u64::MAX / 2 {
+            return 0;
+        }
         (u128::from(ticks) * 1_000_000).div_ceil(u128::from(self.khz)) as u64
     }
 }

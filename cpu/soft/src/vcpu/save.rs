@@ -19,7 +19,7 @@ impl SoftVcpu {
         state.system.cr8 = u64::from(mem.apic.task_priority());
         state.system.apic_base = mem.apic.base();
         state.apic = mem.apic.save(now);
-        let tsc = mem.clock.ticks(now).wrapping_add(mem.tsc_offset);
+        let tsc = mem.clock.tsc(now).wrapping_add(mem.tsc_adjust);
         state.msrs.push((spec::MSR_TSC, tsc));
         state.msrs.push((spec::MSR_TSC_ADJUST, mem.tsc_adjust));
         state.msrs.push((spec::MSR_TSC_DEADLINE, mem.apic.tsc_deadline()));
@@ -37,7 +37,7 @@ impl SoftVcpu {
         let now = mem.clock.now();
         mem.tsc_adjust = msr(spec::MSR_TSC_ADJUST).unwrap_or(mem.tsc_adjust);
         if let Some(tsc) = msr(spec::MSR_TSC) {
-            mem.tsc_offset = tsc.wrapping_sub(mem.clock.ticks(now));
+            mem.clock.set_tsc(tsc.wrapping_sub(mem.tsc_adjust));
         }
         mem.apic.restore(&state.apic, state.system.apic_base, now);
         if let Some(deadline) = msr(spec::MSR_TSC_DEADLINE).filter(|deadline| *deadline != 0) {
@@ -48,6 +48,7 @@ impl SoftVcpu {
             mem.apic.accept(vector, false);
         }
         mem.tlb.flush();
+        mem.large.flush();
         mem.forget_fetches();
         mem.apic.publish(&mem.shared.identities[mem.index as usize]);
         self.runner.cache.clear();
@@ -88,6 +89,30 @@ fn owned_by_engine(index: u32) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::SoftHypervisor;
+    use kezhan_hypervisor::{GuestMemory, Hypervisor, PartitionConfig};
+    use std::sync::Arc;
+    use vm_memory::GuestAddress;
+
+    #[test]
+    fn states_that_are_set_one_after_the_other_leave_one_tsc() {
+        let engine = SoftHypervisor::with_translator(false);
+        let memory = Arc::new(GuestMemory::from_ranges(&[(GuestAddress(0), 0x10000)]).unwrap());
+        let cpuid = engine.supported_cpuid().unwrap();
+        let config = PartitionConfig { memory, cpus: 2, cpuid, pins: 24 };
+        let partition = engine.create(config).unwrap();
+        let mut vcpus = [0, 1].map(|index| partition.vcpu(index).unwrap());
+        for vcpu in &mut vcpus {
+            let fresh = vcpu.state().unwrap();
+            vcpu.set_state(&fresh).unwrap();
+        }
+        partition.pause();
+        let [first, second] = vcpus.map(|vcpu| {
+            let state = vcpu.state().unwrap();
+            state.msrs.iter().find(|(index, _)| *index == spec::MSR_TSC).unwrap().1
+        });
+        assert_eq!(first, second);
+    }
 
     #[test]
     fn control_registers_that_contradict_each_other_are_refused_by_name() {

@@ -4,18 +4,22 @@
 //! is to be done each time that code leaves ([`crate::tier`] has the picture).
 
 use super::{Runner, SoftCore, execute, fetch_tag};
-use crate::memory::SoftMemory;
-use crate::memory::{self, canonical};
+use crate::blocks::Warm;
+use crate::memory::{self, SoftMemory, canonical};
 use crate::ram::PAGE;
-use crate::tier::Name;
+use crate::tier::{HOT, Name};
 use iced_x86::{Instruction, InstructionInfoFactory};
 use kezhan_jit::translate::{
     Access, CodePage, Entry, Kind, LONGEST, PEEK, Record, Request, Rule, Step, Translator,
 };
 use kezhan_x86::Stop;
+use kezhan_x86::block::LONGEST_INSTRUCTION;
+use kezhan_x86::interp::fast_call::{load_call_segments, load_return_segments};
 use kezhan_x86::lower::decoder_at;
-use kezhan_x86::state::{CodeBits, RSP};
+use kezhan_x86::memory::Memory;
+use kezhan_x86::state::{CodeBits, RSP, cr4};
 use kezhan_x86::table::rule::{Conditions, rule};
+use std::sync::Arc;
 
 /// What follows when code has left.
 enum Next {
@@ -30,17 +34,86 @@ enum Next {
 impl Runner {
     /// The superblock at a linear and a physical address.
     pub(super) fn superblock(
-        &self,
-        core: &SoftCore<'_>,
+        &mut self,
+        core: &mut SoftCore<'_>,
         linear: u64,
         physical: u64,
     ) -> Option<Entry> {
         let tier = self.tier.as_ref()?;
-        // Rings 1 and 2 share a view with ring 0, but not its instructions.
-        if core.cpu.code_bits != CodeBits::Bits64 || matches!(core.cpu.cpl, 1 | 2) {
+        if !is_translatable(core) {
             return None;
         }
-        tier.find(Name::new(linear, physical, core.mem.view.number(), tier.vectors()))
+        let name = Name::new(linear, physical, core.mem.view.number(), tier.vectors());
+        let entry = tier.find(name)?;
+        let Some(second) = tier.second_page(name) else { return Some(entry) };
+        // The rest of the instruction has to be where it was.
+        let next = (linear | (PAGE - 1)).wrapping_add(1);
+        let rest = self.fetch(core, next, fetch_tag(core, next)).ok()?;
+        (rest / PAGE == second).then_some(entry)
+    }
+
+    /// The instruction at `linear`, which may lie over its page's end, by itself: a superblock when it is hot.
+    #[cold]
+    pub(super) fn hot_across(
+        &mut self,
+        core: &mut SoftCore<'_>,
+        linear: u64,
+        alone: Arc<Warm>,
+    ) -> Result<Option<Arc<Warm>>, Stop> {
+        let hot = self.tier.is_some()
+            && is_translatable(core)
+            && !alone.is_refused()
+            && alone.warm_up() >= HOT;
+        if !hot {
+            return Ok(Some(alone));
+        }
+        let Some(entry) = self.translate_across(core, linear)? else {
+            alone.refuse();
+            return Ok(Some(alone));
+        };
+        self.cache.remember_entry(linear, fetch_tag(core, linear), entry);
+        self.run_translated(core, entry)?;
+        Ok(None)
+    }
+
+    /// Makes a superblock of an instruction that lies over its page's end.
+    fn translate_across(
+        &mut self,
+        core: &mut SoftCore<'_>,
+        linear: u64,
+    ) -> Result<Option<Entry>, Stop> {
+        let physical = self.fetch(core, linear, fetch_tag(core, linear))?;
+        let next = (linear | (PAGE - 1)).wrapping_add(1);
+        let rest = self.fetch(core, next, fetch_tag(core, next))?;
+        self.make_room(core);
+        let Some(vectors) = self.tier.as_ref().map(|tier| tier.vectors()) else { return Ok(None) };
+        let shared = self.shared.clone();
+        let (Some(first), Some(second)) = (shared.ram.page(physical), shared.ram.page(rest)) else {
+            return Ok(None);
+        };
+        self.mark(core, &first, physical, PAGE - (physical & (PAGE - 1)));
+        self.mark(core, &second, rest, LONGEST_INSTRUCTION as u64);
+        let mut bytes = [0; 2 * PAGE as usize];
+        let (low, high) = bytes.split_at_mut(PAGE as usize);
+        first.host.at(0).copy_to(low);
+        second.host.at(0).copy_to(high);
+        let steps = steps(&bytes, linear, conditions(core, vectors), 1);
+        let crosses = steps.first().is_some_and(|step| (step.next() - 1) & !(PAGE - 1) == next);
+        let view = core.mem.view.number();
+        let page = CodePage { start: linear & !(PAGE - 1), bytes: &bytes, watched: &[] };
+        let name = Name::new(linear, physical, view, vectors);
+        let request = Request { steps: &steps, page, view };
+        let Some(tier) = self.tier.as_mut().filter(|_| crosses) else { return Ok(None) };
+        Ok(tier.translate_across(name, rest / PAGE, request))
+    }
+
+    /// Drops all translated code when there is no room for more.
+    fn make_room(&mut self, core: &mut SoftCore<'_>) {
+        if let Some(tier) = self.tier.as_mut().filter(|tier| tier.is_full()) {
+            self.cache.clear();
+            tier.clear();
+            core.mem.forget_fetches();
+        }
     }
 
     /// The block at a linear address has run often enough, or was refused before.
@@ -54,9 +127,9 @@ impl Runner {
         let Some(warm) = self.cache.jump(linear, tag).and_then(|jump| jump.block.clone()) else {
             return Ok(());
         };
-        if core.cpu.code_bits != CodeBits::Bits64 || matches!(core.cpu.cpl, 1 | 2) {
+        if !is_translatable(core) {
             warm.cool_down(0);
-            return execute(core, &warm.block);
+            return self.interpret(core, &warm);
         }
         if warm.is_refused() {
             return self.interpret_one(core, linear);
@@ -76,13 +149,9 @@ impl Runner {
 
     /// Makes a superblock.
     fn translate(&mut self, core: &mut SoftCore<'_>, linear: u64, physical: u64) -> Option<Entry> {
-        if self.tier.as_ref()?.is_full() {
-            self.cache.clear();
-            self.tier.as_mut()?.clear();
-            core.mem.forget_fetches();
-        }
+        self.make_room(core);
         let vectors = self.tier.as_ref()?.vectors();
-        let now = Conditions { vectors, supervisor: core.cpu.cpl == 0 };
+        let now = conditions(core, vectors);
         let shared = self.shared.clone();
         let page = shared.ram.page(physical)?;
         let offset = physical & (PAGE - 1);
@@ -93,7 +162,7 @@ impl Runner {
         let start = linear & !(PAGE - 1);
         // What branches lead to is looked at as well, so it is watched before it is read for good.
         let mut watched = Vec::new();
-        for target in steps(&bytes, linear, now).iter().filter_map(Step::target) {
+        for target in steps(&bytes, linear, now, LONGEST).iter().filter_map(Step::target) {
             if target & !(PAGE - 1) == start {
                 let at = target & (PAGE - 1);
                 let length = (PEEK as u64).min(PAGE - at);
@@ -102,7 +171,7 @@ impl Runner {
             }
         }
         page.host.at(0).copy_to(&mut bytes);
-        let steps = steps(&bytes, linear, now);
+        let steps = steps(&bytes, linear, now, LONGEST);
         let view = core.mem.view.number();
         let page = CodePage { start, bytes: &bytes, watched: &watched };
         let name = Name::new(linear, physical, view, vectors);
@@ -115,14 +184,7 @@ impl Runner {
         core: &mut SoftCore<'_>,
         first: Entry,
     ) -> Result<(), Stop> {
-        let Some(mut tier) = self.tier.take() else { return Ok(()) };
-        if let Some(forgotten) = core.mem.tlb.take_forgotten() {
-            tier.forget(&forgotten);
-        }
-        let waits = self.requested(core);
-        tier.arrive(&core.cpu, core.mem.tlb.address(), waits);
-        tier.counters.entries += 1;
-        self.tier = Some(tier);
+        self.arrive(core);
         let mut entry = first;
         loop {
             let Some(tier) = &mut self.tier else { return Ok(()) };
@@ -135,10 +197,47 @@ impl Runner {
                 }
                 Next::Interpret(rip) => {
                     self.leave(core, rip);
-                    return self.interpret_one(core, rip);
+                    self.interpret_one(core, rip)?;
+                    match self.entry_at_rip(core) {
+                        Some(next) => entry = next,
+                        None => return Ok(()),
+                    }
+                    self.arrive(core);
                 }
             }
         }
+    }
+
+    /// Follows the TLB, and gives the registers to translated code.
+    #[inline(always)]
+    fn arrive(&mut self, core: &mut SoftCore<'_>) {
+        let waits = self.requested(core);
+        let Some(tier) = &mut self.tier else { return };
+        if let Some(forgotten) = core.mem.tlb.take_forgotten() {
+            tier.forget(&forgotten);
+        }
+        tier.arrive(&core.cpu, core.mem.view.number(), waits);
+        tier.counters.entries += 1;
+    }
+
+    /// The superblock at RIP, if the run loop has nothing to do but enter it.
+    #[inline(always)]
+    fn entry_at_rip(&mut self, core: &mut SoftCore<'_>) -> Option<Entry> {
+        let busy = self.mailbox().wants_attention()
+            || core.cpu.halted
+            || self.interrupt_waits(core)
+            || core.wants_single_step()
+            || core.cpu.code_bits != CodeBits::Bits64;
+        if busy {
+            return None;
+        }
+        core.cpu.interrupt_shadow = false;
+        if self.tier.as_mut()?.look_at_modes(&mut core.cpu) {
+            core.mem.forget_fetches();
+            return None;
+        }
+        let rip = core.cpu.rip;
+        self.cache.jump(rip, fetch_tag(core, rip))?.entry
     }
 
     fn leave(&mut self, core: &mut SoftCore<'_>, rip: u64) {
@@ -150,6 +249,13 @@ impl Runner {
     /// Code has left: why, and what now?
     #[inline(always)]
     fn after(&mut self, core: &mut SoftCore<'_>, record: &Record) -> Next {
+        if let Some(crossing) = self.tier.as_mut().and_then(|tier| tier.crossed(&mut core.cpu)) {
+            match (crossing.ring, crossing.user) {
+                (true, true) => load_return_segments(core, true),
+                (true, false) => load_call_segments(core),
+                (false, _) => SoftMemory::permissions_changed(core),
+            }
+        }
         match record.kind {
             Kind::Access(access) => self.serve(core, record, &access),
             Kind::Link { .. } | Kind::Slot { .. } => self.follow(core, record),
@@ -178,8 +284,8 @@ impl Runner {
         let operand = &access.operand;
         let registers = tier.translator().registers();
         let linear = operand.linear(&registers.gpr, registers.fs_base, registers.gs_base);
-        let host = memory::reach(core, linear, u64::from(operand.size), operand.write);
-        match host.and_then(|host| tier.fill(access, linear, host.address())) {
+        let region = memory::reach(core, linear, u64::from(operand.size), operand.write);
+        match region.and_then(|region| tier.fill(access, linear, region)) {
             Some(entry) => Next::Enter(entry),
             None => interpret,
         }
@@ -190,14 +296,22 @@ impl Runner {
         let rip = record.rip;
         let found = self.look_up(core, rip);
         let busy = self.mailbox().wants_attention();
-        let (Some(tier), Some(entry)) = (&mut self.tier, found) else { return Next::Loop(rip) };
+        let Some(tier) = &mut self.tier else { return Next::Loop(rip) };
         tier.counters.branches += 1;
+        let Some(entry) = found else { return self.unfound(core, rip) };
         match record.kind {
             Kind::Link { hole } => tier.translator().link(hole, entry),
             Kind::Slot { slot } => tier.set_slot(slot, rip, entry),
             _ => {}
         }
         if busy { Next::Loop(rip) } else { Next::Enter(entry) }
+    }
+
+    /// There is no superblock at `rip`: the interpreter's instruction, or not hot yet.
+    fn unfound(&self, core: &SoftCore<'_>, rip: u64) -> Next {
+        let jump = self.cache.jump(rip, fetch_tag(core, rip));
+        let refused = jump.and_then(|jump| jump.block.as_ref()).is_some_and(|it| it.is_refused());
+        if refused { Next::Interpret(rip) } else { Next::Loop(rip) }
     }
 
     /// An indirect branch goes where the jump cache does not know, or the bell rings.
@@ -214,7 +328,8 @@ impl Runner {
         self.mailbox().silence();
         let found = self.look_up(core, rip);
         let busy = self.mailbox().wants_attention();
-        let (Some(tier), Some(entry)) = (&mut self.tier, found) else { return Next::Loop(rip) };
+        let Some(entry) = found else { return self.unfound(core, rip) };
+        let Some(tier) = &mut self.tier else { return Next::Loop(rip) };
         tier.set_jump(core.mem.view.number(), rip, entry);
         if busy { Next::Loop(rip) } else { Next::Enter(entry) }
     }
@@ -236,35 +351,59 @@ impl Runner {
         linear: u64,
     ) -> Result<(), Stop> {
         let tag = fetch_tag(core, linear);
-        if let Some(warm) = self.cache.single(linear, tag) {
-            return execute(core, &warm.block);
-        }
-        let physical = self.fetch(core, linear, tag)?;
-        match self.decode_page(core, physical, core.cpu.code_bits, 1)? {
-            Some(block) => {
-                let done = execute(core, &block);
-                // Decoding may have moved the generation on; what ran may have changed anything.
-                if fetch_tag(core, linear) == tag {
-                    self.cache.remember_single(linear, tag, block);
-                }
-                done
-            }
+        let found;
+        let warm = match self.cache.single(linear, tag) {
+            Some(warm) => warm,
             None => {
-                let block = self.decode_across(core, linear, physical, tag)?;
-                execute(core, &block)
+                found = self.find_single(core, linear, tag)?;
+                &found
+            }
+        };
+        if let (Some(tier), Some(op)) = (&mut self.tier, warm.block.ops.first()) {
+            tier.counters.count_code(op.code);
+            if warm.vectors {
+                tier.bring_vectors_home(&mut core.cpu);
             }
         }
+        execute(core, &warm.block)
+    }
+
+    #[cold]
+    fn find_single(
+        &mut self,
+        core: &mut SoftCore<'_>,
+        linear: u64,
+        tag: u64,
+    ) -> Result<Arc<Warm>, Stop> {
+        let physical = self.fetch(core, linear, tag)?;
+        let block = match self.decode_page(core, physical, core.cpu.code_bits, 1)? {
+            Some(block) => block,
+            None => self.decode_across(core, linear, physical, tag)?,
+        };
+        // Decoding may have moved the generation on.
+        Ok(self.cache.remember_single(linear, fetch_tag(core, linear), block))
     }
 }
 
-/// The instructions of a superblock that starts at `linear`, in the page that these are the bytes of.
-fn steps(page: &[u8; PAGE as usize], linear: u64, now: Conditions) -> Vec<Step> {
+/// Whether the code that runs is the translator's at all. Rings 1 and 2 share a view with ring 0, but not its
+/// instructions.
+fn is_translatable(core: &SoftCore<'_>) -> bool {
+    core.cpu.code_bits == CodeBits::Bits64 && !matches!(core.cpu.cpl, 1 | 2)
+}
+
+fn conditions(core: &SoftCore<'_>, vectors: bool) -> Conditions {
+    let guarded = core.cpu.cr4 & cr4::SMAP != 0;
+    Conditions { vectors, supervisor: core.cpu.cpl == 0, guarded }
+}
+
+/// The instructions of a superblock that starts at `linear`, in the pages that these are the bytes of.
+fn steps(page: &[u8], linear: u64, now: Conditions, most: usize) -> Vec<Step> {
     let bytes = &page[(linear & (PAGE - 1)) as usize..];
     let mut decoder = decoder_at::<SoftMemory>(CodeBits::Bits64, bytes, linear);
     let mut factory = InstructionInfoFactory::new();
     let mut instruction = Instruction::default();
     let mut steps = Vec::with_capacity(LONGEST);
-    while steps.len() < LONGEST && decoder.can_decode() {
+    while steps.len() < most && decoder.can_decode() {
         decoder.decode_out(&mut instruction);
         if instruction.is_invalid() && decoder.last_error() == iced_x86::DecoderError::NoMoreBytes {
             break;

@@ -105,8 +105,18 @@ impl Writer {
             let bytes = encoder.take_buffer();
             let decoded = Decoder::new(64, &bytes, DecoderOptions::NONE).decode();
             let copied = !matches!(
-                rule(&decoded, Conditions { vectors: true, supervisor: true }),
-                Rule::Interpret | Rule::Call | Rule::Return | Rule::Jump | Rule::Branch
+                rule(&decoded, Conditions { vectors: true, supervisor: true, guarded: false }),
+                Rule::Interpret
+                    | Rule::Call
+                    | Rule::Return
+                    | Rule::Jump
+                    | Rule::Branch
+                    | Rule::MoveString
+                    | Rule::StoreString
+                    | Rule::BitString
+                    | Rule::SystemReturn
+                    | Rule::ReadBase(_)
+                    | Rule::WriteBase(_)
             );
             if copied && !decoded.is_invalid() && !self.disturbs(&decoded, memory) {
                 return (decoded, memory);
@@ -134,10 +144,12 @@ impl Writer {
         a.cmp(rax, rcx).unwrap();
         let mut undefined = 0;
         for _ in 0..3 + self.random.below(10) {
-            match self.random.below(8) {
+            match self.random.below(10) {
                 0 => self.detour(&mut a),
                 1 => self.call(&mut a),
                 2 => self.stack(&mut a),
+                3 => self.strings(&mut a, data),
+                4 => self.bits(&mut a, data),
                 _ => {
                     let (instruction, base) = self.instruction();
                     if u64::from(rflags(instruction.rflags_read())) & undefined != 0 {
@@ -207,6 +219,51 @@ impl Writer {
         }
         a.mov(rsp, crate::guest::STACK).unwrap();
         a.test(rbx, rbx).unwrap();
+    }
+
+    /// Strings that overlap, cross pages, are empty, or go backwards.
+    fn strings(&mut self, a: &mut code_asm::CodeAssembler, data: u64) {
+        use code_asm::*;
+        let mut place = |most: usize| data + self.random.below(most) as u64;
+        let (to, from) = (place(0x800), place(0x800));
+        a.lea(rdi, ptr(rbx + rbx)).unwrap();
+        a.and(rdi, 0x3ff).unwrap();
+        a.add(rdi, to as i32).unwrap();
+        a.mov(rsi, from).unwrap();
+        a.mov(rcx, self.random.below(40) as u64).unwrap();
+        let backwards = self.random.below(8) == 0;
+        if backwards {
+            a.std().unwrap();
+        }
+        match self.random.below(6) {
+            0 => a.rep().movsb().unwrap(),
+            1 => a.rep().movsq().unwrap(),
+            2 => a.rep().stosd().unwrap(),
+            3 => a.rep().stosb().unwrap(),
+            4 => a.movsw().unwrap(),
+            _ => a.stosq().unwrap(),
+        }
+        if backwards {
+            a.cld().unwrap();
+        }
+        a.cmp(rdi, rbx).unwrap();
+    }
+
+    /// Bits far from their operand, before and behind it.
+    fn bits(&mut self, a: &mut code_asm::CodeAssembler, data: u64) {
+        use code_asm::*;
+        a.mov(rsi, data + 0x400 + self.random.below(0x400) as u64).unwrap();
+        a.mov(rcx, rbx).unwrap();
+        a.shl(rcx, 51).unwrap();
+        a.sar(rcx, 51).unwrap();
+        match self.random.below(4) {
+            0 => a.bt(qword_ptr(rsi), rcx).unwrap(),
+            1 => a.lock().bts(qword_ptr(rsi + 8), rcx).unwrap(),
+            2 => a.btr(dword_ptr(rsi - 4), ecx).unwrap(),
+            _ => a.btc(qword_ptr(data + 0x600), rcx).unwrap(),
+        }
+        a.adc(rbx, 1).unwrap();
+        a.test(rbx, rdi).unwrap();
     }
 
     fn stack(&mut self, a: &mut code_asm::CodeAssembler) {

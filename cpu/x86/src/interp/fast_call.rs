@@ -75,6 +75,20 @@ fn set_flat<M: Memory>(core: &mut Core<'_, M>, code: Segment, stack: Segment) {
     M::permissions_changed(core);
 }
 
+/// CS and SS as SYSCALL leaves them.
+pub fn load_call_segments<M: Memory>(core: &mut Core<'_, M>) {
+    let long = core.cpu.long_mode();
+    let selector = (core.cpu.msr.star >> 32) as u16 & !3;
+    set_flat(core, flat_code(selector, 0, long), flat_stack(selector + 8, 0));
+}
+
+/// CS and SS as SYSRET leaves them, in 64-bit mode or not.
+pub fn load_return_segments<M: Memory>(core: &mut Core<'_, M>, to_long: bool) {
+    let base = (core.cpu.msr.star >> 48) as u16;
+    let code = if to_long { base.wrapping_add(16) } else { base } | 3;
+    set_flat(core, flat_code(code, 3, to_long), flat_stack(base.wrapping_add(8) | 3, 3));
+}
+
 /// #UD where EFER.SCE is off, or the maker has SYSCALL and SYSRET in 64-bit mode only and this is another.
 fn require_syscall<M: Memory>(core: &mut Core<'_, M>) -> Outcome {
     let enabled = core.cpu.efer & efer::SCE != 0 && core.cpu.protected();
@@ -100,8 +114,7 @@ fn syscall<M: Memory>(core: &mut Core<'_, M>, op: &Op<M>) -> Outcome {
     }
     let masked = image & !cleared;
     core.cpu.set_rflags(masked);
-    let selector = (star >> 32) as u16 & !3;
-    set_flat(core, flat_code(selector, 0, long), flat_stack(selector + 8, 0));
+    load_call_segments(core);
     core.cpu.rip = target;
     core.cpu.trap_blocked = masked & flags::TF == 0;
     Ok(())
@@ -115,15 +128,13 @@ fn sysret<M: Memory>(core: &mut Core<'_, M>, op: &Op<M>) -> Outcome {
     if to_long && !canonical(rip) {
         return Err(core.raise_code(vector::GP, 0));
     }
-    let base = (core.cpu.msr.star >> 48) as u16;
     let image = if core.cpu.long_mode() {
         core.cpu.gpr[R11] & 0x3c_7fd7 | flags::FIXED
     } else {
         core.cpu.rflags() | flags::IF
     };
     core.cpu.set_rflags(image);
-    let code = if to_long { base.wrapping_add(16) } else { base } | 3;
-    set_flat(core, flat_code(code, 3, to_long), flat_stack(base.wrapping_add(8) | 3, 3));
+    load_return_segments(core, to_long);
     core.cpu.rip = if to_long { rip } else { rip & 0xffff_ffff };
     // TF counts as it is now, not as it was before (Intel SDM vol. 3B §17.3.1.4).
     core.cpu.trap_blocked = true;

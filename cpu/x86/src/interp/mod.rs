@@ -14,7 +14,7 @@ pub mod deliver;
 pub mod descriptor;
 mod exchange;
 mod far;
-mod fast_call;
+pub mod fast_call;
 mod flag;
 mod fpu;
 mod hint;

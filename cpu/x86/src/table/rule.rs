@@ -6,15 +6,17 @@
 use super::{Operation, row};
 use crate::lower::{is_general, operand_bits};
 use iced_x86::{Code, Instruction, Mnemonic, OpKind, Register};
-use kezhan_jit::translate::Rule;
+use kezhan_jit::translate::{Rule, Segment};
 
 /// What the rules depend on beside the instruction.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Conditions {
     /// XMM registers may be used, and all SIMD exceptions are masked.
     pub vectors: bool,
-    /// CPL is 0.
+    /// CPL is 0; otherwise it is 3.
     pub supervisor: bool,
+    /// CR4.SMAP is set.
+    pub guarded: bool,
 }
 
 /// The rule for an instruction of 64-bit mode.
@@ -30,9 +32,28 @@ pub fn rule(instruction: &Instruction, now: Conditions) -> Rule {
         operation if is_copied(operation, instruction) => Rule::Copy,
         Operation::Div | Operation::Idiv if operand_bits(instruction, 0) >= 32 => Rule::Divide,
         Operation::Pushf if instruction.code() == Code::Pushfq => Rule::PushFlags,
+        Operation::Swapgs if now.supervisor => Rule::SwapGs,
         Operation::Cli if now.supervisor => Rule::ClearInterrupt,
         Operation::Sti if now.supervisor => Rule::SetInterrupt,
         Operation::Cmpxchg16b => Rule::ExchangePair,
+        Operation::Movs if is_plain_string(instruction) => Rule::MoveString,
+        Operation::Stos if is_plain_string(instruction) => Rule::StoreString,
+        Operation::Mov if reads_segment(instruction) => Rule::ReadSegment,
+        Operation::Bt | Operation::Bts | Operation::Btr | Operation::Btc
+            if operand_bits(instruction, 1) >= 32 =>
+        {
+            Rule::BitString
+        }
+        Operation::Syscall if !now.supervisor => Rule::SystemCall,
+        Operation::Sysret if now.supervisor && instruction.code() == Code::Sysretq => {
+            Rule::SystemReturn
+        }
+        Operation::Stac if now.supervisor && now.guarded => Rule::SetAccess,
+        Operation::Clac if now.supervisor && now.guarded => Rule::ClearAccess,
+        Operation::Rdfsbase => Rule::ReadBase(Segment::Fs),
+        Operation::Rdgsbase => Rule::ReadBase(Segment::Gs),
+        Operation::Wrfsbase => Rule::WriteBase(Segment::Fs),
+        Operation::Wrgsbase => Rule::WriteBase(Segment::Gs),
         Operation::Lea => Rule::Address,
         Operation::Nop => Rule::Nothing,
         Operation::Push => push(instruction),
@@ -47,6 +68,41 @@ pub fn rule(instruction: &Instruction, now: Conditions) -> Rule {
         Operation::Jcc if operand_bits(instruction, 0) == 64 => Rule::Branch,
         _ => Rule::Interpret,
     }
+}
+
+/// Whether an instruction has to do with XMM registers, MXCSR or x87 registers.
+pub fn touches_vectors(code: Code) -> bool {
+    use Operation as O;
+    let Some(row) = row(code) else { return false };
+    is_vector(row.operation)
+        || matches!(
+            row.operation,
+            O::Fninit
+                | O::Fnclex
+                | O::Fldcw
+                | O::Fnstcw
+                | O::Fnstsw
+                | O::Fnstenv
+                | O::Fldenv
+                | O::Fnsave
+                | O::Frstor
+                | O::Wait
+                | O::Emms
+                | O::Fxsave
+                | O::Fxrstor
+                | O::Xsave
+                | O::Xsaveopt
+                | O::Xsavec
+                | O::Xsaves
+                | O::Xrstor
+                | O::Xrstors
+                | O::Ldmxcsr
+                | O::Stmxcsr
+                | O::MaskedStore
+                | O::MaskedMove
+                | O::Gather
+                | O::ZeroVectors
+        )
 }
 
 /// Integer instructions that run as themselves.
@@ -65,6 +121,25 @@ fn is_copied(operation: Operation, instruction: &Instruction) -> bool {
         _ => false,
     };
     copied && is_general(instruction)
+}
+
+/// MOVS or STOS with 64-bit addresses and segments without a base.
+fn is_plain_string(instruction: &Instruction) -> bool {
+    let wide = (0..instruction.op_count()).all(|operand| {
+        let kind = instruction.op_kind(operand);
+        matches!(kind, OpKind::MemoryESRDI | OpKind::MemorySegRSI | OpKind::Register)
+    });
+    let based = matches!(instruction.segment_prefix(), Register::FS | Register::GS);
+    wide && !based && !instruction.has_repne_prefix()
+}
+
+fn reads_segment(instruction: &Instruction) -> bool {
+    instruction.op0_kind() == OpKind::Register
+        && instruction.op1_kind() == OpKind::Register
+        && matches!(
+            instruction.op1_register(),
+            Register::DS | Register::ES | Register::FS | Register::GS
+        )
 }
 
 /// BT and its kin with memory and a register reach any byte (Intel SDM vol. 2A §3.1.1.9).
@@ -113,6 +188,7 @@ fn vector(instruction: &Instruction, vectors: bool) -> Rule {
 fn push(instruction: &Instruction) -> Rule {
     let plain = match instruction.op0_kind() {
         OpKind::Register => instruction.op0_register().is_gpr64(),
+        OpKind::Memory if instruction.code() == Code::Push_rm64 => return Rule::PushMemory,
         OpKind::Memory => false,
         _ => operand_bits(instruction, 0) == 64 || instruction.code() == Code::Pushq_imm8,
     };
@@ -120,9 +196,7 @@ fn push(instruction: &Instruction) -> Rule {
 }
 
 fn pop(instruction: &Instruction) -> Rule {
-    let plain = instruction.op0_kind() == OpKind::Register
-        && instruction.op0_register().is_gpr64()
-        && instruction.op0_register() != Register::RSP;
+    let plain = instruction.op0_kind() == OpKind::Register && instruction.op0_register().is_gpr64();
     if plain { Rule::Pop } else { Rule::Interpret }
 }
 

@@ -17,10 +17,20 @@
 //!   mov  r11, gs:[site.host];  test r11, r11;  jz cold
 //! ```
 //!
-//! On the cold side the software TLB is asked ([`crate::gate`]): when it knows the page, the access is made
-//! there and then, at the address that the TLB gives, and the code goes on behind the hot one. A site whose
-//! accesses hop between pages is served so, at the price of a TLB. Only every so many misses
-//! ([`crate::area::Site`]) the engine gets to see the miss and gives the site another region.
+//! On the cold side the software TLB is asked: when it knows the page, the access is made there and then, at the
+//! address that the TLB gives, and the code goes on behind the hot one. A site whose accesses hop between pages
+//! is served so, at the price of a TLB.
+//!
+//! ```text
+//!   add  r11, gs:[site.lo]
+//!   dec  byte gs:[site.patience];  je fill      ──► the page becomes the site's region ([`crate::gate`])
+//!   rcx = set of the page in gs:[tlb.half]
+//!   xor  r11 + size - 1, [rcx]                  within a page from the tag?
+//!   cmp  r11, 4096;  jae engine
+//!   add  r11, [rcx];  add r11, [rcx + 8]        then the operand is [r11 - (size - 1)]
+//! ```
+//!
+//! The tag of a set in which there is nothing is a page that belongs to another set, so that no access agrees.
 
 use super::*;
 use crate::area::TLB_SETS;
@@ -29,7 +39,6 @@ const LO: usize = offset_of!(Site, lo);
 const LIMIT: usize = offset_of!(Site, limit);
 const DELTA: usize = offset_of!(Site, delta);
 const HOST: usize = offset_of!(Site, host);
-const PATIENCE: usize = offset_of!(Site, patience);
 
 /// What is done at the place that an access was found to be at. It is emitted twice, hot and cold.
 #[derive(Clone, Copy, Debug)]
@@ -42,6 +51,8 @@ pub(super) enum Tail<'a> {
     PushNumber(u64),
     /// The store of PUSHFQ.
     PushFlags,
+    /// The store of PUSH of memory.
+    PushStored,
     /// A load of 64 bits into a host register.
     Load(u8),
     /// A load of 32 bits.
@@ -65,6 +76,8 @@ struct Checked {
 pub(super) enum Place {
     /// At the scratch register.
     Scratch,
+    /// So far from the scratch register.
+    Near(i32),
     /// At `base` + scratch register + displacement.
     Offset { base: u8, displacement: i32 },
 }
@@ -73,6 +86,7 @@ impl Place {
     pub fn address(self) -> Address {
         match self {
             Place::Scratch => Address::at(host::SCRATCH, 0),
+            Place::Near(displacement) => Address::at(host::SCRATCH, displacement),
             Place::Offset { base, displacement } => {
                 Address::indexed(base, host::SCRATCH, displacement)
             }
@@ -95,26 +109,34 @@ impl Emitter<'_> {
         self.hot.fill(miss, cold);
         std::mem::swap(&mut self.hot, &mut self.cold);
         self.saved = saved;
-        let holes = self.probe(operand, checked.site);
-        self.tail(tail, Place::Scratch)?;
+        let (fill, unknown) = self.look_up(operand, checked.site);
+        self.tail(tail, Place::Near(1 - operand.size as i32))?;
         let behind = self.hot.jump();
         self.hot.fill(behind, back);
-        for hole in holes {
-            self.hot.fill_here(hole);
-        }
         self.saved = saved;
-        self.homes.move_out(&mut self.hot);
-        self.hot.store_number(EXIT, checked.record);
-        self.hot.jump_through(if saved { LEAVE_SAVED } else { LEAVE });
+        self.hot.fill_here(fill);
+        let nowhere = self.fill_site(operand, checked.site, checked.check);
+        self.hot.fill_here(unknown);
+        self.hot.load(host::RCX, SAVED_RCX);
+        self.hot.fill_here(nowhere);
+        self.leave_for_access(checked.record);
         std::mem::swap(&mut self.hot, &mut self.cold);
         self.write_resume(checked.record, checked.check);
         self.saved = saved_behind;
         Ok(())
     }
 
+    /// On the cold side: leaves for the engine to fill the site.
+    pub(super) fn leave_for_access(&mut self, record: u32) {
+        self.homes.move_out(&mut self.hot);
+        self.hot.store_number(EXIT, record);
+        self.hot.jump_through(if self.saved { LEAVE_SAVED } else { LEAVE });
+    }
+
     fn check(&mut self, operand: &Operand) -> Checked {
         let number = *self.books.sites;
         *self.books.sites += 1;
+        self.books.writes.push(operand.write);
         let check = self.hot.here();
         let site = SITES_AT + number as usize * size_of::<Site>();
         let access = Access { operand: *operand, site: number, resume: 0 };
@@ -134,18 +156,48 @@ impl Emitter<'_> {
         Checked { place, miss, record, check, site }
     }
 
-    /// On the cold side: is the page in the TLB, and has the site patience left? Otherwise the holes.
-    fn probe(&mut self, operand: &Operand, site: usize) -> [Hole; 2] {
-        let half = TLB_SETS as u32 * (2 * u32::from(self.request.view) + u32::from(operand.write));
+    /// Where the address of the TLB's half for an operand is in the area.
+    fn half(&self, operand: &Operand) -> usize {
+        let half = 2 * usize::from(self.request.view) + usize::from(operand.write);
+        offset_of!(Registers, tlb) + size_of::<u64>() * half
+    }
+
+    /// On the cold side, with the offset from the region in the scratch register: looks into the TLB. Where it goes
+    /// when patience is at its end, and when the TLB does not know (RCX waits in the area then). Otherwise the
+    /// address of the operand's last byte is in the scratch register.
+    fn look_up(&mut self, operand: &Operand, site: usize) -> (Hole, Hole) {
+        const SETS: u32 = (TLB_SETS as u32 - 1) * 16;
+        let half = self.half(operand);
         let cold = &mut self.hot;
-        cold.count_down(site + PATIENCE);
-        let impatient = cold.jump_if(condition::SIGN);
         cold.add(host::SCRATCH, site + LO);
+        cold.decrement_byte(site + offset_of!(Site, patience));
+        let fill = cold.jump_if(condition::EQUAL);
+        cold.store(SAVED_RCX, host::RCX);
+        cold.set_offset_to_rcx(SETS);
+        cold.add(host::RCX, half);
+        if operand.size > 1 {
+            cold.lea(host::SCRATCH, Address::at(host::SCRATCH, operand.size as i32 - 1));
+        }
+        cold.compare_page_at_rcx();
+        let unknown = cold.jump_if(condition::ABOVE_OR_EQUAL);
+        cold.add_pair_at_rcx();
+        cold.load(host::RCX, SAVED_RCX);
+        (fill, unknown)
+    }
+
+    /// On the cold side, with the linear address in the scratch register: lets the site have its page, and goes to
+    /// the check; where it goes when the TLB does not know the page.
+    pub(super) fn fill_site(&mut self, operand: &Operand, site: usize, check: u64) -> Hole {
+        let half = self.half(operand) as u32;
+        let cold = &mut self.hot;
+        cold.store_number(offset_of!(Registers, probed_site), site as u32);
         cold.store_number(offset_of!(Registers, probed_half), half);
         cold.store_number(offset_of!(Registers, probed_size), operand.size - 1);
         cold.call_through(offset_of!(Registers, probe));
-        let unknown = cold.jump_if(condition::NOT_EQUAL);
-        [impatient, unknown]
+        let nowhere = cold.jump_if(condition::NOT_EQUAL);
+        let again = cold.jump();
+        cold.fill(again, check);
+        nowhere
     }
 
     fn tail(&mut self, tail: Tail<'_>, place: Place) -> Done {
@@ -157,6 +209,7 @@ impl Emitter<'_> {
             }
             Tail::Push(step) => self.store_pushed(step, address),
             Tail::PushNumber(value) => self.store_number(value, address),
+            Tail::PushStored => self.store_stored(address),
             Tail::PushFlags => self.store_flags(address),
             Tail::Load(register) => self.hot.load_from(register, address),
             Tail::Load32(register) => self.hot.load_32_from(register, address),
@@ -189,7 +242,7 @@ impl Emitter<'_> {
     }
 
     /// The instruction with its memory operand where the check says.
-    fn encode_at(&mut self, step: &Step, address: Address) -> Done {
+    pub(super) fn encode_at(&mut self, step: &Step, address: Address) -> Done {
         let mut instruction = self.homes.rename(&step.instruction);
         let register = |number: Option<u8>| {
             number.map_or(Register::None, |number| Register::RAX + u32::from(number))
@@ -204,7 +257,7 @@ impl Emitter<'_> {
     }
 
     /// The linear address, in the scratch register.
-    fn linear(&mut self, operand: &Operand) {
+    pub(super) fn linear(&mut self, operand: &Operand) {
         let segment = operand.segment.map(|segment| match segment {
             Segment::Fs => offset_of!(Registers, fs_base),
             Segment::Gs => offset_of!(Registers, gs_base),
@@ -238,6 +291,27 @@ impl Emitter<'_> {
                 hot.lea(host::SCRATCH, address);
             }
         }
+    }
+
+    /// The operand with the bit that its register counts to. The flags are lost.
+    pub(super) fn linear_of_bit(&mut self, operand: &Operand) {
+        self.linear(operand);
+        let Some(bit) = operand.bit else { return };
+        let bit = self.homes.host(bit);
+        let hot = &mut self.hot;
+        hot.store(SAVED_RCX, host::RCX);
+        match operand.size {
+            4 => hot.sign_extend_to_rcx(bit),
+            _ => hot.copy(host::RCX, bit),
+        }
+        hot.shift_right(true, host::RCX, operand.bit_shift());
+        let scale = operand.size.trailing_zeros() as u8;
+        let index = Some(host::RCX);
+        hot.lea(
+            host::SCRATCH,
+            Address { base: Some(host::SCRATCH), index, scale, displacement: 0 },
+        );
+        hot.load(host::RCX, SAVED_RCX);
     }
 
     /// Regions start at a page, so the offset in the region tells.

@@ -78,8 +78,7 @@ impl Emitter<'_> {
     /// STI: with an interrupt waiting, or nothing to run in its shadow, the interpreter's.
     pub(super) fn set_interrupt(&mut self, step: &Step) -> Done {
         const IF: u32 = 1 << 9;
-        let next = self.request.steps.get(self.at + 1);
-        if next.is_none_or(|next| next.rule == Rule::Nothing) {
+        if self.at + 1 == self.request.steps.len() {
             self.interpret(step.instruction.ip());
             // What follows is never reached; it is emitted all the same.
             return Ok(());
@@ -93,6 +92,39 @@ impl Emitter<'_> {
         self.leave_by(hole, record, false);
         self.hot.store_number(offset_of!(Registers, interrupt_flag), IF);
         Ok(())
+    }
+
+    /// SWAPGS at CPL 0. Changes no flags.
+    pub(super) fn swap_gs(&mut self) -> Done {
+        const GS: usize = offset_of!(Registers, gs_base);
+        const KERNEL_GS: usize = offset_of!(Registers, kernel_gs_base);
+        self.hot.store(SAVED_RAX, host::RAX);
+        self.hot.load(host::RAX, GS);
+        self.hot.load(host::SCRATCH, KERNEL_GS);
+        self.hot.store(GS, host::SCRATCH);
+        self.hot.store(KERNEL_GS, host::RAX);
+        self.hot.load(host::RAX, SAVED_RAX);
+        Ok(())
+    }
+
+    /// PUSH of memory: what is read waits in the area until the stack has been checked.
+    pub(super) fn push_memory(&mut self, step: &Step) -> Done {
+        const PUSHED: usize = offset_of!(Registers, pushed);
+        let Some(operand) = &step.operand else { return Ok(()) };
+        self.access(operand, Tail::Load(host::SCRATCH))?;
+        self.hot.store(PUSHED, host::SCRATCH);
+        self.access(&Operand::stack(-8, true), Tail::PushStored)?;
+        self.move_stack(-8);
+        Ok(())
+    }
+
+    /// What waits in the area.
+    pub(super) fn store_stored(&mut self, address: Address) {
+        const PUSHED: usize = offset_of!(Registers, pushed);
+        self.hot.store(SAVED_RCX, host::RCX);
+        self.hot.load(host::RCX, PUSHED);
+        self.hot.store_to(address, host::RCX);
+        self.hot.load(host::RCX, SAVED_RCX);
     }
 
     /// RFLAGS, from where they lie.

@@ -3,7 +3,7 @@
 //! | way | code |
 //! |---|---|
 //! | branch within the page | `jmp`, patched once there is a translation |
-//! | branch to another page | `jmp gs:[slot]`: void when the address space changes |
+//! | branch to another page, or to its last bytes | `jmp gs:[slot]`: void when the address space changes |
 //! | branch back | a look at the bell before |
 //! | return, indirect branch | jump cache by RIP, the bell in the same look |
 //! | anything else | number of the record, `jmp gs:[leave]` |
@@ -70,15 +70,25 @@ impl Emitter<'_> {
 
     /// The branch itself, with registers in their places.
     fn link(&mut self, target: u64) {
-        if (target ^ self.request.page.start) >> 12 == 0 {
+        if self.is_near(target) {
             let hole = self.hot.jump();
             self.patchable(hole, target);
             return;
         }
-        let slot = self.books.slots.of(self.request.view, target);
+        self.slot(self.request.view, target);
+    }
+
+    /// Goes to an address by the slot that a view has for it.
+    pub(super) fn slot(&mut self, view: u8, target: u64) {
+        let slot = self.books.slots.of(view, target);
         let record = self.record(target, Kind::Slot { slot });
         self.hot.number(host::SCRATCH, u64::from(record));
         self.hot.jump_through(SLOTS_AT + 8 * slot as usize);
+    }
+
+    /// In this page, and so far from its end that no instruction there can reach into the next.
+    fn is_near(&self, target: u64) -> bool {
+        (target ^ self.request.page.start) >> 12 == 0 && !may_cross(target)
     }
 
     fn patchable(&mut self, hole: Hole, target: u64) {
@@ -102,7 +112,7 @@ impl Emitter<'_> {
         self.prepare_flags(step);
         let taken = condition_number(&step.instruction);
         let backward = target <= step.instruction.ip();
-        let near = (target ^ self.request.page.start) >> 12 == 0;
+        let near = self.is_near(target);
         if near && !backward && self.homes.are_usual() {
             let hole = self.hot.jump_if(taken);
             self.patchable(hole, target);
@@ -203,13 +213,18 @@ impl Emitter<'_> {
 
     /// Goes where the scratch register says. RSP has been moved by `moved`.
     fn indirect(&mut self, moved: i32) {
-        const RIP: usize = offset_of!(Registers, rip);
         if self.saved {
             self.restore_flags();
         }
         self.homes.move_out(&mut self.hot);
+        self.indirect_in(self.request.view, moved);
+    }
+
+    /// As [`Emitter::indirect`] to code of any view, with flags and registers in their places.
+    pub(super) fn indirect_in(&mut self, view: u8, moved: i32) {
+        const RIP: usize = offset_of!(Registers, rip);
         let record = self.record(self.here(), Kind::Indirect { moved });
-        let jumps = jumps_of(self.request.view);
+        let jumps = jumps_of(view);
         let hot = &mut self.hot;
         hot.store(RIP, host::SCRATCH);
         hot.store(SAVED_RCX, host::RCX);
@@ -276,4 +291,11 @@ impl Emitter<'_> {
             access.resume = resume;
         }
     }
+}
+
+/// Whether the longest instruction at an address would reach into the next page.
+fn may_cross(address: u64) -> bool {
+    const PAGE: u64 = 4096;
+    const LONGEST_INSTRUCTION: u64 = 15;
+    address % PAGE > PAGE - LONGEST_INSTRUCTION
 }
