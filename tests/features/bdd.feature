@@ -137,10 +137,12 @@ Feature: The runner keeps its word
       And the output contains "1 passed"
 
       Examples:
-        | what                          | make                                                                        | told                                     |
-        | A feature that is not UTF-8   | printf 'Feature: x\n \\377\n' > bad.feature                                 | bad.feature:2:2: byte 0xff is not UTF-8  |
-        | A feature of 100 MB           | head -c 100000000 /dev/zero > big.feature                                   | big.feature:1:1: the file has            |
-        | A program that prints garbage | mkdir steps; printf '#!/bin/sh\necho moo\n' > steps/cow; chmod +x steps/cow | steps/cow: it wrote what is no JSON line |
+        | what                          | make                                                                                          | told                                     |
+        | A feature that is not UTF-8   | printf 'Feature: x\n \\377\n' > bad.feature                                                   | bad.feature:2:2: byte 0xff is not UTF-8  |
+        | A feature of 100 MB           | head -c 100000000 /dev/zero > big.feature                                                     | big.feature:1:1: the file has            |
+        | A program that prints garbage | mkdir steps; printf '#!/bin/sh\necho moo\n' > steps/cow; chmod +x steps/cow                   | steps/cow: it wrote what is no JSON line |
+        | A program that hangs          | mkdir steps; printf '#!/bin/sh\\nexec sleep 99\\n' > steps/sloth; chmod +x steps/sloth        | steps/sloth: it said nothing for 10.0 s  |
+        | A step of the wrong arity     | mkdir steps; printf '# @step I pay {int}\\n# @step zh: 我付 {int} 给 {int}\\n' > steps/pay.sh | steps/pay.sh:2: step                     |
 
     Scenario: Three errors in one file are told as three
       Given a file "bad.feature" with:

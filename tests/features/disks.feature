@@ -39,12 +39,29 @@ Feature: Machines have disks
     When the machine boots to a shell and loads its drivers
     And I run "echo 'only in the copy' | dd of=/dev/vda bs=512 conv=sync,fsync"
     And I stop the machine
+    And I detach the disk "copy"
+    And I attach the disk "copy"
     And the machine boots to a shell and loads its drivers
     And I run "head -c 16 /dev/vda"
     Then the output contains "only in the copy"
     When I stop the machine
     Then the disk "copy" holds "only in the copy"
     And the disk "original" does not hold "only in the copy"
+
+  Scenario: A machine waits while the host has no room, and goes on when it has
+    Given a 64 MiB disk "data" in qcow2 format
+    And a small Linux machine with drivers for disks
+    And the machine has the disk "data" with the settings "on-error=pause"
+    When the machine boots to a shell and loads its drivers
+    And the host disk is full
+    And I enter "cat /bin/busybox /bin/busybox >/dev/vda; sync; echo all ''is kept" on the console
+    Then the machine's messages contain "the machine waits" within 30 s
+    And the console does not show "all is kept" for 1 s
+    When the host disk has room again
+    Then the console shows "all is kept" within 60 s
+    When I stop the machine
+    Then the disk "data" holds "BusyBox v"
+    And the image "data" is consistent
 
   Scenario: Two machines cannot write to one image
     Given a 16 MiB disk "data" in qcow2 format

@@ -7,11 +7,19 @@
 
   场景: 从 Debian 启动，登录，运行命令，重启后不认旧提示符
     假如一台 Debian 机器
+    而且用以下 cloud-init 配置机器：
+      """yaml
+      #cloud-config
+      hostname: 客栈
+      """
     当我启动机器
     而且我在控制台以 "root" 身份登录
     而且我运行 "cat /etc/debian_version; uname -s"
     那么输出匹配 /^12\.[0-9]+$/
     而且输出匹配 /^Linux$/
+    当我运行 "mount -o ro,utf8 /dev/disk/by-label/CIDATA /mnt; cat /mnt/user-data /mnt/meta-data"
+    那么输出包含 "hostname: 客栈"
+    而且输出包含 "instance-id: machine"
     当我运行 "echo 写下的 >/root/留言"
     而且我在控制台输入 "systemctl reboot" 并回车
     而且我在控制台以 "root" 身份登录

@@ -74,3 +74,48 @@ Feature: Machines have networks of their own
     And the program "proxy" shows "asked for 05010001c00002500050"
     When I end the program "proxy"
     Then the machine cannot reach "192.0.2.80" on port 80
+
+  Scenario: Two machines on one network reach each other, and the network goes with the run
+    Given a file "two.feature" with:
+      """gherkin
+      Feature: two machines
+        Scenario: they reach each other
+          Given a network "lan" with subnet 10.9.0.0/24
+          And a machine "web" with:
+            | memory | 128M                                |
+            | engine | soft                                |
+            | kernel | ${env:KEZHAN_GUESTS}/cloud/vmlinuz  |
+            | initrd | ${env:KEZHAN_GUESTS}/network/initrd |
+            | append | console=ttyS0 quiet                 |
+          And the machine "web" is connected to network "lan"
+          And a machine "client" with:
+            | memory | 128M                                |
+            | engine | soft                                |
+            | kernel | ${env:KEZHAN_GUESTS}/cloud/vmlinuz  |
+            | initrd | ${env:KEZHAN_GUESTS}/network/initrd |
+            | append | console=ttyS0 quiet                 |
+          And the machine "client" is connected to network "lan"
+          When I start the machine "web"
+          And I start the machine "client"
+          Then the console of the machine "web" shows "# " within 120 s
+          And the console of the machine "client" shows "# " within 120 s
+          When I run "cd /drivers/*cloud*; while read -r d; do insmod $d; done <order; cd /" on the machine "web"
+          And I run "ip addr add 10.9.0.7/24 dev eth0; ip link set eth0 up" on the machine "web"
+          And I run "mkdir /www; echo from the other machine >/www/hello; httpd -p 80 -h /www" on the machine "web"
+          And I run "cd /drivers/*cloud*; while read -r d; do insmod $d; done <order; cd /" on the machine "client"
+          And I run "ip addr add 10.9.0.8/24 dev eth0; ip link set eth0 up" on the machine "client"
+          Then the machine "client" can reach "10.9.0.7" on port 80 within 30 s
+          And the machine "client" cannot reach "10.9.0.7" on port 81
+          When I run "wget -qO- http://10.9.0.7/hello" on the machine "client"
+          Then the output contains "from the other machine"
+      """
+    And a file "alone.sh" with:
+      """sh
+      export KEZHAN_RUNTIME_DIR=$PWD
+      ip link set lo up
+      kezhan bdd run two.feature --failures failed
+      kezhan net list --output json
+      """
+    When I run "unshare --user --map-root-user --net sh alone.sh" on the host
+    Then the output contains "1 scenarios: 1 passed"
+    And the output matches /^\[\]$/

@@ -3,7 +3,7 @@
 use crate::{Finding, Findings, Level};
 use kezhan_features::{Feature, Loaded};
 use kezhan_gherkin::ast::{Child, Location, Step};
-use kezhan_steps::{Catalogue, Found};
+use kezhan_steps::{Action, Catalogue, Found};
 use std::collections::{BTreeMap, BTreeSet};
 
 pub(crate) fn look(feature: &Feature, catalogue: &Catalogue, findings: &mut Findings<'_>) {
@@ -76,9 +76,7 @@ pub(crate) fn unused(loaded: &Loaded, catalogue: &Catalogue, list: &mut Vec<Find
     for step in
         loaded.features.iter().flat_map(|feature| &feature.pickles).flat_map(|pickle| &pickle.steps)
     {
-        if let Ok(Found::One(found)) = catalogue.find(&step.text) {
-            used.insert(found.definition);
-        }
+        use_step(&step.text, catalogue, &mut used);
     }
     for (index, definition) in catalogue.definitions().iter().enumerate() {
         if definition.built_in || used.contains(&index) {
@@ -92,5 +90,18 @@ pub(crate) fn unused(loaded: &Loaded, catalogue: &Catalogue, list: &mut Vec<Find
             code: "unused",
             message: format!("no feature says step \"{}\"; remove it or use it", definition.name),
         });
+    }
+}
+
+/// Notes the step that a sentence means, and those that it is made of.
+fn use_step(sentence: &str, catalogue: &Catalogue, used: &mut BTreeSet<usize>) {
+    let Ok(Found::One(found)) = catalogue.find(sentence) else { return };
+    let new = used.insert(found.definition);
+    let action = catalogue.definition(&found).map(|definition| &definition.action);
+    if let (true, Some(Action::Composite(composite))) = (new, action) {
+        let values = found.arguments.iter().filter_map(|argument| argument.value.clone().ok());
+        for sentence in composite.sentences(&values.collect::<Vec<_>>()) {
+            use_step(&sentence, catalogue, used);
+        }
     }
 }

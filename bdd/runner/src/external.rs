@@ -20,7 +20,7 @@ use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
-use std::process::{Child, ChildStdin, Command, Stdio};
+use std::process::{Child, ChildStdin, Command, ExitStatus, Stdio};
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, channel};
 use std::time::{Duration, Instant};
@@ -57,10 +57,14 @@ impl Drop for Talk {
     }
 }
 
-fn kill(child: &mut Child) {
+fn kill_group(child: &Child) {
     if let Some(group) = i32::try_from(child.id()).ok().and_then(Pid::from_raw) {
         let _ = kill_process_group(group, Signal::KILL);
     }
+}
+
+fn kill(child: &mut Child) {
+    kill_group(child);
     let _ = child.wait();
 }
 
@@ -85,8 +89,7 @@ pub(crate) fn wait(mut child: Child, deadline: Instant) -> Result<(Option<i32>, 
         match receiver.recv_timeout(left) {
             Ok(text) => output.push_str(&text),
             Err(std::sync::mpsc::RecvTimeoutError::Disconnected) => {
-                kill_group_only(&child);
-                let status = child.wait().map_err(|error| error.to_string())?;
+                let status = ending(&mut child, deadline).map_err(|error| error.to_string())?;
                 return Ok((status.code(), output.trim_end().to_owned()));
             }
             Err(std::sync::mpsc::RecvTimeoutError::Timeout) => break,
@@ -96,18 +99,23 @@ pub(crate) fn wait(mut child: Child, deadline: Instant) -> Result<(Option<i32>, 
     Err(format!("did not end in time; it wrote: {}", output.trim_end()))
 }
 
-/// A child that closed its output and lingers, or left children behind, is not waited for; one that has ended keeps
-/// its status.
-fn kill_group_only(child: &Child) {
-    std::thread::sleep(Duration::from_millis(1));
-    if let Some(group) = i32::try_from(child.id()).ok().and_then(Pid::from_raw) {
-        let ended = std::fs::read_to_string(format!("/proc/{}/stat", child.id()))
-            .is_ok_and(|stat| stat.contains(") Z "));
-        if !ended {
-            std::thread::sleep(Duration::from_millis(200));
+/// How long a child that closed its output may take to end.
+const LINGERING: Duration = Duration::from_secs(5);
+
+/// The end of a child that closed its output; what it left behind is killed.
+fn ending(child: &mut Child, deadline: Instant) -> std::io::Result<ExitStatus> {
+    let deadline = deadline.min(Instant::now() + LINGERING);
+    let mut pause = Duration::from_millis(1);
+    while Instant::now() < deadline {
+        if let Some(status) = child.try_wait()? {
+            kill_group(child);
+            return Ok(status);
         }
-        let _ = kill_process_group(group, Signal::KILL);
+        std::thread::sleep(pause);
+        pause = (pause * 2).min(Duration::from_millis(50));
     }
+    kill(child);
+    child.wait()
 }
 
 impl Talk {

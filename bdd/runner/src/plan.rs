@@ -13,7 +13,7 @@ pub struct Selection {
     pub tags: TagExpression,
     /// Part of the scenario's name.
     pub name: Option<String>,
-    /// Only these lines of these files; empty for all.
+    /// Only these lines of these files; all of a file that is not here.
     pub lines: Vec<(PathBuf, usize)>,
     /// Only a part of what is left.
     pub shard: Option<Shard>,
@@ -99,8 +99,7 @@ fn chosen(feature: &Feature, pickle: &Pickle, selection: &Selection) -> bool {
         .filter(|(path, _)| same(path, &feature.path))
         .map(|(_, line)| *line)
         .collect();
-    let listed =
-        selection.lines.is_empty() || lines.iter().any(|line| covers(feature, pickle, *line));
+    let listed = lines.is_empty() || lines.iter().any(|line| covers(feature, pickle, *line));
     named && listed && selection.tags.holds(&tags)
 }
 
@@ -108,11 +107,12 @@ fn same(a: &Path, b: &Path) -> bool {
     a == b || a.canonicalize().ok().zip(b.canonicalize().ok()).is_some_and(|(a, b)| a == b)
 }
 
-/// A line means the scenario or row that begins there, or the last one that begins above it.
+/// A line means the scenario or row that begins there, or the last one that begins above it; above the first it means
+/// the whole feature.
 fn covers(feature: &Feature, pickle: &Pickle, line: usize) -> bool {
     let starts = feature.pickles.iter().map(|pickle| pickle.location.line);
     let nearest = starts.filter(|start| *start <= line).max();
-    nearest == Some(pickle.location.line)
+    nearest.is_none_or(|nearest| nearest == pickle.location.line)
 }
 
 /// Fisher and Yates, with the generator xorshift64*.

@@ -1,8 +1,8 @@
 //! What must not outlive the runner, even when it is killed.
 //!
 //! A small shell script waits at the end of a pipe. The runner writes to it which process groups and folders there
-//! are; when the pipe closes, for whatever reason, the script kills the groups, removes the folders and ends. A
-//! script, because it must survive the runner and needs nothing of it; process groups, because children have
+//! are, and by which commands other things (networks of the host) are taken away; when the pipe closes, for whatever
+//! reason, the script kills the groups, runs the commands, removes the folders and ends. A script, because it must survive the runner and needs nothing of it; process groups, because children have
 //! children.
 
 use kezhan_steps::Reaper;
@@ -13,17 +13,20 @@ use std::process::{Child, ChildStdin, Command, Stdio};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 
-/// Reads `+group N`, `-group N`, `+folder N PATH`, `-folder N`; at the end of input clears away what is left. Only
-/// numbers become part of a variable's name.
+/// Reads `+group N`, `-group N`, `+undo N COMMAND`, `-undo N`, `+folder N PATH`, `-folder N`; at the end of input clears
+/// away what is left. Only numbers become part of a variable's name.
 const SCRIPT: &str = r#"
 trap '' HUP INT TERM
 groups=''
 folders=''
+undos=''
 while read -r word number path; do
     case $number in ''|*[!0-9]*) continue ;; esac
     case $word in
         +group) groups="$groups $number"; eval "group_$number=1" ;;
         -group) eval "group_$number=" ;;
+        +undo) undos="$undos $number"; eval "undo_$number=\$path" ;;
+        -undo) eval "undo_$number=" ;;
         +folder) folders="$folders $number"; eval "folder_$number=\$path" ;;
         -folder) eval "folder_$number=" ;;
     esac
@@ -31,6 +34,10 @@ done
 for number in $groups; do
     eval "alive=\$group_$number"
     [ -n "$alive" ] && kill -s KILL -- "-$number" 2>/dev/null
+done
+for number in $undos; do
+    eval "command=\$undo_$number"
+    [ -n "$command" ] && /bin/sh -c "$command"
 done
 for number in $folders; do
     eval "path=\$folder_$number"
@@ -43,7 +50,7 @@ done
 pub struct ScriptReaper {
     child: Mutex<Child>,
     pipe: Mutex<Option<ChildStdin>>,
-    folders: AtomicU64,
+    numbers: AtomicU64,
 }
 
 impl ScriptReaper {
@@ -60,13 +67,13 @@ impl ScriptReaper {
         Ok(ScriptReaper {
             child: Mutex::new(child),
             pipe: Mutex::new(pipe),
-            folders: AtomicU64::new(0),
+            numbers: AtomicU64::new(0),
         })
     }
 
     /// A folder must be removed. Answers its number.
     pub fn folder_made(&self, folder: &Path) -> u64 {
-        let number = self.folders.fetch_add(1, Ordering::Relaxed);
+        let number = self.numbers.fetch_add(1, Ordering::Relaxed);
         self.say(&format!("+folder {number} {}", folder.display()));
         number
     }
@@ -95,6 +102,16 @@ impl Reaper for ScriptReaper {
 
     fn ended(&self, group: u32) {
         self.say(&format!("-group {group}"));
+    }
+
+    fn made(&self, undo: &str) -> u64 {
+        let number = self.numbers.fetch_add(1, Ordering::Relaxed);
+        self.say(&format!("+undo {number} {undo}"));
+        number
+    }
+
+    fn gone(&self, number: u64) {
+        self.say(&format!("-undo {number}"));
     }
 }
 

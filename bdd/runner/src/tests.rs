@@ -206,7 +206,7 @@ fn folders_of_scenarios_are_removed() {
 }
 
 #[test]
-fn the_reaper_kills_groups_and_removes_folders_when_the_pipe_closes() {
+fn the_reaper_kills_groups_undoes_and_removes_folders_when_the_pipe_closes() {
     use kezhan_steps::Reaper;
     use std::os::unix::process::CommandExt;
     let folder = tempfile::tempdir().unwrap().keep();
@@ -224,7 +224,11 @@ fn the_reaper_kills_groups_and_removes_folders_when_the_pipe_closes() {
     let number = reaper.folder_made(stays.path());
     reaper.folder_made(&folder);
     reaper.folder_gone(number);
+    let gone = reaper.made(&format!("touch '{}/gone'", stays.path().display()));
+    reaper.made(&format!("touch '{}/left'", stays.path().display()));
+    reaper.gone(gone);
     drop(reaper);
+    assert!(stays.path().join("left").exists() && !stays.path().join("gone").exists());
     assert!(!killed.wait().unwrap().success());
     assert!(kept.try_wait().unwrap().is_none());
     assert!(!folder.exists() && stays.path().exists());
@@ -332,6 +336,10 @@ fn scenarios_are_chosen_by_tag_line_name_and_shard() {
         of(Selection { lines: vec![("x.feature".into(), 7)], ..Selection::default() }),
         ["two"]
     );
+    let elsewhere = vec![("y.feature".into(), 3)];
+    assert_eq!(of(Selection { lines: elsewhere, ..Selection::default() }).len(), 3);
+    let whole = vec![("x.feature".into(), 1)];
+    assert_eq!(of(Selection { lines: whole, ..Selection::default() }).len(), 3);
     assert_eq!(of(Selection { name: Some("thr".into()), ..Selection::default() }), ["three"]);
     let shard =
         |text: &str| Selection { shard: Some(text.parse().unwrap()), ..Selection::default() };

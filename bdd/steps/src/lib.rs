@@ -10,6 +10,28 @@
 //! A step is a plain named function with an attribute ([`step`] or [`check`]), or a program outside
 //! ([`Action::Program`]), or steps made of steps ([`Action::Composite`]). A check only asks; the waiting, holding and
 //! negating are done here, once, for all of them ([`perform`]).
+//!
+//! ```
+//! # use kezhan_steps::{Failure, World};
+//! #[kezhan_steps::step(en = "I call {string}", zh = "我呼叫 {string}")]
+//! fn call(world: &mut World, name: &str) -> Result<(), Failure> {
+//!     world.variables.set("called", name);
+//!     Ok(())
+//! }
+//! # fn main() {}
+//! ```
+//!
+//! A function that takes more or fewer values than its phrase gives does not compile; the compiler points at the phrase:
+//! "this phrase has 1 parameters, the function takes 0 values".
+//!
+//! ```compile_fail
+//! # use kezhan_steps::{Failure, World};
+//! #[kezhan_steps::step(en = "I call {string}")]
+//! fn call(world: &mut World) -> Result<(), Failure> {
+//!     Ok(())
+//! }
+//! # fn main() {}
+//! ```
 
 extern crate self as kezhan_steps;
 

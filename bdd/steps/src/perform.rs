@@ -46,6 +46,9 @@ fn perform_at(
     for Argument { value, .. } in &found.arguments {
         values.push(value.clone().map_err(|error| Failure::Broken(error.to_string()))?);
     }
+    if let Some(machine) = &found.clause.machine {
+        world.machine = Some(world.variables.fill(machine)?);
+    }
     let plain = Arguments::new(values, below);
     let arguments = plain.map(&|text| world.variables.fill(text))?;
     match &definition.action {
@@ -147,9 +150,12 @@ fn keep(
 ) -> Result<(), Failure> {
     let hold = world.scaled(hold);
     let begun = Instant::now();
-    while begun.elapsed() < hold {
+    // The last question is asked when the time is over, however long that took.
+    let mut over = false;
+    while !over {
         std::thread::sleep(LONGEST_PAUSE.min(hold.saturating_sub(begun.elapsed())));
         world.ask_guards()?;
+        over = begun.elapsed() >= hold;
         match once(world, definition, arguments, clause.not) {
             Err(Failure::Mismatch { expected, seen }) => {
                 let held = begun.elapsed().as_secs_f64();

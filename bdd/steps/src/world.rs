@@ -34,6 +34,10 @@ pub trait Reaper: Send + Sync + std::fmt::Debug {
     fn started(&self, group: u32);
     /// A process group has ended.
     fn ended(&self, group: u32);
+    /// Something was made that a command of the shell takes away. Answers its number.
+    fn made(&self, undo: &str) -> u64;
+    /// What was made is gone.
+    fn gone(&self, number: u64);
 }
 
 /// A question asked while anything is waited for.
@@ -63,6 +67,8 @@ pub struct World {
     pub settings: Arc<Settings>,
     /// When the scenario must be over.
     pub deadline: Instant,
+    /// The machine that sentences speak of: the last one that was named.
+    pub machine: Option<String>,
     attachments: Vec<Attachment>,
     guards: Vec<Guard>,
     evidence: Vec<fn(&mut World)>,
@@ -83,6 +89,7 @@ impl World {
             feature_folder: feature_folder.to_owned(),
             settings,
             deadline: Instant::now() + limit,
+            machine: None,
             attachments: Vec::new(),
             guards: Vec::new(),
             evidence: Vec::new(),

@@ -5,7 +5,7 @@
 //! (RFC 9112 §3 and §6, RFC 9110 §9)
 
 use std::io::{self, BufRead, BufReader, Read, Write};
-use std::net::{TcpStream, ToSocketAddrs};
+use std::net::{Shutdown, TcpStream, ToSocketAddrs};
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
@@ -23,6 +23,16 @@ pub enum Server {
     Tcp(String),
     /// A Unix socket.
     Unix(PathBuf),
+}
+
+impl Server {
+    /// What the header `Host` says.
+    fn name(&self) -> &str {
+        match self {
+            Server::Tcp(host) => host,
+            Server::Unix(_) => "localhost",
+        }
+    }
 }
 
 /// A request.
@@ -57,6 +67,11 @@ impl Response {
             .find(|(known, _)| known.eq_ignore_ascii_case(name))
             .map(|(_, value)| value.as_str())
     }
+
+    fn is_chunked(&self) -> bool {
+        let encoding = self.header("transfer-encoding");
+        encoding.is_some_and(|value| value.to_ascii_lowercase().contains("chunked"))
+    }
 }
 
 /// Takes a URL apart: server, and path with query. `http://` and `unix:PATH` are known.
@@ -76,27 +91,118 @@ pub fn split(url: &str) -> Option<(Server, String)> {
     ))
 }
 
+/// A connection to a server.
+#[derive(Debug)]
+pub enum Connection {
+    /// To a host.
+    Tcp(TcpStream),
+    /// To a socket of this host.
+    Unix(UnixStream),
+}
+
+impl Connection {
+    /// Connects, and lets no read or write wait beyond the deadline.
+    fn open(server: &Server, deadline: Instant) -> io::Result<Connection> {
+        let connection = match server {
+            Server::Tcp(host) => Connection::Tcp(connect(host, left(deadline)?)?),
+            Server::Unix(path) => Connection::Unix(UnixStream::connect(path)?),
+        };
+        connection.patience(Some(left(deadline)?))?;
+        Ok(connection)
+    }
+
+    fn patience(&self, limit: Option<Duration>) -> io::Result<()> {
+        match self {
+            Connection::Tcp(stream) => {
+                stream.set_read_timeout(limit)?;
+                stream.set_write_timeout(limit)
+            }
+            Connection::Unix(stream) => {
+                stream.set_read_timeout(limit)?;
+                stream.set_write_timeout(limit)
+            }
+        }
+    }
+
+    fn try_clone(&self) -> io::Result<Connection> {
+        Ok(match self {
+            Connection::Tcp(stream) => Connection::Tcp(stream.try_clone()?),
+            Connection::Unix(stream) => Connection::Unix(stream.try_clone()?),
+        })
+    }
+
+    /// Ends the connection, also for a thread that reads from a clone of it.
+    pub fn hang_up(&self) {
+        let _ = match self {
+            Connection::Tcp(stream) => stream.shutdown(Shutdown::Both),
+            Connection::Unix(stream) => stream.shutdown(Shutdown::Both),
+        };
+    }
+}
+
+impl Read for Connection {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        match self {
+            Connection::Tcp(stream) => stream.read(buffer),
+            Connection::Unix(stream) => stream.read(buffer),
+        }
+    }
+}
+
+impl Write for Connection {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        match self {
+            Connection::Tcp(stream) => stream.write(bytes),
+            Connection::Unix(stream) => stream.write(bytes),
+        }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
 /// Sends a request and reads the answer, all before a deadline.
 ///
 /// # Errors
 /// What the network says, and answers that are no HTTP.
 pub fn send(server: &Server, request: &Request, deadline: Instant) -> io::Result<Response> {
-    match server {
-        Server::Tcp(host) => {
-            let stream = connect(host, left(deadline)?)?;
-            let limit = left(deadline)?;
-            stream.set_read_timeout(Some(limit))?;
-            stream.set_write_timeout(Some(limit))?;
-            exchange(stream, host, request, deadline)
-        }
-        Server::Unix(path) => {
-            let stream = UnixStream::connect(path)?;
-            let limit = left(deadline)?;
-            stream.set_read_timeout(Some(limit))?;
-            stream.set_write_timeout(Some(limit))?;
-            exchange(stream, "localhost", request, deadline)
-        }
+    exchange(Connection::open(server, deadline)?, server.name(), request, deadline)
+}
+
+/// An answer whose body comes bit by bit.
+pub struct Streamed {
+    /// Status and headers; the body is empty.
+    pub response: Response,
+    /// The body, without the framing of chunks.
+    pub body: Box<dyn Read + Send>,
+    /// To hang up with.
+    pub connection: Connection,
+}
+
+impl std::fmt::Debug for Streamed {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Streamed").field("response", &self.response).finish_non_exhaustive()
     }
+}
+
+/// Sends a request and reads the head of its answer before a deadline; the body may take for ever.
+///
+/// # Errors
+/// What the network says, and answers that are no HTTP.
+pub fn stream(server: &Server, request: &Request, deadline: Instant) -> io::Result<Streamed> {
+    let mut stream = Connection::open(server, deadline)?;
+    let connection = stream.try_clone()?;
+    stream.write_all(&encode(server.name(), request)?)?;
+    let mut reader = BufReader::new(stream);
+    let (status, headers) = head(&mut reader)?;
+    connection.patience(None)?;
+    let response = Response { status, headers, body: Vec::new() };
+    let body: Box<dyn Read + Send> = match response.is_chunked() {
+        true => Box::new(Chunks { reader, left: 0, over: false }),
+        false => Box::new(reader),
+    };
+    Ok(Streamed { response, body, connection })
 }
 
 fn left(deadline: Instant) -> io::Result<Duration> {
@@ -225,12 +331,14 @@ fn line(reader: &mut impl BufRead, room: &mut u64) -> io::Result<String> {
 }
 
 fn body(reader: &mut impl BufRead, response: &Response) -> io::Result<Vec<u8>> {
-    let chunked = response
-        .header("transfer-encoding")
-        .is_some_and(|value| value.to_ascii_lowercase().contains("chunked"));
     let mut body = Vec::new();
-    if chunked {
-        return chunks(reader);
+    if response.is_chunked() {
+        let chunks = Chunks { reader, left: 0, over: false };
+        chunks.take(MAX_BODY + 1).read_to_end(&mut body)?;
+        return match body.len() as u64 {
+            0..=MAX_BODY => Ok(body),
+            _ => Err(bad(&format!("a body beyond {MAX_BODY} bytes"))),
+        };
     }
     match response.header("content-length").map(str::parse::<u64>) {
         Some(Ok(length)) if length <= MAX_BODY => {
@@ -250,26 +358,39 @@ fn body(reader: &mut impl BufRead, response: &Response) -> io::Result<Vec<u8>> {
     Ok(body)
 }
 
-/// (RFC 9112 §7.1)
-fn chunks(reader: &mut impl BufRead) -> io::Result<Vec<u8>> {
-    let mut body = Vec::new();
-    loop {
-        let mut room = 1024;
-        let size = line(reader, &mut room)?;
+/// A body in chunks, without their framing. (RFC 9112 §7.1)
+struct Chunks<R> {
+    reader: R,
+    /// What is left of the chunk.
+    left: u64,
+    /// The last chunk was read.
+    over: bool,
+}
+
+impl<R: BufRead> Chunks<R> {
+    fn begin(&mut self) -> io::Result<()> {
+        let size = line(&mut self.reader, &mut 1024)?;
         let digits = size.split(';').next().unwrap_or_default().trim();
-        let size = u64::from_str_radix(digits, 16)
+        self.left = u64::from_str_radix(digits, 16)
             .map_err(|_error| bad(&format!("chunk size {digits:?}")))?;
-        if size == 0 {
-            return Ok(body);
+        self.over = self.left == 0;
+        Ok(())
+    }
+}
+
+impl<R: BufRead> Read for Chunks<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        if self.left == 0 && !self.over {
+            self.begin()?;
         }
-        if size > MAX_BODY.saturating_sub(body.len() as u64) {
-            return Err(bad(&format!("a body beyond {MAX_BODY} bytes")));
+        if self.over || buffer.is_empty() {
+            return Ok(0);
         }
-        let before = body.len() as u64;
-        reader.take(size).read_to_end(&mut body)?;
-        if body.len() as u64 - before != size || !line(reader, &mut room)?.is_empty() {
-            return Err(bad("a chunk of another size than it says"));
-        }
+        let room = usize::try_from(self.left).unwrap_or(usize::MAX).min(buffer.len());
+        let count = self.reader.read(buffer.get_mut(..room).unwrap_or_default())?;
+        self.left = self.left.saturating_sub(count as u64);
+        let misfit = count == 0 || (self.left == 0 && !line(&mut self.reader, &mut 2)?.is_empty());
+        if misfit { Err(bad("a chunk of another size than it says")) } else { Ok(count) }
     }
 }
 

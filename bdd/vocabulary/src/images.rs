@@ -7,8 +7,7 @@
 //! ```
 //!
 //! An image is spoken of by its name, which is also its file's; its format is remembered, never guessed. All work
-//! is done by the program's public command line, and what it wrote stands in every failure. Hosts whose disk is full
-//! or returns errors need a faulty file system; that step comes with the faults of the block layer.
+//! is done by the program's public command line, and what it wrote stands in every failure.
 
 use crate::commands::LastCommand;
 use crate::files::tail;
@@ -61,6 +60,11 @@ pub(crate) fn format_of(world: &mut World, name: &str) -> Result<String, Failure
     })
 }
 
+/// Notes that the scenario's folder has an image.
+pub(crate) fn made(world: &mut World, name: &str, format: &str) {
+    world.state::<Images>().0.insert(name.to_owned(), format.to_owned());
+}
+
 /// Runs a program in the scenario's folder; it must succeed.
 fn run(world: &mut World, program: PathBuf, arguments: &[&str]) -> Result<String, Failure> {
     let line = format!("{} {}", program.display(), arguments.join(" "));
@@ -82,7 +86,7 @@ fn image(world: &mut World, arguments: &[&str]) -> Result<String, Failure> {
 
 fn create(world: &mut World, name: &str, format: &str, more: &[&str]) -> Result<(), Failure> {
     image(world, &[&["create", "-q", "-f", format], more].concat())?;
-    world.state::<Images>().0.insert(name.to_owned(), format.to_owned());
+    made(world, name, format);
     Ok(())
 }
 
@@ -120,7 +124,7 @@ fn disk_with_options(
 
 /// Makes a disk that is a change of an image: the image is not written to.
 #[step(en = "a copy of {path} as disk {string}", zh = "以 {path} 的副本作为磁盘 {string}")]
-fn disk_copy(world: &mut World, original: &str, name: &str) -> Result<(), Failure> {
+pub(crate) fn disk_copy(world: &mut World, original: &str, name: &str) -> Result<(), Failure> {
     let known = world.state::<Images>().0.get(original).cloned();
     let format = known.unwrap_or_else(|| by_ending(original).to_owned());
     let path = world.path(original).display().to_string();

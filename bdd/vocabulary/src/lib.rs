@@ -7,6 +7,7 @@
 //! | commands | [`commands`] | programs on this host |
 //! | images | [`images`] | disk images, by `kezhan image` |
 //! | REST | [`rest`] | any HTTP server, and the manager's socket |
+//! | events | [`events`] | what any HTTP server sends as `text/event-stream` |
 //! | machines | [`machine`] | processes `kezhan run`, their serial consoles, commands in their guests |
 //!
 //! Steps on screens, snapshots and clusters come with those capabilities and get a module each here. Every family
@@ -14,6 +15,7 @@
 //! dropped. [`all`] is the one list.
 
 pub mod commands;
+pub mod events;
 pub mod files;
 pub mod http;
 pub mod images;
@@ -33,6 +35,7 @@ pub fn all() -> Vec<StepDefinition> {
         commands::steps(),
         images::steps(),
         rest::steps(),
+        events::steps(),
         machine::steps(),
     ];
     let mut definitions = families.concat();

@@ -9,22 +9,29 @@
 //! "I reset the machine" ----> Ctrl-] r   |  stderr ----> messages of kezhan
 //! ```
 //!
+//! Every sentence about "the machine" may name one: `I start the machine "web"`. The last one that was named, or
+//! described, is "the machine" from there on.
+//!
 //! While anything on a console is waited for, the machine is watched: a kernel panic or the end of the process
 //! fails the step at once, with that reason. When any step fails, the tail of every console and kezhan's messages are
 //! attached to the report. The machine's process ends with the world.
 
+mod boot_steps;
 mod console;
 mod console_steps;
 mod control_steps;
 mod frames;
 mod guest_steps;
+mod network;
 mod network_steps;
 mod process;
+mod seed;
 
 pub use console::{Console, ConsoleError, Transcript};
 pub use process::Machine;
 
 use kezhan_steps::{Failure, MachineState, StepDefinition, Table, World, check, step, steps};
+use network::Network;
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
@@ -34,28 +41,26 @@ pub fn steps() -> Vec<StepDefinition> {
         machine_with,
         machine_with_named,
         machine_options,
-        machine_kernel,
-        machine_initrd,
         machine_engine,
         start,
-        start_named,
         stop,
-        stop_named,
+        delete,
         is_in_state,
-        is_in_state_named,
         shuts_down,
         exits,
         machine_says
     ];
     let consoles = [console_steps::steps(), guest_steps::steps()].concat();
-    [machines, control_steps::steps(), consoles, network_steps::steps()].concat()
+    [machines, boot_steps::steps(), control_steps::steps(), consoles, network_steps::steps()]
+        .concat()
 }
 
-/// The machines of a scenario, by name; "the machine" is the last one spoken of.
+/// The machines of a scenario, by name; "the machine" is the last one spoken of, [`World::machine`]. They end before
+/// the networks that they are connected to.
 #[derive(Debug, Default)]
 pub(crate) struct Machines {
     machines: BTreeMap<String, Machine>,
-    current: Option<String>,
+    networks: BTreeMap<String, Network>,
 }
 
 const ONLY: &str = "machine";
@@ -63,9 +68,8 @@ const ONLY: &str = "machine";
 /// A new machine, which sentences speak of from here on.
 fn add<'w>(world: &'w mut World, name: &str) -> &'w mut Machine {
     world.on_failure(attach_evidence);
-    let machines = world.state::<Machines>();
-    machines.current = Some(name.to_owned());
-    machines.machines.entry(name.to_owned()).or_insert_with(|| Machine::new(name))
+    world.machine = Some(name.to_owned());
+    world.state::<Machines>().machines.entry(name.to_owned()).or_insert_with(|| Machine::new(name))
 }
 
 fn unknown(name: &str) -> Failure {
@@ -74,18 +78,10 @@ fn unknown(name: &str) -> Failure {
     ))
 }
 
-/// The machine of a name, which sentences speak of from here on.
-pub(crate) fn named<'w>(world: &'w mut World, name: &str) -> Result<&'w mut Machine, Failure> {
-    let machines = world.state::<Machines>();
-    machines.current = Some(name.to_owned());
-    machines.machines.get_mut(name).ok_or_else(|| unknown(name))
-}
-
 /// The machine that sentences speak of.
 pub(crate) fn current(world: &mut World) -> Result<&mut Machine, Failure> {
-    let machines = world.state::<Machines>();
-    let name = machines.current.clone().unwrap_or_else(|| ONLY.to_owned());
-    machines.machines.get_mut(&name).ok_or_else(|| unknown(&name))
+    let name = world.machine.clone().unwrap_or_else(|| ONLY.to_owned());
+    world.state::<Machines>().machines.get_mut(&name).ok_or_else(|| unknown(&name))
 }
 
 fn attach_evidence(world: &mut World) {
@@ -143,27 +139,6 @@ fn machine_options(world: &mut World, name: &str, options: Table) -> Result<(), 
     Ok(())
 }
 
-/// Starts the machine from a Linux kernel.
-#[step(
-    en = "the machine boots the kernel {path} with command line {string}",
-    zh = "机器从内核 {path} 启动,命令行为 {string}"
-)]
-fn machine_kernel(world: &mut World, kernel: &str, line: &str) -> Result<(), Failure> {
-    let kernel = world.path(kernel).display().to_string();
-    let machine = current(world)?;
-    machine.set("kernel", &kernel);
-    machine.set("append", line);
-    Ok(())
-}
-
-/// Gives the kernel its initial RAM disk.
-#[step(en = "the machine has the initial RAM disk {path}", zh = "机器使用初始内存盘 {path}")]
-fn machine_initrd(world: &mut World, initrd: &str) -> Result<(), Failure> {
-    let initrd = world.path(initrd).display().to_string();
-    current(world)?.set("initrd", &initrd);
-    Ok(())
-}
-
 /// Chooses the CPU engine: auto, kvm or soft.
 #[step(en = "the machine uses the engine {string}", zh = "机器使用引擎 {string}")]
 fn machine_engine(world: &mut World, engine: &str) -> Result<(), Failure> {
@@ -171,44 +146,30 @@ fn machine_engine(world: &mut World, engine: &str) -> Result<(), Failure> {
     Ok(())
 }
 
-fn start_it(world: &mut World, name: &str) -> Result<(), Failure> {
-    let settings = world.settings.clone();
-    let folder = world.folder.clone();
-    named(world, name)?.start(&settings, &folder)
-}
-
 /// Starts the machine.
 #[step(en = "I start the machine", zh = "我启动机器")]
 fn start(world: &mut World) -> Result<(), Failure> {
-    let name = current(world)?.name().to_owned();
-    start_it(world, &name)
-}
-
-/// Starts a machine of a name.
-#[step(en = "I start the machine {string}", zh = "我启动机器 {string}")]
-fn start_named(world: &mut World, name: &str) -> Result<(), Failure> {
-    start_it(world, name)
+    let settings = world.settings.clone();
+    let folder = world.folder.clone();
+    current(world)?.start(&settings, &folder)
 }
 
 /// How long a machine may take to end after it was told to.
 const STOPPING: Duration = Duration::from_secs(10);
 
-fn stop_it(world: &mut World, name: &str) -> Result<(), Failure> {
-    let deadline = Instant::now() + world.scaled(STOPPING);
-    named(world, name)?.stop(deadline)
-}
-
 /// Switches the machine off: SIGTERM to its process.
 #[step(en = "I stop the machine", zh = "我停止机器")]
 fn stop(world: &mut World) -> Result<(), Failure> {
-    let name = current(world)?.name().to_owned();
-    stop_it(world, &name)
+    let deadline = Instant::now() + world.scaled(STOPPING);
+    current(world)?.stop(deadline)
 }
 
-/// Switches a machine of a name off.
-#[step(en = "I stop the machine {string}", zh = "我停止机器 {string}")]
-fn stop_named(world: &mut World, name: &str) -> Result<(), Failure> {
-    stop_it(world, name)
+/// Ends the machine's process and forgets its description; what is on its disks stays.
+#[step(en = "I delete the machine", zh = "我删除机器")]
+fn delete(world: &mut World) -> Result<(), Failure> {
+    let name = current(world)?.name().to_owned();
+    world.state::<Machines>().machines.remove(&name);
+    Ok(())
 }
 
 fn state_is(machine: &mut Machine, expected: MachineState) -> Result<(), Failure> {
@@ -233,16 +194,6 @@ fn state_is(machine: &mut Machine, expected: MachineState) -> Result<(), Failure
 )]
 fn is_in_state(world: &mut World, expected: MachineState) -> Result<(), Failure> {
     state_is(current(world)?, expected)
-}
-
-/// Compares what a machine of a name is doing.
-#[check(
-    en = "the machine {string} is {state}",
-    zh = "机器 {string} 处于{state}状态",
-    patience = "10 s"
-)]
-fn is_in_state_named(world: &mut World, name: &str, expected: MachineState) -> Result<(), Failure> {
-    state_is(named(world, name)?, expected)
 }
 
 /// Waits until the guest has powered off.

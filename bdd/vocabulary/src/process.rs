@@ -9,17 +9,21 @@ use std::io::Read;
 use std::os::unix::process::CommandExt;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 /// The most of a program's output that is kept, in bytes; the rest is read and dropped.
 const MAX_OUTPUT: usize = 16 << 20;
+
+/// How long the output of a command that has ended may stay open, held by what it left behind.
+const LINGERING: Duration = Duration::from_secs(2);
 
 /// A program that was started.
 #[derive(Debug)]
 pub struct Process {
     child: Child,
     output: Arc<Mutex<Vec<u8>>>,
-    reader: Option<std::thread::JoinHandle<()>>,
+    readers: Vec<JoinHandle<()>>,
     reaper: Option<Arc<dyn kezhan_steps::Reaper>>,
     status: Option<ExitStatus>,
 }
@@ -51,8 +55,8 @@ impl Process {
         let reaper = world.settings.reaper.clone();
         reaper.iter().for_each(|reaper| reaper.started(child.id()));
         let output = Arc::new(Mutex::new(Vec::new()));
-        let reader = Some(collect(pipe, output.clone()));
-        Ok(Process { child, output, reader, reaper, status: None })
+        let readers = vec![collect(pipe, output.clone())];
+        Ok(Process { child, output, readers, reaper, status: None })
     }
 
     /// What the program wrote so far.
@@ -61,10 +65,14 @@ impl Process {
             .into_owned()
     }
 
-    /// How it ended, if it has.
+    /// How it ended, if it has; what it wrote before its end has been read by then. What a command left behind in the
+    /// background may hold its output open and is not waited for.
     pub fn status(&mut self) -> Option<ExitStatus> {
         if self.status.is_none() {
             self.status = self.child.try_wait().ok().flatten();
+            if self.status.is_some() {
+                drain(&self.readers, Instant::now() + LINGERING);
+            }
         }
         self.status
     }
@@ -77,7 +85,6 @@ impl Process {
         let mut pause = Duration::from_millis(1);
         loop {
             if let Some(status) = self.status() {
-                self.reader.take().map(std::thread::JoinHandle::join);
                 return Ok(status);
             }
             let left = deadline.saturating_duration_since(Instant::now());
@@ -110,6 +117,13 @@ impl Drop for Process {
     }
 }
 
+/// Waits until threads that read what somebody writes have come to its end.
+pub(crate) fn drain(readers: &[JoinHandle<()>], deadline: Instant) {
+    while !readers.iter().all(JoinHandle::is_finished) && Instant::now() < deadline {
+        std::thread::sleep(Duration::from_millis(1));
+    }
+}
+
 /// `kezhan` itself is found by name.
 fn search_path(world: &World) -> std::ffi::OsString {
     let mut path = world
@@ -125,10 +139,7 @@ fn search_path(world: &World) -> std::ffi::OsString {
     path
 }
 
-fn collect(
-    mut pipe: impl Read + Send + 'static,
-    output: Arc<Mutex<Vec<u8>>>,
-) -> std::thread::JoinHandle<()> {
+fn collect(mut pipe: impl Read + Send + 'static, output: Arc<Mutex<Vec<u8>>>) -> JoinHandle<()> {
     std::thread::spawn(move || {
         let mut chunk = [0; 8192];
         while let Ok(count @ 1..) = pipe.read(&mut chunk) {

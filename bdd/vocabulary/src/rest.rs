@@ -1,7 +1,5 @@
 //! Steps on HTTP servers.
 //!
-//! Events (`text/event-stream`, and the step "the event … arrives") come with the manager that sends them.
-//!
 //! A path alone goes to the server of "the API is at …", or to the one given to the runner with `--api`.
 
 use crate::http::{self, Request, Response, Server};
@@ -16,6 +14,8 @@ pub fn steps() -> Vec<StepDefinition> {
         header,
         request,
         request_with,
+        request_as,
+        request_as_with,
         answers,
         answers_with,
         answers_fields,
@@ -61,7 +61,7 @@ fn header(world: &mut World, name: &str, value: &str) -> Result<(), Failure> {
     zh = "我 {method} {string}"
 )]
 fn request(world: &mut World, method: &str, target: &str) -> Result<(), Failure> {
-    send(world, method, target, None)
+    send(world, method, target, Extra::default())
 }
 
 /// Sends a request with a body; JSON unless the doc string says otherwise.
@@ -76,7 +76,40 @@ fn request_with(
     target: &str,
     body: DocString,
 ) -> Result<(), Failure> {
-    send(world, method, target, Some(body))
+    send(world, method, target, Extra { body: Some(body), token: None })
+}
+
+/// Sends a request without a body in a role: with the role's secret as a bearer token. (RFC 6750 §2.1)
+#[step(en = "I {method} {pointer} as role {string}", zh = "我 {method} {pointer},角色为 {string}")]
+fn request_as(world: &mut World, method: &str, target: &str, role: &str) -> Result<(), Failure> {
+    let token = token(world, role)?;
+    send(world, method, target, Extra { body: None, token: Some(token) })
+}
+
+/// Sends a request with a body in a role: with the role's secret as a bearer token.
+#[step(
+    en = "I {method} {pointer} as role {string} with:",
+    zh = "我 {method} {pointer},角色为 {string},内容如下:"
+)]
+fn request_as_with(
+    world: &mut World,
+    method: &str,
+    target: &str,
+    role: &str,
+    body: DocString,
+) -> Result<(), Failure> {
+    let token = token(world, role)?;
+    send(world, method, target, Extra { body: Some(body), token: Some(token) })
+}
+
+/// A role's token: the variable of its name, or the secret of its name from the environment.
+fn token(world: &mut World, role: &str) -> Result<String, Failure> {
+    let token = match world.variables.get(role) {
+        Some(token) => token.to_owned(),
+        None => world.variables.fill(&format!("${{secret:{role}}}"))?,
+    };
+    world.variables.hide(&token);
+    Ok(token)
 }
 
 fn place(world: &mut World, target: &str) -> Result<(Server, String), Failure> {
@@ -97,12 +130,30 @@ fn place(world: &mut World, target: &str) -> Result<(Server, String), Failure> {
     })
 }
 
-fn send(
-    world: &mut World,
-    method: &str,
-    target: &str,
+/// What only some requests have.
+#[derive(Default)]
+struct Extra {
     body: Option<DocString>,
-) -> Result<(), Failure> {
+    token: Option<String>,
+}
+
+/// Asks for an answer whose body comes bit by bit; its status must be 200.
+pub(crate) fn open(world: &mut World, target: &str) -> Result<http::Streamed, Failure> {
+    let (server, target) = place(world, target)?;
+    let mut headers = world.state::<Api>().headers.clone();
+    headers.push(("Accept".to_owned(), "text/event-stream".to_owned()));
+    let sent = format!("GET {target}");
+    let request = Request { method: "GET".to_owned(), target, headers, body: None };
+    let streamed = http::stream(&server, &request, world.deadline)
+        .map_err(|error| Failure::broken(&sent, error))?;
+    match streamed.response.status {
+        200 => Ok(streamed),
+        status => Err(Failure::mismatch(format!("200 for {sent}"), status.to_string())),
+    }
+}
+
+fn send(world: &mut World, method: &str, target: &str, extra: Extra) -> Result<(), Failure> {
+    let Extra { body, token } = extra;
     let (server, target) = place(world, target)?;
     let mut headers = world.state::<Api>().headers.clone();
     if let Some(body) = &body {
@@ -112,6 +163,7 @@ fn send(
         };
         headers.push(("Content-Type".to_owned(), media_type.to_owned()));
     }
+    headers.extend(token.map(|token| ("Authorization".to_owned(), format!("Bearer {token}"))));
     let request = Request {
         method: method.to_owned(),
         target: target.clone(),
@@ -246,7 +298,7 @@ fn operation_finishes(world: &mut World) -> Result<(), Failure> {
         // Asked once already: the last answer is the operation's.
         None => sent.trim_start_matches("GET ").to_owned(),
     };
-    send(world, "GET", &place, None)?;
+    send(world, "GET", &place, Extra::default())?;
     let (_, response) = last(world)?;
     let operation = document(&response)?;
     let status = operation.get("status").and_then(Value::as_str).unwrap_or_default();
@@ -281,7 +333,7 @@ fn save_field(world: &mut World, pointer: &str, name: &str) -> Result<(), Failur
 /// Asks a URL with GET until it answers.
 #[check(en = "{string} answers {status}", zh = "{string} 返回 {status}", patience = "10 s")]
 fn url_answers(world: &mut World, url: &str, status: u16) -> Result<(), Failure> {
-    match send(world, "GET", url, None) {
+    match send(world, "GET", url, Extra::default()) {
         Ok(()) => answers(world, status),
         Err(Failure::Broken(reason)) => {
             Err(Failure::mismatch(format!("{status} from {url}"), reason))

@@ -13,6 +13,14 @@ impl<'ast> Visit<'ast> for Closures {
     fn visit_expr_closure(&mut self, _closure: &'ast syn::ExprClosure) {
         self.found.push(self.file.display().to_string());
     }
+
+    /// What stands in a macro, `assert!(…)` or `vec![…]`, is only words to the parser: read it as expressions.
+    fn visit_macro(&mut self, words: &'ast syn::Macro) {
+        let list = syn::parse_str::<syn::Expr>(&format!("[{}]", words.tokens));
+        let mut within = Closures { file: self.file.clone(), found: Vec::new() };
+        within.visit_expr(&list.expect("the macro holds expressions"));
+        self.found.append(&mut within.found);
+    }
 }
 
 fn rust_files(folder: &Path, files: &mut Vec<PathBuf>) {
@@ -40,4 +48,12 @@ fn no_closure_anywhere() {
         closures.visit_file(&tree);
         assert_eq!(closures.found, Vec::<String>::new());
     }
+}
+
+#[test]
+fn a_closure_is_found_even_within_a_macro() {
+    let text = "fn f() { assert!([1].iter().any(|x| *x == 1)); g(|| ()); }";
+    let mut closures = Closures { file: PathBuf::new(), found: Vec::new() };
+    closures.visit_file(&syn::parse_file(text).expect("it is Rust"));
+    assert_eq!(closures.found.len(), 2);
 }

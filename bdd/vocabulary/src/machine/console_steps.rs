@@ -1,7 +1,7 @@
 //! Steps on serial consoles.
 
 use super::console::ConsoleError;
-use super::{Machine, current, named};
+use super::{Machine, current};
 use crate::files::tail;
 use kezhan_steps::{Failure, StepDefinition, World, check, step, steps};
 use regex::RegexBuilder;
@@ -11,13 +11,11 @@ pub(crate) fn steps() -> Vec<StepDefinition> {
     steps![
         type_it,
         enter,
-        enter_named,
         press,
         log_in,
         log_in_without,
         has_booted,
         shows,
-        shows_named,
         shows_match,
         log_has_line
     ]
@@ -49,19 +47,6 @@ fn type_it(world: &mut World, text: &str) -> Result<(), Failure> {
 #[step(en = "I enter {string} on the console", zh = "我在控制台输入 {string} 并回车")]
 fn enter(world: &mut World, text: &str) -> Result<(), Failure> {
     let machine = current(world)?;
-    let result = machine.console()?.enter(text);
-    typing(machine, text, result)
-}
-
-/// Types a line on the console of a machine of a name, and presses Enter.
-#[step(
-    en = "I enter {string} on the console of the machine {string}",
-    zh = "我在机器 {string} 的控制台输入 {string} 并回车"
-)]
-fn enter_named(world: &mut World, first: &str, second: &str) -> Result<(), Failure> {
-    // The languages name machine and text in different orders: the one that names a machine is the machine.
-    let (text, name) = if named(world, second).is_ok() { (first, second) } else { (second, first) };
-    let machine = named(world, name)?;
     let result = machine.console()?.enter(text);
     typing(machine, text, result)
 }
@@ -111,16 +96,6 @@ fn text_end(text: &str, shown: &str) -> Option<usize> {
 #[check(en = "the console shows {string}", zh = "控制台显示 {string}", patience = "30 s")]
 fn shows(world: &mut World, text: &str) -> Result<(), Failure> {
     look(current(world)?, &format!("{text:?}"), &|shown| text_end(text, shown))
-}
-
-/// Waits for a text on the console of a machine of a name.
-#[check(
-    en = "the console of the machine {string} shows {string}",
-    zh = "机器 {string} 的控制台显示 {string}",
-    patience = "30 s"
-)]
-fn shows_named(world: &mut World, name: &str, text: &str) -> Result<(), Failure> {
-    look(named(world, name)?, &format!("{text:?}"), &|shown| text_end(text, shown))
 }
 
 /// Waits for a pattern on the console; `^` and `$` are the ends of a line.

@@ -1,7 +1,9 @@
-//! Steps that hold a machine and press its buttons, and that give it disks.
+//! Steps that hold a machine and press its buttons, that give it disks, and that fill up the host's.
 //!
-//! Hot-plugging, resizing a disk while the machine runs and snapshots of whole machines need a control channel of the
-//! machine's process; their steps come with it.
+//! A host without room is played by a limit on the size of the files of the machine's process: what would make an image
+//! longer fails as on a full disk, and nobody else's disk is filled. A host that cannot read needs faults in the block
+//! layer. Hot-plugging, resizing a disk while the machine runs and snapshots of whole machines need a control channel
+//! of the machine's process. Their steps come with these.
 
 use super::current;
 use kezhan_steps::{Failure, StepDefinition, World, step, steps};
@@ -16,6 +18,10 @@ pub(crate) fn steps() -> Vec<StepDefinition> {
         has_disk,
         has_read_only_disk,
         disk_setting,
+        attach_disk,
+        detach_disk,
+        host_is_full,
+        host_has_room,
         loses_keys
     ]
 }
@@ -53,13 +59,13 @@ fn attach(world: &mut World, name: &str, more: &str) -> Result<(), Failure> {
 
 /// Gives the machine a disk; the guest sees it by its name, as its serial number.
 #[step(en = "the machine has the disk {string}", zh = "机器有磁盘 {string}")]
-fn has_disk(world: &mut World, name: &str) -> Result<(), Failure> {
+pub(crate) fn has_disk(world: &mut World, name: &str) -> Result<(), Failure> {
     attach(world, name, &format!(",backing=follow,serial={name}"))
 }
 
 /// Gives the machine a disk that it cannot write to.
 #[step(en = "the machine has the read-only disk {string}", zh = "机器有只读磁盘 {string}")]
-fn has_read_only_disk(world: &mut World, name: &str) -> Result<(), Failure> {
+pub(crate) fn has_read_only_disk(world: &mut World, name: &str) -> Result<(), Failure> {
     attach(world, name, &format!(",backing=follow,readonly,serial={name}"))
 }
 
@@ -70,6 +76,39 @@ fn has_read_only_disk(world: &mut World, name: &str) -> Result<(), Failure> {
 )]
 fn disk_setting(world: &mut World, name: &str, settings: &str) -> Result<(), Failure> {
     attach(world, name, &format!(",{settings}"))
+}
+
+/// Gives a machine that does not run one more disk.
+#[step(en = "I attach the disk {string}", zh = "我挂接磁盘 {string}")]
+fn attach_disk(world: &mut World, name: &str) -> Result<(), Failure> {
+    current(world)?.must_stand("attached")?;
+    has_disk(world, name)
+}
+
+/// Takes a disk away from a machine that does not run; what is on the disk stays.
+#[step(en = "I detach the disk {string}", zh = "我卸下磁盘 {string}")]
+fn detach_disk(world: &mut World, name: &str) -> Result<(), Failure> {
+    let path = world.folder.join(name).display().to_string();
+    let machine = current(world)?;
+    machine.must_stand("detached")?;
+    if machine.remove("disk", &format!("{path},")) {
+        return Ok(());
+    }
+    let machine = machine.name().to_owned();
+    Err(Failure::Broken(format!("machine \"{machine}\" has no disk \"{name}\"")))
+}
+
+/// Lets no image of the machine become longer, as if the host's disk were full. The machine must run, and its disks
+/// must be in a format whose files grow, such as qcow2.
+#[step(en = "the host disk is full", zh = "宿主机磁盘写满")]
+fn host_is_full(world: &mut World) -> Result<(), Failure> {
+    current(world)?.limit_files(true)
+}
+
+/// Lets the machine's images grow again.
+#[step(en = "the host disk has room again", zh = "宿主机磁盘又有空间")]
+fn host_has_room(world: &mut World) -> Result<(), Failure> {
+    current(world)?.limit_files(false)
 }
 
 /// Loses typed characters on their way to the machine, from its next start on: a trial for the steps that type.

@@ -7,11 +7,13 @@
 //! ```
 //!
 //! Every card of the kind `user` is captured into the scenario's folder, so that a check can be a witness after the
-//! fact, and a failure's report has the packets. Pulling a cable and networks of several machines need a control
-//! channel and named networks; their steps come with these.
+//! fact, and a failure's report has the packets. A network that several machines share is one of the host's, made by
+//! `kezhan net`, which needs a privilege (`unshare -rn` gives it to anybody). Pulling a cable needs a control channel of
+//! the machine's process; its step comes with it.
 
 use super::guest_steps::run_line;
-use super::{current, frames};
+use super::network::Network;
+use super::{Machines, current, frames};
 use kezhan_steps::{Failure, StepDefinition, Table, World, check, step, steps};
 use std::io::{ErrorKind, Read};
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -23,6 +25,9 @@ pub(crate) fn steps() -> Vec<StepDefinition> {
         has_card,
         has_card_with,
         has_no_card,
+        shared_network,
+        connected,
+        not_connected,
         port_leads,
         free_port_leads,
         only_through_socks,
@@ -68,6 +73,34 @@ fn add(world: &mut World, settings: &str) -> Result<(), Failure> {
 fn has_no_card(world: &mut World) -> Result<(), Failure> {
     current(world)?.set("net", "none");
     Ok(())
+}
+
+/// Makes a network of the host for several machines: the subnet's first address is its router, which gives machines
+/// theirs. Needs CAP_NET_ADMIN.
+#[step(en = "a network {string} with subnet {cidr}", zh = "一个网络 {string},网段为 {cidr}")]
+fn shared_network(world: &mut World, name: &str, subnet: &str) -> Result<(), Failure> {
+    let network = Network::make(world, subnet)?;
+    world.state::<Machines>().networks.insert(name.to_owned(), network);
+    Ok(())
+}
+
+/// Adds a card that is connected to a network which a sentence made.
+#[step(en = "the machine is connected to network {string}", zh = "机器接入网络 {string}")]
+fn connected(world: &mut World, name: &str) -> Result<(), Failure> {
+    let network = world.state::<Machines>().networks.get(name);
+    let bridge = network.map(|network| network.name().to_owned()).ok_or_else(|| {
+        Failure::Broken(format!(
+            "there is no network \"{name}\"; make it first: `a network \"{name}\" with subnet 10.9.0.0/24`"
+        ))
+    })?;
+    current(world)?.add("net", &format!("bridge={bridge}"));
+    Ok(())
+}
+
+/// Leaves the machine without a card.
+#[step(en = "the machine is connected to no network", zh = "机器不接网络")]
+fn not_connected(world: &mut World) -> Result<(), Failure> {
+    has_no_card(world)
 }
 
 fn lead(world: &mut World, from: u16, to: u16) -> Result<(), Failure> {

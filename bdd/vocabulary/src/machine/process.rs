@@ -15,7 +15,7 @@ use crate::files::tail;
 use kezhan_steps::{Failure, MachineState, Reaper, Settings};
 use regex::Regex;
 use rustix::fs::{Mode, OFlags};
-use rustix::process::{Pid, Signal, kill_process, kill_process_group};
+use rustix::process::{Pid, Resource, Rlimit, Signal, kill_process, kill_process_group, prlimit};
 use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
 use rustix::termios::{OptionalActions, tcgetattr, tcsetattr};
 use std::fs::File;
@@ -25,6 +25,7 @@ use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::{Arc, LazyLock, Mutex, PoisonError};
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 /// What a Linux kernel writes when it gives up. (Linux, `kernel/panic.c`, `arch/x86/kernel/dumpstack.c`)
@@ -33,6 +34,10 @@ static PANIC: LazyLock<Regex> = LazyLock::new(|| {
     // PANIC: the pattern is a constant, and a test uses it.
     Regex::new(pattern).unwrap_or_else(|error| unreachable!("{pattern}: {error}"))
 });
+
+/// Becomes the program that it is given, without the signal for files that grow beyond the limit: a write beyond it then
+/// fails, which is what a step wants when it fills up the host. (setrlimit(2), RLIMIT_FSIZE)
+const PATIENT: &str = "trap '' XFSZ; exec \"$@\"";
 
 /// A machine.
 #[derive(Debug)]
@@ -53,6 +58,8 @@ struct Running {
     child: Child,
     console: Console,
     messages: Arc<Mutex<Vec<u8>>>,
+    /// The threads that read console and messages.
+    readers: Vec<JoinHandle<()>>,
     status: Option<ExitStatus>,
     reaper: Option<Arc<dyn Reaper>>,
 }
@@ -84,6 +91,51 @@ impl Machine {
     /// Gives an option of `kezhan run` once more.
     pub fn add(&mut self, option: &str, value: &str) {
         self.options.push((option.to_owned(), value.to_owned()));
+    }
+
+    /// Takes away the options of a name whose value begins with a text; whether there was one.
+    pub fn remove(&mut self, option: &str, value: &str) -> bool {
+        let before = self.options.len();
+        self.options.retain(|(known, given)| known != option || !given.starts_with(value));
+        self.options.len() < before
+    }
+
+    /// A machine that runs cannot be given anything.
+    ///
+    /// # Errors
+    /// When it runs.
+    pub fn must_stand(&mut self, what: &str) -> Result<(), Failure> {
+        match self.state() {
+            MachineState::Running | MachineState::Paused => Err(Failure::Broken(format!(
+                "machine \"{}\" is running; disks are {what} while it is stopped",
+                self.name
+            ))),
+            _ => Ok(()),
+        }
+    }
+
+    /// Lets none of its files grow beyond what its largest image takes now, or lets them grow again.
+    ///
+    /// # Errors
+    /// When it does not run, and when it has no image that grows.
+    pub fn limit_files(&mut self, full: bool) -> Result<(), Failure> {
+        self.must_run()?;
+        let disks = self.options.iter().filter(|(option, _)| option == "disk");
+        let mut growing = Vec::new();
+        for (_, value) in disks.filter(|(_, value)| !value.contains(",format=raw")) {
+            let path = value.split(',').next().unwrap_or_default();
+            growing.extend(std::fs::metadata(path).map(|file| file.len()));
+        }
+        let Some(largest) = growing.into_iter().max() else {
+            return Err(Failure::Broken(format!(
+                "machine \"{}\" has no disk in a format whose files grow; make one in qcow2 format",
+                self.name
+            )));
+        };
+        let process = self.running.as_ref().and_then(|running| pid(&running.child));
+        let limit = Rlimit { current: full.then_some(largest), maximum: None };
+        let set = prlimit(process, Resource::Fsize, limit);
+        set.map(drop).map_err(|error| Failure::broken("prlimit", error))
     }
 
     /// Lengthens the last option of a name; whether there is one.
@@ -127,7 +179,8 @@ impl Machine {
         if matches!(self.state(), MachineState::Running | MachineState::Paused) {
             return Err(Failure::Broken(format!("machine \"{}\" is running already", self.name)));
         }
-        let mut command = Command::new(&settings.kezhan);
+        let mut command = Command::new("/bin/sh");
+        command.args(["-c", PATIENT, "sh"]).arg(&settings.kezhan);
         command.args(["run", "--name", &self.name, "--serial", "stdio"]);
         for (option, value) in &self.options {
             command.arg(format!("--{option}"));
@@ -146,17 +199,17 @@ impl Machine {
         settings.reaper.iter().for_each(|reaper| reaper.started(child.id()));
         let transcript = Arc::new(Transcript::default());
         let messages = Arc::new(Mutex::new(Vec::new()));
-        if let Some(errors) = child.stderr.take() {
-            read_messages(errors, messages.clone());
-        }
-        read_console(ours.try_clone().map_err(failed)?, transcript.clone());
+        let errors = child.stderr.take();
+        let mut readers: Vec<JoinHandle<()>> =
+            errors.into_iter().map(|errors| read_messages(errors, messages.clone())).collect();
+        readers.push(read_console(ours.try_clone().map_err(failed)?, transcript.clone()));
         let keys: Box<dyn Write + Send> = match self.loss {
             0 => Box::new(ours),
             every => Box::new(Lossy { keys: ours, every, count: 0 }),
         };
         let console = Console::new(keys, transcript);
         let reaper = settings.reaper.clone();
-        self.running = Some(Running { child, console, messages, status: None, reaper });
+        self.running = Some(Running { child, console, messages, readers, status: None, reaper });
         Ok(())
     }
 
@@ -174,11 +227,14 @@ impl Machine {
         }
     }
 
-    /// How its process ended, if it has.
+    /// How its process ended, if it has; what it wrote before its end has been read by then.
     pub fn exit_status(&mut self) -> Option<ExitStatus> {
         let running = self.running.as_mut()?;
         if running.status.is_none() {
             running.status = running.child.try_wait().ok().flatten();
+            if running.status.is_some() {
+                crate::process::drain(&running.readers, Instant::now() + LAST_WORDS);
+            }
         }
         running.status
     }
@@ -328,6 +384,9 @@ impl Machine {
     }
 }
 
+/// How long the reading of what a machine wrote before its end may take.
+const LAST_WORDS: Duration = Duration::from_secs(5);
+
 /// Opens the menu of a machine at a terminal: Ctrl-].
 const ESCAPE: u8 = 0x1d;
 
@@ -360,20 +419,26 @@ fn pid(child: &Child) -> Option<Pid> {
     i32::try_from(child.id()).ok().and_then(Pid::from_raw)
 }
 
-fn read_console(mut pipe: impl Read + Send + 'static, transcript: Arc<Transcript>) {
+fn read_console(
+    mut pipe: impl Read + Send + 'static,
+    transcript: Arc<Transcript>,
+) -> JoinHandle<()> {
     std::thread::spawn(move || {
         let mut chunk = [0; 8192];
         while let Ok(count @ 1..) = pipe.read(&mut chunk) {
             transcript.push(chunk.get(..count).unwrap_or_default());
         }
         transcript.close();
-    });
+    })
 }
 
 /// The most of kezhan's messages that is kept, in bytes.
 const MAX_MESSAGES: usize = 1 << 20;
 
-fn read_messages(mut pipe: impl Read + Send + 'static, messages: Arc<Mutex<Vec<u8>>>) {
+fn read_messages(
+    mut pipe: impl Read + Send + 'static,
+    messages: Arc<Mutex<Vec<u8>>>,
+) -> JoinHandle<()> {
     std::thread::spawn(move || {
         let mut chunk = [0; 4096];
         while let Ok(count @ 1..) = pipe.read(&mut chunk) {
@@ -381,5 +446,5 @@ fn read_messages(mut pipe: impl Read + Send + 'static, messages: Arc<Mutex<Vec<u
             let room = MAX_MESSAGES.saturating_sub(messages.len()).min(count);
             messages.extend_from_slice(chunk.get(..room).unwrap_or_default());
         }
-    });
+    })
 }
