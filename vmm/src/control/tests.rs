@@ -82,7 +82,9 @@ fn what_is_no_message_ends_only_its_client() {
         stream.write_all(junk).unwrap();
         // The reset is what a socket with unread bytes ends with.
         let end = stream.read(&mut [0; 1]);
-        assert!(end.map_or_else(|error| error.kind() == io::ErrorKind::ConnectionReset, |n| n == 0));
+        assert!(
+            end.map_or_else(|error| error.kind() == io::ErrorKind::ConnectionReset, |n| n == 0)
+        );
     }
     Client::find(inn.folder.path(), "web").unwrap();
 }
