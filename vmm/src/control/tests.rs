@@ -60,7 +60,7 @@ fn the_cable_is_pulled_and_figures_are_told() {
     let mut client = Client::find(inn.folder.path(), "web").unwrap();
     assert_eq!(client.ask(&Request::SetLink { card: 1, up: false }).unwrap(), Reply::Done);
     let reply = client.ask(&Request::Report { card: 1 }).unwrap();
-    assert_eq!(reply, Reply::Report { report: NetReport::default() });
+    assert_eq!(reply, Reply::Report { report: Box::default() });
 }
 
 #[test]

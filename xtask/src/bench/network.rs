@@ -25,7 +25,7 @@ const PARTS: [(&str, &str); 5] = [
 const SCRIPT: &str = r#"
     answers=$1 socket=$2; shift 2
     trap 'kill $(jobs -p) 2>/dev/null' EXIT
-    ip link set lo up && ip link add outside type dummy && ip link set outside up || exit
+    ip link set lo up && ip link add outside type bridge && ip link set outside up || exit
     ip addr add 192.0.2.1/24 dev outside && ip route add default via 192.0.2.254 || exit
     iperf3 --server >/dev/null 2>&1 &
     "$answers" serve 5202 &
