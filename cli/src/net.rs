@@ -183,7 +183,8 @@ pub(crate) fn serve_socks(args: &SocksArgs) -> Result<ExitCode, Failure> {
     let guests = match &args.network {
         None => None,
         Some(network) => {
-            let guests: Box<dyn Outbound> = Box::new(Guests::of_network(machines_folder()?, network));
+            let guests: Box<dyn Outbound> =
+                Box::new(Guests::of_network(machines_folder()?, network));
             Some(guests)
         }
     };

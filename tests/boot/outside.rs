@@ -63,7 +63,7 @@ fn send_file(client: TcpStream, folder: &Path) -> std::io::Result<()> {
         }
     }
     let path = request.split(' ').nth(1).unwrap_or_default();
-    let name = path.rsplit('/').next().unwrap_or_default().replace("%25", "%");
+    let name = path.rsplit('/').next().unwrap_or_default();
     let (status, body) = match fs::read(folder.join(name)) {
         Ok(body) => ("200 OK", body),
         Err(_) => ("404 Not Found", Vec::new()),
@@ -96,14 +96,14 @@ fn ssh(key: &Path, words: &[&str]) -> Result<String, Failed> {
     }
 }
 
-/// A Debian system with this card, logged in to.
-fn debian(folder: &Path, net: &str) -> Result<Desk, Failed> {
+/// A Debian system with this card, logged in to, once its network has this name server.
+fn debian(folder: &Path, net: &str, names: &str) -> Result<Desk, Failed> {
     let disk = format!("{},format=qcow2,backing=follow", overlay(folder)?);
     let mut command = machine(&disk, "")?;
     command.args(["--net", &format!("{net},mac={MAC}")]).env("KEZHAN_RUNTIME_DIR", folder);
     let mut desk = log_in(command)?;
-    // The card has its address when the name server is written down.
-    desk.enter("until grep -q nameserver /etc/resolv.conf; do sleep 0.1; done; echo net''worked")?;
+    let known = format!("grep -qs 'nameserver {names}' /etc/resolv.conf");
+    desk.enter(&format!("until {known}; do sleep 0.1; done; echo net''worked"))?;
     desk.wait_for("networked\r\n")?;
     Ok(desk)
 }
@@ -132,7 +132,7 @@ fn on_a_user_network() -> Result<(), Failed> {
     let ssh_port = TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
     let rules = format!("allow=127.0.0.1:{packages},allow=[::1]:{six}");
     let net = format!("user,forward=tcp:{ssh_port}:22,resolver={resolver},{rules}");
-    let mut desk = debian(folder.path(), &net)?;
+    let mut desk = debian(folder.path(), &net, "10.0.2.2")?;
     desk.enter("ping -c 1 10.0.2.2; ping -6 -c 1 fd6b:7a68:616e::2")?;
     desk.wait_for("1 received")?;
     desk.wait_for("1 received")?;
@@ -152,7 +152,7 @@ fn on_a_bridge(runtime: &Path) -> Result<(), Failed> {
     let (key, public) = key(folder.path())?;
     namespace::net(runtime, "create lan --subnet 10.99.0.1/24")?;
     let packages = serve_packages(Ipv4Addr::UNSPECIFIED.into())?;
-    let mut desk = debian(folder.path(), "bridge=kz-lan")?;
+    let mut desk = debian(folder.path(), "bridge=kz-lan", "10.99.0.1")?;
     desk.enter("ping -c 1 10.99.0.1")?;
     desk.wait_for("1 received")?;
     install_ssh(&mut desk, &format!("10.99.0.1:{packages}"), &public)?;

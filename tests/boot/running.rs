@@ -157,7 +157,8 @@ fn killed(folder: &Path) -> Result<(), Failed> {
     let networks = namespace::net(folder, "list")?;
     assert!(networks.trim_end().ends_with("yes"), "the bridge has members:\n{networks}");
     let left = namespace::leavings()?;
-    let ours = |name: &String| name == "kz-lan" || name.contains("kezhan-lan") || name == "kezhan-net";
+    let ours =
+        |name: &String| name == "kz-lan" || name.contains("kezhan-lan") || name == "kezhan-net";
     assert!(left.iter().all(ours), "{left:?}: more is left than the network");
     namespace::net(folder, "delete lan")?;
     nothing_is_left(folder)

@@ -12,8 +12,8 @@
 //! | | `--net tap=NAME`, `bridge=NAME` | [`Tap`](kezhan_networks::Tap) |
 //! | entropy | | getrandom(2), or the generator of `--seed` |
 
-use crate::events::{Event, EventQueue};
 use crate::control::{self, Card, Control};
+use crate::events::{Event, EventQueue};
 use crate::nets::Owner;
 use crate::{VmmError, disks, nets, tell};
 use kezhan_block::DiskHandle;

@@ -181,7 +181,7 @@ fn answer(cards: &[Card], request: Request) -> Reply {
         }
         Request::Report { card } => find(cards, card)
             .and_then(|card| card.network.report().map_err(told))
-            .map(|report| Reply::Report { report: figures(report) }),
+            .map(|report| Reply::Report { report: Box::new(figures(report)) }),
         Request::SetLink { card, up } => find(cards, card).map(|card| {
             card.network.set_link(up);
             Reply::Done

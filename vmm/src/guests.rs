@@ -50,7 +50,8 @@ impl Guests {
             // One that has just ended is not meant.
             let Ok(mut client) = Client::connect(machine) else { continue };
             let Ok(Reply::Cards { cards }) = client.ask(&Request::Cards) else { continue };
-            if let Some(card) = cards.iter().find(|card| self.is_meant(machine, card, &target.host)) {
+            if let Some(card) = cards.iter().find(|card| self.is_meant(machine, card, &target.host))
+            {
                 return enter(client, card, target.port);
             }
         }
@@ -87,7 +88,10 @@ fn enter(mut client: Client, card: &CardState, port: u16) -> Result<Connection, 
     }
     let socket = client.into_stream().map_err(|_error| spec::Reply::GENERAL_FAILURE)?;
     // The guest sees its router; which port of it is known in the machine only.
-    Ok(Connection { socket: socket.into(), bound: SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), 0) })
+    Ok(Connection {
+        socket: socket.into(),
+        bound: SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), 0),
+    })
 }
 
 impl Outbound for Guests {

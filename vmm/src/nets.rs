@@ -53,7 +53,8 @@ pub(crate) fn open(spec: &NetSpec, owner: Owner<'_>) -> Result<Network, VmmError
         }
         NetKind::None => return Ok(Network { ports: Vec::new(), user: None, socks: None }),
     };
-    let socks = spec.socks_listen.map(|address| ingress(spec, address)).transpose().map_err(failed)?;
+    let socks =
+        spec.socks_listen.map(|address| ingress(spec, address)).transpose().map_err(failed)?;
     Ok(Network { ports: vec![layers(port, spec, owner)?], user, socks })
 }
 

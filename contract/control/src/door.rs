@@ -133,7 +133,8 @@ impl Client {
     /// There is none, or there are several.
     pub fn find(folder: &Path, name: &str) -> Result<Client, ControlError> {
         let all = machines(folder)?;
-        let called = |address: &&MachineAddress| address.name == name || address.full_name() == name;
+        let called =
+            |address: &&MachineAddress| address.name == name || address.full_name() == name;
         let found: Vec<&MachineAddress> = all.iter().filter(called).collect();
         match found[..] {
             [] => Err(ControlError::Unknown(name.to_owned())),

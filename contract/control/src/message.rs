@@ -70,7 +70,7 @@ pub enum Reply {
     /// What a network did.
     Report {
         /// Its figures.
-        report: NetReport,
+        report: Box<NetReport>,
     },
     /// The guest has accepted: what follows are the connection's bytes.
     Connected,

@@ -60,7 +60,7 @@ fn the_cable_is_pulled_and_figures_are_told() {
     let mut client = Client::find(inn.folder.path(), "web").unwrap();
     assert_eq!(client.ask(&Request::SetLink { card: 1, up: false }).unwrap(), Reply::Done);
     let reply = client.ask(&Request::Report { card: 1 }).unwrap();
-    assert_eq!(reply, Reply::Report { report: NetReport::default() });
+    assert_eq!(reply, Reply::Report { report: Box::default() });
 }
 
 #[test]
@@ -82,7 +82,9 @@ fn what_is_no_message_ends_only_its_client() {
         stream.write_all(junk).unwrap();
         // The reset is what a socket with unread bytes ends with.
         let end = stream.read(&mut [0; 1]);
-        assert!(end.map_or_else(|error| error.kind() == io::ErrorKind::ConnectionReset, |n| n == 0));
+        assert!(
+            end.map_or_else(|error| error.kind() == io::ErrorKind::ConnectionReset, |n| n == 0)
+        );
     }
     Client::find(inn.folder.path(), "web").unwrap();
 }

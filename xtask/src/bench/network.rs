@@ -25,7 +25,7 @@ const PARTS: [(&str, &str); 5] = [
 const SCRIPT: &str = r#"
     answers=$1 socket=$2; shift 2
     trap 'kill $(jobs -p) 2>/dev/null' EXIT
-    ip link set lo up && ip link add outside type dummy && ip link set outside up || exit
+    ip link set lo up && ip link add outside type bridge && ip link set outside up || exit
     ip addr add 192.0.2.1/24 dev outside && ip route add default via 192.0.2.254 || exit
     iperf3 --server >/dev/null 2>&1 &
     "$answers" serve 5202 &
@@ -73,7 +73,8 @@ pub(super) fn measure(rounds: usize) -> Outcome {
 }
 
 fn middle(rounds: &[Figures], part: &str) -> f64 {
-    let mut all: Vec<f64> = rounds.iter().filter_map(|figures| figures.get(part).copied()).collect();
+    let mut all: Vec<f64> =
+        rounds.iter().filter_map(|figures| figures.get(part).copied()).collect();
     all.sort_by(f64::total_cmp);
     all.get(all.len() / 2).copied().unwrap_or(f64::NAN)
 }
@@ -81,8 +82,12 @@ fn middle(rounds: &[Figures], part: &str) -> f64 {
 impl Stage {
     fn run(&self, name: &str) -> Outcome<Figures> {
         let mut guest = match name {
-            "kezhan" => kezhan("--engine soft --memory 256M --timeout 180 --net user,allow=127.0.0.1"),
-            "QEMU" => qemu_for(180, "-accel tcg -m 256 -netdev user,id=n -device virtio-net-pci,netdev=n"),
+            "kezhan" => {
+                kezhan("--engine soft --memory 256M --timeout 180 --net user,allow=127.0.0.1")
+            }
+            "QEMU" => {
+                qemu_for(180, "-accel tcg -m 256 -netdev user,id=n -device virtio-net-pci,netdev=n")
+            }
             _ => {
                 let mut qemu = qemu_for(180, "-accel tcg -m 256 -device virtio-net-pci,netdev=n");
                 let socket = self.socket.display();
@@ -91,7 +96,8 @@ impl Stage {
                 qemu
             }
         };
-        let option = |short: &str| if name == "kezhan" { format!("--{short}") } else { format!("-{short}") };
+        let option =
+            |short: &str| if name == "kezhan" { format!("--{short}") } else { format!("-{short}") };
         guest.arg(option("kernel")).arg(&self.kernel);
         guest.arg(option("initrd")).arg(self.userland.join("initrd"));
         guest.arg(option("append")).arg("console=ttyS0 quiet kezhan.run=iperf");

@@ -12,15 +12,13 @@ pub(super) fn build(all: &[Package], folder: &Path) -> Outcome {
     let mut list = String::new();
     for package in all {
         let file = packages::download(package)?;
-        let name = file.file_name().ok_or("a package without a file name")?;
-        let (size, name) = (fs::copy(&file, folder.join(name))?, name.to_string_lossy());
+        // Versions have characters that mean something in a URL.
+        let name = format!("{}.deb", package.name());
+        let size = fs::copy(&file, folder.join(&name))?;
         let control = program::text(Command::new("dpkg-deb").arg("--field").arg(&file))?;
         let sum = program::text(Command::new("sha256sum").arg(&file))?;
-        let sum = sum.split(' ').next().unwrap_or_default();
-        let control = control.trim_end();
-        // Nothing in the name has a meaning in a URL but the epoch's %3a, whose sign is written out.
-        let address = name.replace('%', "%25");
-        list += &format!("{control}\nFilename: ./{address}\nSize: {size}\nSHA256: {sum}\n\n");
+        let (control, sum) = (control.trim_end(), sum.split(' ').next().unwrap_or_default());
+        list += &format!("{control}\nFilename: ./{name}\nSize: {size}\nSHA256: {sum}\n\n");
     }
     fs::write(folder.join("Packages"), list)?;
     Ok(())

@@ -13,6 +13,13 @@ pub(crate) struct Package {
     version: String,
 }
 
+impl Package {
+    /// The package's name.
+    pub(crate) fn name(&self) -> &str {
+        &self.name
+    }
+}
+
 /// The packages of a recipe; of a userland, those named, then the kernels of its drivers; of a system, its
 /// kernel, busybox for its initial RAM disk, then those named.
 ///

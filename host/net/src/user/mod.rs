@@ -77,8 +77,8 @@ pub use config::{GatewayConfig, Ipv6Config};
 pub use decisions::{DecisionRecord, Subject};
 pub use dns::QueryId;
 pub use driver::{
-    Answers, Forward, ForwardId, LanConfig, Limits, Listen, Report, UserConfig, UserError, UserNetwork,
-    UserNic, remove_dead_networks, spawn,
+    Answers, Forward, ForwardId, LanConfig, Limits, Listen, Report, UserConfig, UserError,
+    UserNetwork, UserNic, remove_dead_networks, spawn,
 };
 pub use flows::FlowId;
 pub use frame::Frame;
