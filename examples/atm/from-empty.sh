@@ -1,15 +1,22 @@
 #!/bin/sh
 # The way of README.md from an empty folder to green tests, in Rust, Go and Python: generate, see each test red at its
-# first missing step, write the steps and the business, see green. FOLDER is made, and must not exist yet.
+# first missing step, write the steps and the business, see green. FOLDER is made, and must not exist yet; it must not
+# lie in another package, whose workspace `cargo init` would change.
 #   from-empty.sh FOLDER
 # KEZHAN names the kezhan program, PYTHON a Python that has pytest.
 set -eu
 here=$(cd "$(dirname "$0")" && pwd)
 : "${KEZHAN:=kezhan}" "${PYTHON:=python3}"
-KEZHAN=$(realpath "$(command -v "$KEZHAN")")
+KEZHAN=$(command -v "$KEZHAN") || { echo "from-empty.sh: kezhan is not found; name it with KEZHAN" >&2; exit 2; }
+KEZHAN=$(realpath "$KEZHAN")
 case $PYTHON in */*) PYTHON=$(cd "$(dirname "$PYTHON")" && pwd)/$(basename "$PYTHON") ;; esac
 mkdir "$1"
 cd "$1"
+if cargo locate-project >/dev/null 2>&1; then
+    echo "from-empty.sh: $PWD lies in a package of Rust; name a folder elsewhere" >&2
+    rmdir "$PWD"
+    exit 2
+fi
 export CARGO_TARGET_DIR="${CARGO_TARGET_DIR:-$PWD/target}" RUST_BACKTRACE=0
 
 top=$PWD

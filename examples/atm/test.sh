@@ -22,8 +22,10 @@ else
 fi
 
 target=$(cargo metadata --format-version 1 --no-deps | sed 's/.*"target_directory":"\([^"]*\)".*/\1/')
-rm -rf "$target/from-empty"
-KEZHAN="$KEZHAN" CARGO_TARGET_DIR="$target" ./from-empty.sh "$target/from-empty" >"$target/from-empty.log" 2>&1 || { cat "$target/from-empty.log"; exit 1; }
+elsewhere=$(mktemp -d)
+trap 'rm -rf "$elsewhere"' EXIT
+KEZHAN="$KEZHAN" CARGO_TARGET_DIR="$target" ./from-empty.sh "$elsewhere/atm" >"$target/from-empty.log" 2>&1 ||
+    { cat "$target/from-empty.log"; exit 1; }
 export ATM_PROGRAM="$target/debug/atm" PYTHON="${PYTHON:-python3}"
 tags=
 if ! "$PYTHON" -c 'import schemathesis' 2>/dev/null; then

@@ -54,7 +54,7 @@ Feature: The runner keeps its word
           Scenario: it does not
             When I run "true" on the host
         """
-      When I try to run "kezhan bdd run hang.feature --timeout 2 --failures failed" on the host
+      When I try to run "kezhan bdd run hang.feature --timeout 5 --failures failed" on the host
       Then the command exits with 1
       And the output contains "the command did not end in time"
       And the output contains "2 scenarios: 1 passed, 1 failed"
@@ -73,16 +73,17 @@ Feature: The runner keeps its word
               | engine | soft                               |
               | kernel | ${env:KEZHAN_GUESTS}/cloud/vmlinuz |
               | append | console=ttyS0                      |
+              | net    | user                               |
             When I start the machine "left-behind"
             And I run "sleep 600" on the host
         """
-      And the program "mkdir here; TMPDIR=$PWD/here exec kezhan bdd run long.feature --failures failed" runs in the background as "runner"
-      When I run "until pgrep -f 'name left-behin[d]'; do sleep 0.1; done" on the host
+      And the program "mkdir here; TMPDIR=$PWD/here KEZHAN_RUNTIME_DIR=$PWD/rt exec kezhan bdd run long.feature --failures failed" runs in the background as "runner"
+      When I run "until ls rt/machines/left-behind.*; do sleep 0.1; done" on the host
       And I end the program "runner"
       And I run the script on the host:
         """sh
         tries=0
-        while pgrep -f 'name left-behin[d]' || ! rmdir here; do
+        while pgrep -f 'name left-behin[d]' || ls rt/machines/* || ! rmdir here; do
             tries=$((tries + 1))
             [ $tries -lt 50 ] || exit 1
             sleep 0.1

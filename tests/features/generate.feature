@@ -61,9 +61,16 @@ Feature: Sentences become unit tests
     Then the command exits with 1
     And the output contains "stale"
 
-  Scenario: Strictly, the compiler lists all that is missing
-    When I run "kezhan bdd generate --strict --lang rust features" on the host
-    And I try to run "cd tests && rustc --edition 2024 --test features.rs -o run" on the host
+  Scenario Outline: Strictly, all that is missing is listed at once: <language>
+    When I run "kezhan bdd generate --strict --lang <language> --out <folder> features" on the host
+    And I try to run "cd <folder> && <test>" on the host
     Then the command fails
-    And the output contains "E0046"
-    And the output matches /missing: `the_kettle_is_full`, `i_pour_cups`, `litre_is_left`/
+    And the output contains "<first>"
+    And the output contains "<second>"
+    And the output contains "<third>"
+
+    Examples:
+      | language | folder | test                                                    | first              | second      | third         |
+      | rust     | tests  | rustc --edition 2024 --test features.rs -o run          | the_kettle_is_full | i_pour_cups | litre_is_left |
+      | go       | go     | printf 'module tea\ngo 1.19\n' >go.mod && go test ./... | TheKettleIsFull    | IPourCups   | LitreIsLeft   |
+      | python   | python | ${env:PYTHON} -m pytest -q -p no:cacheprovider          | the_kettle_is_full | i_pour_cups | litre_is_left |

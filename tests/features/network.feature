@@ -17,7 +17,12 @@ Feature: Machines have networks of their own
     Then the output contains "52:54:00:12:34:56"
     When I run "ping -c 1 -W 5 10.0.2.2"
     Then the output contains "1 packets received"
-    And no packet left the machine except to:
+    When I unplug the network cable
+    And I run "until grep -q 0 /sys/class/net/eth0/carrier; do sleep 0.1; done"
+    And I plug the network cable
+    And I run "until grep -q 1 /sys/class/net/eth0/carrier; do sleep 0.1; done"
+    And I run "ping -c 1 -W 5 10.0.2.2"
+    Then no packet left the machine except to:
       | nowhere |
 
   Scenario: A port of the host leads into the guest, and one without a server does not

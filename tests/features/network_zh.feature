@@ -17,6 +17,11 @@
     那么机器的端口 80 有应答
     而且"http://127.0.0.1:${网页}/hello" 返回 200
     而且响应体包含 "客栈"
+    当我拔掉网线
+    而且我运行 "until grep -q 0 /sys/class/net/eth0/carrier; do sleep 0.1; done"
+    而且我插上网线
+    而且我运行 "until grep -q 1 /sys/class/net/eth0/carrier; do sleep 0.1; done"
+    那么机器的端口 80 有应答
     而且除以下目标外机器没有发出任何数据包：
       | 无 |
 

@@ -6,7 +6,8 @@
 //! ```
 //!
 //! An interface has no default methods, so the world embeds a struct whose every step fails its test; a written
-//! step hides the embedded one. With `strict` there is no such struct, and the compiler names what is missing.
+//! step hides the embedded one. With `strict` there is no such struct, and the compiler names what is missing: it names
+//! one method for each value that does not fit an interface, so that every method has an interface of its own there.
 
 use crate::Backend;
 use crate::model::{Call, FieldKind, Method, Suite, Test};
@@ -104,6 +105,12 @@ fn generated_file(suite: &Suite, strict: bool) -> String {
              type Unwritten{name}Steps struct{{}}\n"
         );
         suite.methods.iter().for_each(|method| text.push_str(&unwritten(suite, method)));
+    } else {
+        text.push_str("\n// The compiler names each step that is not written yet.\n");
+        let alone = suite.methods.iter().map(|method| {
+            format!("var _ interface {{\n\t{}\n}} = New{name}World()\n", signature(method))
+        });
+        text.push_str(&alone.collect::<Vec<_>>().join("\n"));
     }
     suite.tests.iter().for_each(|test| text.push_str(&test_text(suite, test)));
     text
@@ -193,11 +200,14 @@ fn number(value: &str) -> String {
 
 fn steps_file(suite: &Suite, strict: bool) -> String {
     let name = name(suite);
-    let embedded = if strict { String::new() } else { format!("\n\tUnwritten{name}Steps\n") };
+    let fields = match strict {
+        true => "{}".to_owned(),
+        false => format!(" {{\n\tUnwritten{name}Steps\n}}"),
+    };
     format!(
         "// The steps of {}. This file is yours: it is written once and never touched again.\n\npackage features\n\n\
          // {name}World is what the steps of one scenario share; each scenario begins with a new one.\n\
-         type {name}World struct {{{embedded}}}\n\n\
+         type {name}World struct{fields}\n\n\
          // New{name}World begins a scenario.\nfunc New{name}World() *{name}World {{\n\treturn &{name}World{{}}\n}}\n\n\
          // Run `go test`, and write the step that the failing test names, as a method of *{name}World.\n",
         one_line(&suite.source)

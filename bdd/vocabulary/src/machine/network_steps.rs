@@ -8,15 +8,16 @@
 //!
 //! Every card of the kind `user` is captured into the scenario's folder, so that a check can be a witness after the
 //! fact, and a failure's report has the packets. A network that several machines share is one of the host's, made by
-//! `kezhan net`, which needs a privilege (`unshare -rn` gives it to anybody). Pulling a cable needs a control channel of
-//! the machine's process; its step comes with it.
+//! `kezhan net`, which needs a privilege (`unshare -rn` gives it to anybody).
 
 use super::guest_steps::run_line;
 use super::network::Network;
 use super::{Machines, current, frames};
+use crate::process::Process;
 use kezhan_steps::{Failure, StepDefinition, Table, World, check, step, steps};
 use std::io::{ErrorKind, Read};
 use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::process::Command;
 use std::time::Duration;
 
 /// The family's steps.
@@ -31,6 +32,8 @@ pub(crate) fn steps() -> Vec<StepDefinition> {
         port_leads,
         free_port_leads,
         only_through_socks,
+        unplug,
+        plug,
         gets_address,
         port_answers,
         reaches,
@@ -147,6 +150,32 @@ fn only_through_socks(world: &mut World, proxy: &str) -> Result<(), Failure> {
         machine.add("net", &format!("user,socks={proxy}"));
     }
     Ok(())
+}
+
+/// Pulls the cable of the first card of a machine that runs.
+#[step(en = "I unplug the network cable", zh = "我拔掉网线")]
+fn unplug(world: &mut World) -> Result<(), Failure> {
+    link(world, "down")
+}
+
+/// Plugs the cable of the first card in again.
+#[step(en = "I plug the network cable", zh = "我插上网线")]
+fn plug(world: &mut World) -> Result<(), Failure> {
+    link(world, "up")
+}
+
+fn link(world: &mut World, state: &str) -> Result<(), Failure> {
+    let machine = current(world)?.address()?;
+    let mut command = Command::new(&world.settings.kezhan);
+    command.args(["net", "link", &machine, state]);
+    let mut process = Process::start(world, command, "kezhan net link")?;
+    if process.wait(world.deadline)?.success() {
+        return Ok(());
+    }
+    Err(Failure::Broken(format!(
+        "kezhan net link {machine} {state}: {}",
+        process.output().trim_end()
+    )))
 }
 
 /// Looks for an IPv4 address, other than the guest's own loopback, in the guest.

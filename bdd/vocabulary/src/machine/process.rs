@@ -62,6 +62,8 @@ struct Running {
     readers: Vec<JoinHandle<()>>,
     status: Option<ExitStatus>,
     reaper: Option<Arc<dyn Reaper>>,
+    /// The reaper's number of what takes away the socket of a machine that was killed.
+    door: u64,
 }
 
 impl Machine {
@@ -209,7 +211,10 @@ impl Machine {
         };
         let console = Console::new(keys, transcript);
         let reaper = settings.reaper.clone();
-        self.running = Some(Running { child, console, messages, readers, status: None, reaper });
+        let undo = undo(&settings.kezhan, &self.name, child.id());
+        let door = reaper.as_ref().map_or(0, |reaper| reaper.made(&undo));
+        self.running =
+            Some(Running { child, console, messages, readers, status: None, reaper, door });
         Ok(())
     }
 
@@ -358,6 +363,16 @@ impl Machine {
         sent.map_err(|error| Failure::Broken(format!("the menu behind Ctrl-]: {error}")))
     }
 
+    /// How `kezhan net` finds it among machines of one name.
+    ///
+    /// # Errors
+    /// When it does not run.
+    pub fn address(&mut self) -> Result<String, Failure> {
+        self.must_run()?;
+        let process = self.running.as_ref().map(|running| running.child.id()).unwrap_or_default();
+        Ok(format!("{}.{process}", self.name))
+    }
+
     fn must_run(&mut self) -> Result<(), Failure> {
         match self.state() {
             MachineState::Running | MachineState::Paused => Ok(()),
@@ -384,6 +399,16 @@ impl Machine {
     }
 }
 
+/// What takes away the socket of a machine that was killed: whoever asks it once it is gone.
+fn undo(program: &Path, name: &str, process: u32) -> String {
+    format!(
+        "n=0; while kill -0 {process} && [ $n -lt 20 ]; do sleep 0.1; n=$((n + 1)); done; \
+         '{}' net link '{}.{process}' down",
+        program.display(),
+        name.replace('\'', "")
+    )
+}
+
 /// How long the reading of what a machine wrote before its end may take.
 const LAST_WORDS: Duration = Duration::from_secs(5);
 
@@ -407,11 +432,21 @@ fn terminal() -> std::io::Result<(File, OwnedFd)> {
 
 impl Drop for Running {
     fn drop(&mut self) {
+        // Told to end, it takes its socket for `kezhan net` with it.
+        if let (None, Some(process)) = (self.status, pid(&self.child)) {
+            let _ = kill_process(process, Signal::TERM);
+            let _ = kill_process(process, Signal::CONT);
+            let deadline = Instant::now() + LAST_WORDS;
+            while matches!(self.child.try_wait(), Ok(None)) && Instant::now() < deadline {
+                std::thread::sleep(Duration::from_millis(2));
+            }
+        }
         if let Some(group) = pid(&self.child) {
             let _ = kill_process_group(group, Signal::KILL);
         }
         let _ = self.child.wait();
         self.reaper.iter().for_each(|reaper| reaper.ended(self.child.id()));
+        self.reaper.iter().for_each(|reaper| reaper.gone(self.door));
     }
 }
 
