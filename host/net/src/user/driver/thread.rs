@@ -99,12 +99,13 @@ impl Driver {
         })
     }
 
-    /// Works until it is told to stop.
-    pub(super) fn run(mut self) {
+    /// Works until it is told to stop; to be dropped outside of the thread, which may not remove files.
+    pub(super) fn run(mut self) -> Driver {
         if let Err(error) = self.turn_over() {
             log::error!("the network has failed: {error}");
         }
         self.shared.end();
+        self
     }
 
     fn turn_over(&mut self) -> io::Result<()> {
