@@ -23,9 +23,10 @@ use std::collections::BTreeMap;
 use std::io;
 
 /// Calls that are allowed whatever their arguments.
-const PLAIN: [libc::c_long; 51] = [
+const PLAIN: [libc::c_long; 52] = [
     // The sockets that there are.
     libc::SYS_read,
+    libc::SYS_pread64,
     libc::SYS_write,
     libc::SYS_readv,
     libc::SYS_writev,

@@ -31,6 +31,7 @@
 //! Rejected: working on frames in the device's own thread, which saves a wake-up and spends the vCPU's
 //! time, and which would need the machine's threads to be allowed sockets. A thread for each connection.
 
+pub(super) mod boot;
 mod commands;
 mod datagrams;
 mod egress;
@@ -46,6 +47,7 @@ mod thread;
 
 use super::{DecisionRecord, Gateway, GatewayConfig, GatewayCounts};
 use crate::policy::{Counts, Policy};
+use boot::Boot;
 use commands::{Command, Remote};
 use jail::Jail;
 use kezhan_socks::Proxy;
@@ -60,6 +62,7 @@ use std::thread::JoinHandle;
 use thiserror::Error;
 use thread::Driver;
 
+pub use boot::BootConfig;
 pub use lan::{LanConfig, remove_dead_networks};
 pub use nic::UserNic;
 pub use sockets::Answers;
@@ -84,6 +87,8 @@ pub struct UserConfig {
     /// A named network with guests of other processes. The guest's IPv4 address then is given by the
     /// network, in place of the one in `gateway`.
     pub lan: Option<LanConfig>,
+    /// What a guest that starts from its network is given.
+    pub boot: Option<BootConfig>,
 }
 
 /// Limits of a guest's network; none by default. What is beyond them waits, and a connection beyond them is
@@ -111,6 +116,7 @@ impl UserConfig {
             egress: None,
             limits: Limits::default(),
             lan: None,
+            boot: None,
         }
     }
 }
@@ -210,9 +216,12 @@ pub fn spawn(config: UserConfig) -> Result<(UserNic, UserNetwork), UserError> {
         layout.guest = lan::address(&layout, lan.number());
     }
     let guest = layout.guest;
+    let open = |boot: &BootConfig| Boot::open(&boot.folder, layout.mtu);
+    let boot = config.boot.as_ref().map(open).transpose().map_err(failed)?;
+    layout.boot = config.boot.map(|boot| boot.file);
     let mut gateway = Gateway::new(GatewayConfig { stand_ins, ..layout }, config.policy);
     gateway.limit_flows(config.limits.flows);
-    let ways = thread::Ways { resolvers, egress, limits: config.limits, lan };
+    let ways = thread::Ways { resolvers, egress, limits: config.limits, lan, boot };
     let driver = Driver::new(gateway, Arc::clone(&shared), ways, orders).map_err(failed)?;
     raise_descriptors();
     let thread = start(&name, driver, jail).map_err(failed)?;
