@@ -79,6 +79,8 @@ pub(crate) struct MachineOptions {
     /// first that matches decides, else default=allow|deny. resolver=ADDRESS[:PORT] is asked for names in
     /// place of the host's. socks=[USER:PASSWORD@]HOST:PORT: everything leaves through this SOCKS server or
     /// not at all. network=NAME: machines that name the same network reach each other, each by its --name.
+    /// socks-listen=ADDRESS:PORT is a SOCKS server into it. tftp=FOLDER serves the folder's files to a guest that
+    /// starts from the network, bootfile=NAME is the one that it is told to start.
     #[arg(long = "net", value_name = "KIND[,key=value…]")]
     nets: Vec<NetSpec>,
 

@@ -132,6 +132,11 @@ impl Transcript {
         after.skip(1).take_while(|line| !line.starts_with("== ")).collect()
     }
 
+    /// How many lines of the script hold these words.
+    pub fn all(&self, words: &str) -> usize {
+        self.of_script().filter(|(_, line)| line.contains(words)).count()
+    }
+
     /// A failure, with the end of the console and the messages.
     pub fn failed(&self, what: &str) -> Failed {
         let from = self.lines.len().saturating_sub(30);

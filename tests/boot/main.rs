@@ -17,6 +17,7 @@ mod desk;
 mod disks;
 mod guest;
 mod kernel_log;
+mod leaks;
 mod namespace;
 mod networks;
 mod outside;
@@ -39,5 +40,6 @@ fn main() -> ExitCode {
     trials.extend(networks::trials());
     trials.extend(running::trials());
     trials.extend(outside::trials());
+    trials.extend(leaks::trials());
     libtest_mimic::run(&arguments, trials).exit_code()
 }

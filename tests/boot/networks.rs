@@ -24,6 +24,7 @@ pub fn trials() -> Vec<Trial> {
             addresses_and_names,
         ),
         Trial::test("four megabytes come out of a guest through a forwarded port", through_a_port),
+        Trial::test("a guest fetches by TFTP the file that DHCP tells it to start", boot_files),
         Trial::test("an e1000 is driven by the kernel for real machines", by_e1000),
         Trial::test(
             "a guest behind a SOCKS server reaches what that server reaches",
@@ -127,6 +128,21 @@ pub fn fetch(port: u16, path: &str) -> Result<Vec<u8>, Failed> {
     Ok(reply.split_off(head + 4))
 }
 
+/// What a start from the network needs: DHCP names the file, TFTP has it.
+fn boot_files() -> Result<(), Failed> {
+    let folder = tempfile::tempdir()?;
+    let bytes: Vec<u8> = (0..300_000_u32).map(|index| (index / 7) as u8).collect();
+    fs::create_dir(folder.path().join("pxe"))?;
+    fs::write(folder.path().join("pxe/loader"), bytes)?;
+    let sum = Command::new("sha256sum").arg(folder.path().join("pxe/loader")).output()?;
+    let sum = String::from_utf8_lossy(&sum.stdout).split(' ').next().unwrap_or_default().to_owned();
+    let net = format!("user,tftp={},bootfile=pxe/loader", folder.path().display());
+    let seen = Transcript::of(command("kezhan.tftp=pxe/loader", &["--net", &net])?)?;
+    seen.assert_clean("network")?;
+    has(&seen, "lease", "boot pxe/loader")?;
+    has(&seen, "tftp", &sum)
+}
+
 fn by_e1000() -> Result<(), Failed> {
     let guest = Guest { kernel: "full", ..NETWORK };
     let mut command = guest.command("kezhan.run=network")?;
@@ -156,22 +172,24 @@ fn behind_a_proxy() -> Result<(), Failed> {
     has(&seen, "fetched", "no answer")
 }
 
-/// A SOCKS5 server without passwords (RFC 1928 §3 to §6) in front of a web server.
-fn serve_as_proxy(mut client: TcpStream) -> std::io::Result<()> {
+/// A SOCKS5 server without passwords (RFC 1928 §3 to §6) in front of a web server. Whether it granted what was
+/// asked for.
+pub fn serve_as_proxy(mut client: TcpStream) -> std::io::Result<bool> {
     let mut greeting = [0; 3];
     client.read_exact(&mut greeting)?;
     client.write_all(&[5, 0])?;
     let mut request = [0; 10];
     client.read_exact(&mut request)?;
     if request[..4] != [5, 1, 0, 1] || request[4..8] != ANSWER {
-        return client.write_all(&[5, 4, 0, 1, 0, 0, 0, 0, 0, 0]);
+        client.write_all(&[5, 4, 0, 1, 0, 0, 0, 0, 0, 0])?;
+        return Ok(false);
     }
     client.write_all(&[5, 0, 0, 1, 127, 0, 0, 1, 0, 80])?;
     let mut asked = [0; 1024];
-    if client.read(&mut asked)? == 0 {
-        return Ok(());
+    if client.read(&mut asked)? != 0 {
+        client.write_all(b"HTTP/1.0 200 OK\r\n\r\nby way of the proxy\n")?;
     }
-    client.write_all(b"HTTP/1.0 200 OK\r\n\r\nby way of the proxy\n")
+    Ok(true)
 }
 
 /// In a network namespace of its own, which the host's networks are not in. The guest gets its address and

@@ -99,8 +99,21 @@ fn reached_while_it_runs() -> Result<(), Failed> {
         assert_eq!(socks.get(nobody)?, Err(NO_PROXY_CONNECTION), "{nobody}");
     }
     assert!(namespace::net(folder.path(), "report web")?.contains("from the guest"));
+    is_jailed(desk.process(), "net0")?;
     socks.get("http://web/cgi-bin/end")?.map_err(|status| format!("curl: {status}"))?;
     desk.see_the_power_go_off()
+}
+
+/// The thread of this name has a filter of system calls (proc_pid_status(5)).
+fn is_jailed(process: u32, name: &str) -> Result<(), Failed> {
+    for thread in fs::read_dir(format!("/proc/{process}/task"))? {
+        let status = fs::read_to_string(thread?.path().join("status"))?;
+        if status.starts_with(&format!("Name:\t{name}\n")) {
+            assert!(status.contains("Seccomp:\t2\n"), "{status}");
+            return Ok(());
+        }
+    }
+    Err(format!("no thread {name}").into())
 }
 
 /// The first machine serves, the second asks for it.

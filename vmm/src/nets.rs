@@ -9,7 +9,9 @@ use crate::{Guests, VmmError, control};
 use kezhan_machine_spec::{Forward, ForwardFrom, ForwardProtocol, NetKind, NetSpec, NetVerdict};
 use kezhan_net::middleware::{Capture, Line, LineRates, LossRates, Lossy};
 use kezhan_net::policy::{Policy, Rule, Verdict};
-use kezhan_net::user::{self, GatewayConfig, LanConfig, Listen, UserConfig, UserNetwork};
+use kezhan_net::user::{
+    self, BootConfig, GatewayConfig, LanConfig, Listen, UserConfig, UserNetwork,
+};
 use kezhan_networks::{Store, Tap};
 use kezhan_ports::Nic;
 use kezhan_socks::{Access, ListenerConfig, ListenerHandle, Proxy, listen};
@@ -103,6 +105,7 @@ fn user_config(spec: &NetSpec, owner: Owner<'_>) -> Result<UserConfig, String> {
         policy: Policy::new(rules, verdict(spec.default)),
         egress,
         lan,
+        boot: spec.tftp.clone().map(|folder| BootConfig { folder, file: spec.bootfile.clone() }),
         resolvers: spec.resolvers.clone(),
         forwards: spec.forwards.iter().map(forward).collect(),
         ..UserConfig::usual(mac)
@@ -196,6 +199,7 @@ mod tests {
             "user,capture=/no/folder/file",
             "user,forward=unix:/no/x:1",
             "user,socks=http://127.0.0.1:1",
+            "user,tftp=/no/folder",
             "tap=no-such-tap",
             "bridge=no-such-bridge",
         ] {

@@ -103,12 +103,16 @@ pub struct NetSpec {
     pub socks_listen: Option<SocketAddr>,
     /// User: the network, shared by all machines that name it.
     pub network: Option<String>,
+    /// User: the folder whose files a guest that starts from the network may fetch.
+    pub tftp: Option<PathBuf>,
+    /// User: the file of them that it is told to start.
+    pub bootfile: Option<String>,
 }
 
 /// What is possible, for a setting that is not.
 const SETTINGS: &str = "write user, tap=NAME, bridge=NAME or none, and of card=, mac=, mtu=, capture=, loss=, \
                         delay=, rate=, and for user forward=, allow=, deny=, default=, resolver=, socks=, \
-                        socks-listen= and network= what you need";
+                        socks-listen=, network=, tftp= and bootfile= what you need";
 
 impl NetSpec {
     /// Whether there is a card.
@@ -137,10 +141,15 @@ impl NetSpec {
         if self.network.as_deref().is_some_and(|name| !is_interface(name)) {
             return wrong("a network's name has 1 to 15 characters, without '/' and spaces");
         }
+        if self.bootfile.as_ref().is_some_and(|name| self.tftp.is_none() || name.len() > 255) {
+            return wrong(
+                "bootfile is a name of at most 255 bytes, of a file in the folder of tftp=",
+            );
+        }
         if self.kind != NetKind::User && self.has_user_settings() {
             return wrong(
-                "forward=, allow=, deny=, default=, resolver=, socks=, socks-listen= and \
-                          network= belong to user",
+                "forward=, allow=, deny=, default=, resolver=, socks=, socks-listen=, network=, tftp= and \
+                 bootfile= belong to user",
             );
         }
         if self.kind == NetKind::None && *self != NetSpec::of(NetKind::None) {
@@ -162,6 +171,8 @@ impl NetSpec {
             || self.socks.is_some()
             || self.socks_listen.is_some()
             || self.network.is_some()
+            || self.tftp.is_some()
+            || self.bootfile.is_some()
     }
 
     fn set(&mut self, setting: &str) -> Result<(), &'static str> {
@@ -194,6 +205,8 @@ impl NetSpec {
                 self.socks_listen = Some(address);
             }
             "network" => self.network = Some(value.to_owned()),
+            "tftp" => self.tftp = Some(value.into()),
+            "bootfile" => self.bootfile = Some(value.to_owned()),
             _ => return Err(SETTINGS),
         }
         Ok(())
@@ -293,7 +306,9 @@ impl fmt::Display for NetSpec {
         }
         write_some(f, "socks", self.socks.as_ref())?;
         write_some(f, "socks-listen", self.socks_listen.as_ref())?;
-        write_some(f, "network", self.network.as_ref())
+        write_some(f, "network", self.network.as_ref())?;
+        write_some(f, "tftp", self.tftp.as_ref().map(|path| path.display()).as_ref())?;
+        write_some(f, "bootfile", self.bootfile.as_ref())
     }
 }
 

@@ -11,6 +11,7 @@ fn a_card_reads_as_it_is_written() {
         "user,allow=deb.example:443,deny=10.0.0.0/8,default=deny,socks=127.0.0.1:1080",
         "user,resolver=9.9.9.9:53,resolver=[::1]:5353",
         "user,socks-listen=127.0.0.1:1081,network=lan",
+        "user,tftp=/srv/tftp,bootfile=sub/pxelinux.0",
     ] {
         assert_eq!(text.parse::<NetSpec>().unwrap().to_string(), text);
     }
@@ -54,6 +55,8 @@ fn what_is_wrong_is_named_with_the_option() {
         "user,capture=",
         "user,socks-listen=here",
         "tap=t,forward=tcp:1:2",
+        "tap=t,tftp=/srv",
+        "user,bootfile=a",
         "bridge=b,default=deny",
         "none,mtu=1500",
     ] {

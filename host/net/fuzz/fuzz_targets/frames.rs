@@ -44,6 +44,7 @@ fn carry_out(gateway: &mut Gateway, now: Duration, order: Outward, data: &mut &[
             gateway.stream_written(now, stream, length);
         }
         Outward::Shut { stream } => gateway.stream_end(now, stream),
+        Outward::Boot { guest, port, message } => gateway.send_boot(port, guest, &message),
         Outward::Close { .. }
         | Outward::Room { .. }
         | Outward::Drop { .. }

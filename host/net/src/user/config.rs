@@ -25,7 +25,12 @@ pub struct GatewayConfig {
     /// Names are not resolved: each gets an address that stands for it, and [`super::Gateway::name_behind`]
     /// tells the name again. For egress by a proxy.
     pub stand_ins: bool,
+    /// Files are served to a guest that starts from the network (RFC 1350), and which of them DHCP names.
+    pub boot: Option<BootFile>,
 }
+
+/// The file to start, when DHCP is to name one (RFC 2132 §9.5).
+pub type BootFile = Option<String>;
 
 /// The network in IPv6. The guest makes its own addresses in it (RFC 4862 §5.5.3).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -57,6 +62,7 @@ impl GatewayConfig {
                 link_local: Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 2),
             }),
             stand_ins: false,
+            boot: None,
         }
     }
 

@@ -1,6 +1,7 @@
 //! UDP: services of ours, and flows to everywhere.
 
 use super::dns::Client;
+use super::driver::boot;
 use super::frame::{UDP, UDP_CHECKSUM};
 use super::icmp::Refusal;
 use super::inward::Inward;
@@ -82,6 +83,13 @@ impl Gateway {
         }
         match port {
             _ if broadcast || inward.to.is_multicast() => None,
+            _ if for_us
+                && inward.to.is_ipv4()
+                && self.config.boot.is_some()
+                && boot::is_port(port) =>
+            {
+                self.boot(&datagram)
+            }
             DNS_PORT if for_us => self.resolve_datagram(now, &datagram),
             _ if self.reply(now, (datagram.guest, datagram.to), payload).is_some() => Some(()),
             _ => self.forward(now, &datagram),
@@ -93,6 +101,24 @@ impl Gateway {
         let from = SocketAddr::new(self.config.gateway.into(), DHCP_SERVER_PORT);
         self.send_udp(from, SocketAddr::new(to.into(), DHCP_CLIENT_PORT), &reply);
         Some(())
+    }
+
+    /// The files are the driver's.
+    fn boot(&mut self, datagram: &Datagram<'_>) -> Option<()> {
+        if self.may_order() {
+            let (guest, port) = (datagram.guest, datagram.to.port());
+            self.orders.push_back(Outward::Boot {
+                guest,
+                port,
+                message: datagram.payload.to_vec(),
+            });
+        }
+        Some(())
+    }
+
+    /// Sends what the driver answers to [`Outward::Boot`], from this port of ours.
+    pub fn send_boot(&mut self, port: u16, guest: SocketAddr, message: &[u8]) {
+        self.send_udp(SocketAddr::new(self.config.gateway.into(), port), guest, message);
     }
 
     fn dhcp6(&mut self, datagram: &Datagram<'_>) -> Option<()> {

@@ -6,6 +6,9 @@ use std::net::Ipv4Addr;
 
 /// RFC 2132 §5.1: the interface's MTU.
 const OPTION_MTU: u8 = 26;
+/// RFC 2132 §9.4, §9.5: the server and the file of a start from the network.
+const OPTION_BOOT_SERVER: u8 = 66;
+const OPTION_BOOT_FILE: u8 = 67;
 
 /// The reply to a message, and the address that it goes to; `None` when there is none to give.
 pub(super) fn reply(config: &GatewayConfig, message: &[u8]) -> Option<(Vec<u8>, Ipv4Addr)> {
@@ -16,7 +19,12 @@ pub(super) fn reply(config: &GatewayConfig, message: &[u8]) -> Option<(Vec<u8>, 
     }
     let kind = verdict(config, &request)?;
     let mtu = config.mtu.to_be_bytes();
-    let options = [DhcpOption { kind: OPTION_MTU, data: &mtu }];
+    let gateway = config.gateway.to_string();
+    let mut options = vec![DhcpOption { kind: OPTION_MTU, data: &mtu }];
+    if let Some(Some(file)) = &config.boot {
+        options.push(DhcpOption { kind: OPTION_BOOT_SERVER, data: gateway.as_bytes() });
+        options.push(DhcpOption { kind: OPTION_BOOT_FILE, data: file.as_bytes() });
+    }
     let mut reply = frame_of(config, &request, kind);
     if kind != DhcpMessageType::Nak {
         reply.additional_options = &options;
@@ -61,7 +69,8 @@ fn frame_of<'a>(
         client_hardware_address: request.client_hardware_address,
         client_ip: if refused { Ipv4Addr::UNSPECIFIED } else { request.client_ip },
         your_ip: if leased { config.guest } else { Ipv4Addr::UNSPECIFIED },
-        server_ip: Ipv4Addr::UNSPECIFIED,
+        // RFC 2131 §3: of the next step in starting.
+        server_ip: if config.boot.is_some() { config.gateway } else { Ipv4Addr::UNSPECIFIED },
         router: gives(config.gateway),
         subnet_mask: gives(Ipv4Addr::from_bits(mask)),
         relay_agent_ip: Ipv4Addr::UNSPECIFIED,

@@ -73,12 +73,12 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 use tcp::Streams;
 
-pub use config::{GatewayConfig, Ipv6Config};
+pub use config::{BootFile, GatewayConfig, Ipv6Config};
 pub use decisions::{DecisionRecord, Subject};
 pub use dns::QueryId;
 pub use driver::{
-    Answers, Forward, ForwardId, LanConfig, Limits, Listen, Report, UserConfig, UserError,
-    UserNetwork, UserNic, remove_dead_networks, spawn,
+    Answers, BootConfig, Forward, ForwardId, LanConfig, Limits, Listen, Report, UserConfig,
+    UserError, UserNetwork, UserNic, remove_dead_networks, spawn,
 };
 pub use flows::FlowId;
 pub use frame::Frame;
@@ -116,6 +116,15 @@ pub enum Outward {
         message: Vec<u8>,
         /// The guest asked by a stream: an answer of any length is welcome.
         stream: bool,
+    },
+    /// The guest asks for a file to start from: answer with [`Gateway::send_boot`].
+    Boot {
+        /// The guest's address and port.
+        guest: SocketAddr,
+        /// The port of ours.
+        port: u16,
+        /// The TFTP message.
+        message: Vec<u8>,
     },
     /// Send this from the forward's socket.
     Reply {

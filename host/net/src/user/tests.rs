@@ -30,6 +30,7 @@ fn config() -> GatewayConfig {
         lease: Duration::from_secs(86_400),
         six: GatewayConfig::usual(GUEST_MAC).six,
         stand_ins: false,
+        boot: None,
     }
 }
 

@@ -13,7 +13,8 @@ use std::sync::mpsc::{Sender, channel};
 #[derive(Debug)]
 pub(super) enum Command {
     AddForward(Listener, Sender<ForwardId>),
-    RemoveForward(ForwardId, Sender<bool>),
+    /// The asking thread closes it: its file may have to be removed.
+    RemoveForward(ForwardId, Sender<Option<Listener>>),
     /// A connection into the guest, to this port.
     Enter(u16, (OwnedFd, Option<Answers>)),
     Forwards(Sender<Vec<(ForwardId, Forward)>>),

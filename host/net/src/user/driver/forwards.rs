@@ -103,9 +103,9 @@ impl Forwards {
         id
     }
 
-    pub(super) fn remove(&mut self, desk: &mut Desk, id: ForwardId) -> bool {
+    pub(super) fn remove(&mut self, desk: &mut Desk, id: ForwardId) -> Option<Listener> {
         desk.gateway.forward_ended(id);
-        self.open.remove(&id).is_some()
+        self.open.remove(&id)
     }
 
     pub(super) fn list(&self) -> Vec<(ForwardId, Forward)> {

@@ -23,16 +23,20 @@
 //! stops segments from being made, and a full retransmission buffer stops the host's socket from being
 //! read: nothing piles up between the two ends.
 //!
+//! The thread is jailed (`jail`): it can use sockets, and neither files nor programs.
+//!
 //! Locks: the inbox and the outbox have one each, never held together, and no call to the waker is made
 //! under either.
 //!
 //! Rejected: working on frames in the device's own thread, which saves a wake-up and spends the vCPU's
 //! time, and which would need the machine's threads to be allowed sockets. A thread for each connection.
 
+pub(super) mod boot;
 mod commands;
 mod datagrams;
 mod egress;
 mod forwards;
+mod jail;
 mod lan;
 mod nic;
 mod pace;
@@ -43,7 +47,9 @@ mod thread;
 
 use super::{DecisionRecord, Gateway, GatewayConfig, GatewayCounts};
 use crate::policy::{Counts, Policy};
+use boot::Boot;
 use commands::{Command, Remote};
+use jail::Jail;
 use kezhan_socks::Proxy;
 use nic::Shared;
 use std::io;
@@ -54,7 +60,9 @@ use std::sync::Arc;
 use std::sync::mpsc;
 use std::thread::JoinHandle;
 use thiserror::Error;
+use thread::Driver;
 
+pub use boot::BootConfig;
 pub use lan::{LanConfig, remove_dead_networks};
 pub use nic::UserNic;
 pub use sockets::Answers;
@@ -79,6 +87,8 @@ pub struct UserConfig {
     /// A named network with guests of other processes. The guest's IPv4 address then is given by the
     /// network, in place of the one in `gateway`.
     pub lan: Option<LanConfig>,
+    /// What a guest that starts from its network is given.
+    pub boot: Option<BootConfig>,
 }
 
 /// Limits of a guest's network; none by default. What is beyond them waits, and a connection beyond them is
@@ -106,6 +116,7 @@ impl UserConfig {
             egress: None,
             limits: Limits::default(),
             lan: None,
+            boot: None,
         }
     }
 }
@@ -177,7 +188,7 @@ pub struct Report {
 pub struct UserNetwork {
     remote: Remote,
     guest: Ipv4Addr,
-    thread: Option<JoinHandle<()>>,
+    thread: Option<JoinHandle<Option<Driver>>>,
 }
 
 /// Starts a network: the device's half, and the machine's.
@@ -199,26 +210,40 @@ pub fn spawn(config: UserConfig) -> Result<(UserNic, UserNetwork), UserError> {
     let stand_ins = egress.is_some();
     let lan = config.lan.map(|lan| lan::Lan::join(lan, config.gateway.guest_mac));
     let lan = lan.transpose().map_err(failed)?;
+    let jail = Jail::new(lan.is_some()).map_err(failed)?;
     let mut layout = config.gateway;
     if let Some(lan) = &lan {
         layout.guest = lan::address(&layout, lan.number());
     }
     let guest = layout.guest;
+    let open = |boot: &BootConfig| Boot::open(&boot.folder, layout.mtu);
+    let boot = config.boot.as_ref().map(open).transpose().map_err(failed)?;
+    layout.boot = config.boot.map(|boot| boot.file);
     let mut gateway = Gateway::new(GatewayConfig { stand_ins, ..layout }, config.policy);
     gateway.limit_flows(config.limits.flows);
-    let ways = thread::Ways { resolvers, egress, limits: config.limits, lan };
-    let driver = thread::Driver::new(gateway, Arc::clone(&shared), ways, orders).map_err(failed)?;
+    let ways = thread::Ways { resolvers, egress, limits: config.limits, lan, boot };
+    let driver = Driver::new(gateway, Arc::clone(&shared), ways, orders).map_err(failed)?;
     raise_descriptors();
-    let thread = std::thread::Builder::new()
-        .name(name.clone())
-        .spawn(move || driver.run())
-        .map_err(failed)?;
+    let thread = start(&name, driver, jail).map_err(failed)?;
     let remote = Remote::new(commands, Arc::clone(&shared));
     let network = UserNetwork { remote, guest, thread: Some(thread) };
     for forward in config.forwards {
         network.add_forward(forward)?;
     }
     Ok((UserNic::new(shared), network))
+}
+
+/// Starts the thread, in its jail.
+fn start(name: &str, driver: Driver, jail: Jail) -> io::Result<JoinHandle<Option<Driver>>> {
+    let (told, entered) = mpsc::channel();
+    let thread = std::thread::Builder::new().name(name.to_owned()).spawn(move || {
+        let result = jail.enter();
+        let closed = result.is_ok();
+        told.send(result).ok();
+        closed.then(|| driver.run())
+    })?;
+    entered.recv().map_err(io::Error::other)??;
+    Ok(thread)
 }
 
 /// A connection of the guest's takes a descriptor: as many as the host lets us have.
@@ -256,7 +281,8 @@ impl UserNetwork {
     /// # Errors
     /// The network has ended.
     pub fn remove_forward(&self, id: ForwardId) -> Result<bool, UserError> {
-        self.remote.ask(|reply| Command::RemoveForward(id, reply))
+        let removed = self.remote.ask(|reply| Command::RemoveForward(id, reply))?;
+        Ok(removed.is_some())
     }
 
     /// The forwards that exist.
@@ -305,7 +331,8 @@ impl Drop for UserNetwork {
     fn drop(&mut self) {
         self.remote.tell(Command::Stop);
         if let Some(thread) = self.thread.take() {
-            thread.join().ok();
+            // The sockets' files are removed here.
+            drop(thread.join());
         }
     }
 }

@@ -2,6 +2,7 @@
 
 use super::super::frame::Frame;
 use super::super::{Gateway, Outward};
+use super::boot::Boot;
 use super::commands::Command;
 use super::datagrams::Datagrams;
 use super::egress::Egress;
@@ -50,6 +51,7 @@ pub(super) struct Driver {
     up: Pace,
     down: Pace,
     lan: Option<Lan>,
+    boot: Option<Boot>,
     /// Names that the machine set.
     machines: Vec<(String, Vec<IpAddr>)>,
     /// Those that the network has.
@@ -65,6 +67,7 @@ pub(super) struct Ways {
     pub(super) egress: Option<Arc<Egress>>,
     pub(super) limits: Limits,
     pub(super) lan: Option<Lan>,
+    pub(super) boot: Option<Boot>,
 }
 
 impl Driver {
@@ -93,18 +96,20 @@ impl Driver {
             up: Pace::new(ways.limits.up),
             down: Pace::new(ways.limits.down),
             lan: ways.lan,
+            boot: ways.boot,
             machines: Vec::new(),
             present: Vec::new(),
             heard: Vec::new(),
         })
     }
 
-    /// Works until it is told to stop.
-    pub(super) fn run(mut self) {
+    /// Works until it is told to stop; to be dropped outside of the thread, which may not remove files.
+    pub(super) fn run(mut self) -> Driver {
         if let Err(error) = self.turn_over() {
             log::error!("the network has failed: {error}");
         }
         self.shared.end();
+        self
     }
 
     fn turn_over(&mut self) -> io::Result<()> {
@@ -149,9 +154,15 @@ impl Driver {
         self.desk.gateway.hold(self.shared.is_stuck());
         let sockets = self.sockets.expire(&mut self.desk);
         let resolver = self.resolver.expire(&mut self.desk);
+        let boot = self.boot.as_mut().and_then(|boot| {
+            for (port, guest, message) in boot.expire(now) {
+                self.desk.gateway.send_boot(port, guest, &message);
+            }
+            boot.next()
+        });
         let up = (!self.pending.is_empty()).then(|| self.up.next());
         let down = (!self.down.may(now)).then(|| self.down.next());
-        let ends = [self.desk.gateway.expire(now), sockets, resolver, up, down];
+        let ends = [self.desk.gateway.expire(now), sockets, resolver, boot, up, down];
         self.carry_out();
         self.hand_over();
         let next = ends.into_iter().flatten().min()?;
@@ -263,6 +274,14 @@ impl Driver {
                 Outward::Room { stream } => self.sockets.room(&mut self.desk, stream),
                 Outward::Shut { stream } => self.sockets.shut(stream),
                 Outward::Drop { stream, reset } => self.sockets.close(stream, reset),
+                Outward::Boot { guest, port, message } => {
+                    let boot = self.boot.as_mut();
+                    let reply =
+                        boot.and_then(|boot| boot.take(self.desk.now, (guest, port), &message));
+                    if let Some((port, guest, message)) = reply {
+                        self.desk.gateway.send_boot(port, guest, &message);
+                    }
+                }
                 Outward::Reply { forward, to, payload } => {
                     self.forwards.reply(forward, to, &payload);
                 }

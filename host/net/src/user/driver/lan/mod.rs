@@ -69,7 +69,12 @@ struct Member {
 
 #[derive(Debug)]
 enum Role {
-    Switch { listener: OwnedFd, members: BTreeMap<u64, Member>, next: u64, _lock: File },
+    /// Holds the lock.
+    Switch {
+        listener: OwnedFd,
+        members: BTreeMap<u64, Member>,
+        next: u64,
+    },
     Member(OwnedFd),
 }
 
@@ -77,6 +82,8 @@ enum Role {
 #[derive(Debug)]
 pub(super) struct Lan {
     config: LanConfig,
+    /// The file of the lock, open from the start: later no file can be opened (`jail`).
+    lock: File,
     mac: [u8; 6],
     number: u16,
     role: Role,
@@ -104,10 +111,11 @@ fn socket() -> io::Result<OwnedFd> {
 pub fn remove_dead_networks(folder: &Path) {
     for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
         let path = entry.path();
-        if path.extension().is_some_and(|ending| ending == LOCK)
-            && let Err(error) = lock(&path.with_extension(""))
-        {
-            log::warn!("{}: {error}", path.display());
+        if path.extension().is_some_and(|ending| ending == LOCK) {
+            let socket = path.with_extension("");
+            if let Err(error) = open_lock(&socket).and_then(|lock| take(&lock, &socket)) {
+                log::warn!("{}: {error}", path.display());
+            }
         }
     }
 }
@@ -115,28 +123,34 @@ pub fn remove_dead_networks(folder: &Path) {
 /// What the name of a lock file ends with.
 const LOCK: &str = "lock";
 
-/// The lock beside a socket, and the socket of a switch that is no more removed; `None` when a switch is.
-fn lock(path: &Path) -> io::Result<Option<File>> {
-    let mut beside = path.as_os_str().to_owned();
+/// The file of the lock beside a socket.
+fn open_lock(socket: &Path) -> io::Result<File> {
+    let mut beside = socket.as_os_str().to_owned();
     beside.push(".");
     beside.push(LOCK);
-    let lock = File::options().create(true).append(true).open(beside)?;
-    if flock(&lock, FlockOperation::NonBlockingLockExclusive).is_err() {
-        return Ok(None);
+    File::options().create(true).append(true).open(beside)
+}
+
+/// Takes the lock, and removes the socket of a switch that is no more; false when there is a switch.
+fn take(lock: &File, socket: &Path) -> io::Result<bool> {
+    if flock(lock, FlockOperation::NonBlockingLockExclusive).is_err() {
+        return Ok(false);
     }
-    match std::fs::remove_file(path) {
+    match std::fs::remove_file(socket) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
-        _ => Ok(Some(lock)),
+        _ => Ok(true),
     }
 }
 
 /// Becomes the switch when nobody is.
-fn take_over(path: &Path) -> io::Result<Option<(OwnedFd, File)>> {
-    let Some(lock) = lock(path)? else { return Ok(None) };
+fn take_over(lock: &File, path: &Path) -> io::Result<Option<OwnedFd>> {
+    if !take(lock, path)? {
+        return Ok(None);
+    }
     let fd = socket()?;
     rustix::net::bind(&fd, &SocketAddrUnix::new(path)?)?;
     rustix::net::listen(&fd, 64)?;
-    Ok(Some((fd, lock)))
+    Ok(Some(fd))
 }
 
 fn connect(path: &Path) -> io::Result<OwnedFd> {
@@ -146,12 +160,12 @@ fn connect(path: &Path) -> io::Result<OwnedFd> {
 }
 
 /// Joins with a wished number, as the switch or not; the number that it got.
-fn join(config: &LanConfig, mac: [u8; 6], wanted: u16) -> io::Result<(Role, u16)> {
+fn join(config: &LanConfig, lock: &File, mac: [u8; 6], wanted: u16) -> io::Result<(Role, u16)> {
     let end = Instant::now() + PATIENCE;
     loop {
-        if let Some((listener, lock)) = take_over(&config.socket)? {
+        if let Some(listener) = take_over(lock, &config.socket)? {
             let members = BTreeMap::new();
-            return Ok((Role::Switch { listener, members, next: 0, _lock: lock }, wanted));
+            return Ok((Role::Switch { listener, members, next: 0 }, wanted));
         }
         let joined = connect(&config.socket).and_then(|fd| {
             rustix::net::send(&fd, &wire::hello(wanted, mac, &config.name), SendFlags::NOSIGNAL)?;
@@ -188,10 +202,11 @@ fn await_welcome(fd: &OwnedFd, end: Instant) -> io::Result<u16> {
 impl Lan {
     /// Joins a network.
     pub(super) fn join(config: LanConfig, mac: [u8; 6]) -> io::Result<Lan> {
-        let (role, number) = join(&config, mac, FIRST)?;
+        let lock = open_lock(&config.socket)?;
+        let (role, number) = join(&config, &lock, mac, FIRST)?;
         let present = vec![(number, config.name.to_ascii_lowercase())];
         let buffer = vec![0; LONGEST];
-        Ok(Lan { config, mac, number, role, buffer, present, changed: true })
+        Ok(Lan { config, lock, mac, number, role, buffer, present, changed: true })
     }
 
     pub(super) fn number(&self) -> u16 {
@@ -281,7 +296,7 @@ impl Lan {
 
     /// The switch is gone: another takes its place, perhaps we.
     fn rejoin(&mut self, poller: &Poller) {
-        match join(&self.config, self.mac, self.number) {
+        match join(&self.config, &self.lock, self.mac, self.number) {
             Ok((role, number)) if number == self.number => {
                 self.role = role;
                 if matches!(self.role, Role::Switch { .. }) {
