@@ -1,7 +1,7 @@
 //! The second tier: superblocks in host code, for what runs often.
 //!
 //! ```text
-//!   block run HOT times ──► steps ──► Translator ──► entry, by (RIP, physical address, view, vectors)
+//!   block run HOT times ──► steps ──► Translator ──► entry, by (RIP, physical address, view, modes)
 //!
 //!   arrive: registers to the area ──► run ──► why did it leave?
 //!      ▲                               ▲        ├ access    ─► fill the site ──────► go on
@@ -20,7 +20,8 @@
 //! | INVLPG | those of the page | those to the page | |
 //! | page gets its first code | those that write | | |
 //! | store to code | | those to the page's | those of the page |
-//! | SSE switched on or off | | all | |
+//! | SSE or x87 switched on or off | | all | |
+//! | SMAP switched on or off | all | all | all |
 //!
 //! The TLB notes what it forgets; this tier reads that before it goes through the gate again. It never goes
 //! through the gate with such a note unread, and notes arise only outside.
@@ -46,6 +47,13 @@ pub(crate) const AGAIN: u32 = 6;
 /// Slots or jumps after which all of them are forgotten, so that the lists end.
 const MOST_WAYS: usize = 1 << 17;
 
+/// Vectors may be used, and no SIMD exception is unmasked.
+pub(crate) const VECTORS: u8 = 1;
+/// The x87 stack may be used, and no x87 exception is unmasked.
+pub(crate) const X87: u8 = 2;
+
+/// The x87 control word with every exception masked.
+const FCW_MASKS: u16 = 0x3f;
 /// MXCSR with every exception masked.
 const MXCSR_MASKS: u32 = 0x1f80;
 
@@ -54,7 +62,7 @@ const MXCSR_MASKS: u32 = 0x1f80;
 pub(crate) struct Name {
     /// Linear address.
     pub rip: u64,
-    /// Physical address, shifted left by 3; view and vectors in the low bits.
+    /// Physical address, shifted left by 4; view and [`Tier::modes`] in the low bits.
     pub place: u64,
 }
 
@@ -195,8 +203,10 @@ pub(crate) struct Tier {
     translator: Translator,
     superblocks: Map<Name, Entry>,
     pages: Map<u64, Vec<Name>>,
-    /// SSE may be used, as of the last look.
-    vectors: bool,
+    /// What may be used, as of the last look: [`VECTORS`] and [`X87`].
+    modes: u8,
+    /// The area has x87 state, not the CPU's state.
+    x87_away: bool,
     /// CR4.SMAP is set, as of the last look: STAC and CLAC change the view.
     guarded: bool,
     /// For superblocks of one instruction that lies over its page's end: the physical page (its number) of the rest.
@@ -210,16 +220,16 @@ pub(crate) struct Tier {
 
 impl Name {
     /// The superblock at a linear and a physical address.
-    pub fn new(rip: u64, physical: u64, view: u8, vectors: bool) -> Name {
-        Name { rip, place: physical << 3 | u64::from(view) << 1 | u64::from(vectors) }
+    pub fn new(rip: u64, physical: u64, view: u8, modes: u8) -> Name {
+        Name { rip, place: physical << 4 | u64::from(view) << 2 | u64::from(modes) }
     }
 
     fn view(self) -> u8 {
-        (self.place >> 1 & 3) as u8
+        (self.place >> 2 & 3) as u8
     }
 
     fn page(self) -> u64 {
-        self.place >> 15
+        self.place >> 16
     }
 }
 
@@ -229,7 +239,8 @@ impl Tier {
             translator,
             superblocks: Map::default(),
             pages: Map::default(),
-            vectors: false,
+            modes: 0,
+            x87_away: false,
             guarded: false,
             second: Map::default(),
             vectors_away: false,
@@ -242,8 +253,8 @@ impl Tier {
         &mut self.translator
     }
 
-    pub fn vectors(&self) -> bool {
-        self.vectors
+    pub fn modes(&self) -> u8 {
+        self.modes
     }
 
     /// Looks whether SSE may be used, and whether there is SMAP; true when that has changed, and cached ways to
@@ -255,14 +266,12 @@ impl Tier {
             self.clear();
             return true;
         }
-        let usable = cpu.cr0 & (cr0::EM | cr0::TS) == 0
-            && cpu.cr4 & cr4::OSFXSR != 0
-            && cpu.fpu.frame.x87.mxcsr & MXCSR_MASKS == MXCSR_MASKS;
-        if usable == self.vectors {
+        let modes = usable(cpu);
+        if modes == self.modes {
             return false;
         }
         self.bring_vectors_home(cpu);
-        self.vectors = usable;
+        self.modes = modes;
         self.forget_ways();
         true
     }
@@ -438,7 +447,8 @@ impl Tier {
 
     /// Gives the registers to translated code.
     pub fn arrive(&mut self, cpu: &CpuState, view: u8, interrupt_waits: bool) {
-        let (vectors, away) = (self.vectors, self.vectors_away);
+        let vectors = self.modes & VECTORS != 0 && !self.vectors_away;
+        let x87 = self.modes & X87 != 0 && !self.x87_away;
         let to = self.translator.registers();
         to.gpr.copy_from_slice(&cpu.gpr[..16]);
         to.flags = packed(cpu.flags);
@@ -449,7 +459,11 @@ impl Tier {
         to.interrupt_waits = interrupt_waits.into();
         arrive_system(to, cpu);
         to.view = view.into();
-        if vectors && !away {
+        if x87 {
+            to.set_x87(&cpu.fpu.frame.x87);
+            self.x87_away = true;
+        }
+        if vectors {
             to.vectors_changed = 0;
             to.xmm = cpu.fpu.xmm;
             to.mxcsr = cpu.fpu.frame.x87.mxcsr;
@@ -489,19 +503,38 @@ impl Tier {
         Some(Crossing { ring, user: registers.view == 0 })
     }
 
-    /// Gives the XMM registers and MXCSR back to the CPU's state.
+    /// Gives the XMM registers, MXCSR and x87 state back to the CPU's state.
     #[inline]
     pub fn bring_vectors_home(&mut self, cpu: &mut CpuState) {
-        if !self.vectors_away {
-            return;
-        }
-        self.vectors_away = false;
+        let (vectors, x87) = (self.vectors_away, self.x87_away);
+        (self.vectors_away, self.x87_away) = (false, false);
         let from: &Registers = self.translator.registers();
-        if from.vectors_changed != 0 {
+        if let Some(changed) = from.x87(&cpu.fpu.frame.x87).filter(|_| x87) {
+            cpu.fpu.frame.x87 = changed;
+        }
+        if vectors && from.vectors_changed != 0 {
             cpu.fpu.xmm = from.xmm;
             cpu.fpu.frame.x87.mxcsr = from.mxcsr;
         }
     }
+}
+
+/// Which of vectors and x87 translated code may use.
+#[inline(always)]
+fn usable(cpu: &CpuState) -> u8 {
+    let x87 = &cpu.fpu.frame.x87;
+    if cpu.cr0 & (cr0::EM | cr0::TS) != 0 {
+        return 0;
+    }
+    let vectors = cpu.cr4 & cr4::OSFXSR != 0 && x87.mxcsr & MXCSR_MASKS == MXCSR_MASKS;
+    let stack = x87.fcw & FCW_MASKS == FCW_MASKS && has_xsave();
+    (if vectors { VECTORS } else { 0 }) | (if stack { X87 } else { 0 })
+}
+
+/// Whether the host has XSAVE and lets programs use it.
+#[inline(always)]
+fn has_xsave() -> bool {
+    std::arch::is_x86_feature_detected!("xsave")
 }
 
 /// What translated code has done beside what every instruction may do.

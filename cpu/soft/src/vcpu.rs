@@ -416,9 +416,7 @@ impl Runner {
             return self.hot_across(core, linear, alone);
         }
         let physical = self.fetch(core, linear, tag)?;
-        if crosses(linear)
-            && let Some(entry) = self.superblock(core, linear, physical)
-        {
+        if let Some(entry) = self.superblock(core, linear, physical) {
             self.cache.remember_entry(linear, fetch_tag(core, linear), entry);
             return Ok(None);
         }
@@ -435,14 +433,11 @@ impl Runner {
                 }
             },
         };
-        let entry = self.superblock(core, linear, physical);
-        if entry.is_none() {
-            // It may have become hot at another address. Never so far that one which keeps losing its place
-            // in the jump cache stays cold for good.
-            block.cool_down(HOT - AGAIN);
-        }
+        // It may have become hot at another address. Never so far that one which keeps losing its place in the
+        // jump cache stays cold for good.
+        block.cool_down(HOT - AGAIN);
         // Decoding may have moved the generation on.
-        self.cache.remember(linear, fetch_tag(core, linear), block, entry);
+        self.cache.remember(linear, fetch_tag(core, linear), block, None);
         Ok(None)
     }
 

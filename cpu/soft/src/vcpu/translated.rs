@@ -7,7 +7,7 @@ use super::{Runner, SoftCore, execute, fetch_tag};
 use crate::blocks::Warm;
 use crate::memory::{self, SoftMemory, canonical};
 use crate::ram::PAGE;
-use crate::tier::{HOT, Name};
+use crate::tier::{HOT, Name, VECTORS, X87};
 use iced_x86::{Instruction, InstructionInfoFactory};
 use kezhan_jit::translate::{
     Access, CodePage, Entry, Kind, LONGEST, PEEK, Record, Request, Rule, Step, Translator,
@@ -16,8 +16,8 @@ use kezhan_x86::Stop;
 use kezhan_x86::block::LONGEST_INSTRUCTION;
 use kezhan_x86::interp::fast_call::{load_call_segments, load_return_segments};
 use kezhan_x86::lower::decoder_at;
-use kezhan_x86::memory::Memory;
-use kezhan_x86::state::{CodeBits, RSP, cr4};
+use kezhan_x86::memory::{Memory, Platform};
+use kezhan_x86::state::{CodeBits, RAX, RCX, RDX, RSP, cr4};
 use kezhan_x86::table::rule::{Conditions, rule};
 use std::sync::Arc;
 
@@ -43,7 +43,7 @@ impl Runner {
         if !is_translatable(core) {
             return None;
         }
-        let name = Name::new(linear, physical, core.mem.view.number(), tier.vectors());
+        let name = Name::new(linear, physical, core.mem.view.number(), tier.modes());
         let entry = tier.find(name)?;
         let Some(second) = tier.second_page(name) else { return Some(entry) };
         // The rest of the instruction has to be where it was.
@@ -86,7 +86,7 @@ impl Runner {
         let next = (linear | (PAGE - 1)).wrapping_add(1);
         let rest = self.fetch(core, next, fetch_tag(core, next))?;
         self.make_room(core);
-        let Some(vectors) = self.tier.as_ref().map(|tier| tier.vectors()) else { return Ok(None) };
+        let Some(modes) = self.tier.as_ref().map(|tier| tier.modes()) else { return Ok(None) };
         let shared = self.shared.clone();
         let (Some(first), Some(second)) = (shared.ram.page(physical), shared.ram.page(rest)) else {
             return Ok(None);
@@ -97,11 +97,11 @@ impl Runner {
         let (low, high) = bytes.split_at_mut(PAGE as usize);
         first.host.at(0).copy_to(low);
         second.host.at(0).copy_to(high);
-        let steps = steps(&bytes, linear, conditions(core, vectors), 1);
+        let steps = steps(&bytes, linear, conditions(core, modes), 1);
         let crosses = steps.first().is_some_and(|step| (step.next() - 1) & !(PAGE - 1) == next);
         let view = core.mem.view.number();
         let page = CodePage { start: linear & !(PAGE - 1), bytes: &bytes, watched: &[] };
-        let name = Name::new(linear, physical, view, vectors);
+        let name = Name::new(linear, physical, view, modes);
         let request = Request { steps: &steps, page, view };
         let Some(tier) = self.tier.as_mut().filter(|_| crosses) else { return Ok(None) };
         Ok(tier.translate_across(name, rest / PAGE, request))
@@ -150,8 +150,8 @@ impl Runner {
     /// Makes a superblock.
     fn translate(&mut self, core: &mut SoftCore<'_>, linear: u64, physical: u64) -> Option<Entry> {
         self.make_room(core);
-        let vectors = self.tier.as_ref()?.vectors();
-        let now = conditions(core, vectors);
+        let modes = self.tier.as_ref()?.modes();
+        let now = conditions(core, modes);
         let shared = self.shared.clone();
         let page = shared.ram.page(physical)?;
         let offset = physical & (PAGE - 1);
@@ -174,7 +174,7 @@ impl Runner {
         let steps = steps(&bytes, linear, now, LONGEST);
         let view = core.mem.view.number();
         let page = CodePage { start, bytes: &bytes, watched: &watched };
-        let name = Name::new(linear, physical, view, vectors);
+        let name = Name::new(linear, physical, view, modes);
         self.tier.as_mut()?.translate(name, Request { steps: &steps, page, view })
     }
 
@@ -266,6 +266,7 @@ impl Runner {
                 }
                 Next::Interpret(record.rip)
             }
+            Kind::TimeStamp { auxiliary, .. } => self.time_stamp(core, record, auxiliary),
             Kind::Leave => {
                 self.mailbox().silence();
                 if let Some(tier) = &mut self.tier {
@@ -274,6 +275,22 @@ impl Runner {
                 Next::Loop(record.rip)
             }
         }
+    }
+
+    /// RDTSC or RDTSCP.
+    fn time_stamp(&mut self, core: &mut SoftCore<'_>, record: &Record, auxiliary: bool) -> Next {
+        let interpret = Next::Interpret(record.rip);
+        if core.cpu.cr4 & cr4::TSD != 0 && core.cpu.cpl != 0 {
+            return interpret;
+        }
+        let now = SoftMemory::time_stamp(core);
+        let Some(tier) = &mut self.tier else { return interpret };
+        let gpr = &mut tier.translator().registers().gpr;
+        (gpr[RAX], gpr[RDX]) = (now & 0xffff_ffff, now >> 32);
+        if auxiliary {
+            gpr[RCX] = core.cpu.msr.tsc_aux & 0xffff_ffff;
+        }
+        tier.translator().behind(record).map_or(interpret, Next::Enter)
     }
 
     /// An access is outside of its site's region.
@@ -391,9 +408,13 @@ fn is_translatable(core: &SoftCore<'_>) -> bool {
     core.cpu.code_bits == CodeBits::Bits64 && !matches!(core.cpu.cpl, 1 | 2)
 }
 
-fn conditions(core: &SoftCore<'_>, vectors: bool) -> Conditions {
-    let guarded = core.cpu.cr4 & cr4::SMAP != 0;
-    Conditions { vectors, supervisor: core.cpu.cpl == 0, guarded }
+fn conditions(core: &SoftCore<'_>, modes: u8) -> Conditions {
+    Conditions {
+        vectors: modes & VECTORS != 0,
+        x87: modes & X87 != 0,
+        supervisor: core.cpu.cpl == 0,
+        guarded: core.cpu.cr4 & cr4::SMAP != 0,
+    }
 }
 
 /// The instructions of a superblock that starts at `linear`, in the pages that these are the bytes of.
