@@ -16,7 +16,7 @@
 //! | event | sites | slots and jumps | superblocks |
 //! |---|---|---|---|
 //! | flush | all | all | |
-//! | flush but global pages | those of the lower half | those to the lower half | |
+//! | flush but global pages | those of the lower half | those to the lower half whose page is another now | |
 //! | INVLPG | those of the page | those to the page | |
 //! | page gets its first code | those that write | | |
 //! | store to code | | those to the page's | those of the page |
@@ -27,12 +27,11 @@
 //! through the gate with such a note unread, and notes arise only outside.
 
 use crate::blocks::Spread;
-use crate::ram::PAGE;
 use crate::tlb::{Forgotten, Tlb};
 use crate::traffic::Traffic;
+use crate::ways::{Tables, Way, Ways};
 use kezhan_jit::area::Registers;
 use kezhan_jit::translate::{Access, Entry, Record, Refusal, Region, Request, Translator};
-use kezhan_x86::block::LONGEST_INSTRUCTION;
 use kezhan_x86::flags::{self, LazyFlags};
 use kezhan_x86::state::{CpuState, FS, GS, cr0, cr4, efer};
 use std::collections::HashMap;
@@ -43,9 +42,6 @@ pub(crate) const HOT: u32 = 40;
 
 /// How often a block that is hot runs in the interpreter at another linear address, before it is translated there.
 pub(crate) const AGAIN: u32 = 6;
-
-/// Slots or jumps after which all of them are forgotten, so that the lists end.
-const MOST_WAYS: usize = 1 << 17;
 
 /// Vectors may be used, and no SIMD exception is unmasked.
 pub(crate) const VECTORS: u8 = 1;
@@ -156,44 +152,6 @@ impl Counters {
             self.traffic.line(cpu),
             format!("cpu {cpu}: interpreted by themselves: {}", self.most_interpreted()),
         ]
-    }
-}
-
-/// Slots and jumps that lead somewhere.
-#[derive(Debug)]
-struct Ways {
-    /// With their RIPs.
-    slots: Vec<(u32, u64)>,
-    /// With their views and RIPs.
-    jumps: Vec<(u8, u64)>,
-    /// A bit for the hash of each page that one leads to, so that most pages need no look at the lists.
-    pages: [u64; 64],
-}
-
-impl Default for Ways {
-    fn default() -> Ways {
-        Ways { slots: Vec::new(), jumps: Vec::new(), pages: [0; 64] }
-    }
-}
-
-impl Ways {
-    fn place(address: u64) -> (usize, u64) {
-        let page = address / PAGE;
-        let hash = page ^ page >> 12;
-        ((hash >> 6 & 63) as usize, 1 << (hash & 63))
-    }
-
-    fn mark(&mut self, rip: u64) {
-        for address in [rip, last_byte(rip)] {
-            let (word, bit) = Self::place(address);
-            self.pages[word] |= bit;
-        }
-    }
-
-    /// Whether one may lead to the page.
-    fn may_lead_to(&self, page: u64) -> bool {
-        let (word, bit) = Self::place(page);
-        self.pages[word] & bit != 0
     }
 }
 
@@ -353,38 +311,13 @@ impl Tier {
 
     /// Those that lead to one half of linear memory.
     fn forget_ways_to(&mut self, half: usize) {
-        let Tier { translator, ways, counters, .. } = self;
-        let ways = &mut ways[half];
-        counters.forgotten += (ways.slots.len() + ways.jumps.len()) as u64;
-        for (slot, _) in ways.slots.drain(..) {
-            translator.set_slot(slot, None);
-        }
-        for (view, rip) in ways.jumps.drain(..) {
-            translator.area().clear_jump(view, rip);
-        }
-        ways.pages = [0; 64];
-    }
-
-    /// Those that lead to one page, or to the one before and perhaps into this one.
-    fn forget_ways_into(&mut self, page: u64) {
-        let Tier { translator, ways, .. } = self;
-        let ways = &mut ways[(page >> 63) as usize];
-        if !ways.may_lead_to(page) {
-            return;
-        }
-        let leads_there =
-            |rip: u64| rip & !(PAGE - 1) == page || last_byte(rip) & !(PAGE - 1) == page;
-        for (slot, _) in ways.slots.extract_if(.., |(_, rip)| leads_there(*rip)) {
-            translator.set_slot(slot, None);
-        }
-        for (view, rip) in ways.jumps.extract_if(.., |(_, rip)| leads_there(*rip)) {
-            translator.area().clear_jump(view, rip);
-        }
+        self.counters.forgotten += self.ways[half].len() as u64;
+        self.ways[half].void_all(&mut self.translator);
     }
 
     /// Follows the TLB.
     #[cold]
-    pub fn forget(&mut self, forgotten: &Forgotten) {
+    pub fn forget(&mut self, forgotten: &Forgotten, tables: &Tables<'_>) {
         self.counters.flushes += 1;
         if forgotten.all {
             self.counters.forgotten += self.translator.empty_sites() as u64;
@@ -393,7 +326,7 @@ impl Tier {
         }
         if forgotten.lower {
             self.counters.forgotten += self.translator.empty_half(0) as u64;
-            self.forget_ways_to(0);
+            self.counters.forgotten += self.ways[0].look_again(&mut self.translator, tables) as u64;
         }
         if forgotten.writes {
             self.translator.empty_writers(None);
@@ -403,7 +336,7 @@ impl Tier {
         }
         for page in &forgotten.pages {
             self.translator.empty_page(*page);
-            self.forget_ways_into(*page);
+            self.ways[(*page >> 63) as usize].void_page(&mut self.translator, *page);
         }
     }
 
@@ -413,24 +346,27 @@ impl Tier {
         self.translator.fill(access, linear, region)
     }
 
-    pub fn set_slot(&mut self, slot: u32, rip: u64, entry: Entry) {
-        let half = (rip >> 63) as usize;
-        if self.ways[half].slots.len() > MOST_WAYS {
-            self.forget_ways_to(half);
-        }
+    /// Leads a slot to a superblock, at a RIP in a view and in a physical page (its number).
+    pub fn set_slot(&mut self, slot: u32, target: (u8, u64), physical: u64, entry: Entry) {
+        let half = self.make_way(target.1);
         self.translator.set_slot(slot, Some(entry));
-        self.ways[half].slots.push((slot, rip));
-        self.ways[half].mark(rip);
+        self.ways[half].add(Way::Slot(slot), target, physical);
     }
 
-    pub fn set_jump(&mut self, view: u8, rip: u64, entry: Entry) {
+    /// Remembers a superblock for indirect branches, likewise.
+    pub fn set_jump(&mut self, target: (u8, u64), physical: u64, entry: Entry) {
+        let half = self.make_way(target.1);
+        self.translator.set_jump(target.0, target.1, entry);
+        self.ways[half].add(Way::Jump, target, physical);
+    }
+
+    /// The half of linear memory that an address is in, with room for one more way into it.
+    fn make_way(&mut self, rip: u64) -> usize {
         let half = (rip >> 63) as usize;
-        if self.ways[half].jumps.len() > MOST_WAYS {
+        if self.ways[half].is_crowded() {
             self.forget_ways_to(half);
         }
-        self.translator.set_jump(view, rip, entry);
-        self.ways[half].jumps.push((view, rip));
-        self.ways[half].mark(rip);
+        half
     }
 
     /// Runs until code leaves.
@@ -560,11 +496,6 @@ fn arrive_system(to: &mut Registers, cpu: &CpuState) {
     for (to, segment) in to.selectors.iter_mut().zip(&cpu.segments) {
         *to = u64::from(segment.selector);
     }
-}
-
-/// The last byte that an instruction at `rip` may have.
-fn last_byte(rip: u64) -> u64 {
-    rip.wrapping_add(LONGEST_INSTRUCTION as u64 - 1)
 }
 
 /// SF, ZF, AF, PF and CF in RFLAGS, where LAHF has them too.

@@ -116,7 +116,7 @@ impl Entry {
     /// The tag is a page of a set on the other side of the table.
     #[inline(always)]
     fn empty(slot: usize) -> Entry {
-        Entry { tag: (slot as u64 ^ SETS / 2) % SETS << 12, addend: 0 }
+        Entry { tag: ((slot as u64 ^ (SETS / 2)) % SETS) << 12, addend: 0 }
     }
 }
 

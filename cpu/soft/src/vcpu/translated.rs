@@ -8,6 +8,7 @@ use crate::blocks::Warm;
 use crate::memory::{self, SoftMemory, canonical};
 use crate::ram::PAGE;
 use crate::tier::{HOT, Name, VECTORS, X87};
+use crate::ways::Tables;
 use iced_x86::{Instruction, InstructionInfoFactory};
 use kezhan_jit::translate::{
     Access, CodePage, Entry, Kind, LONGEST, PEEK, Record, Request, Rule, Step, Translator,
@@ -17,6 +18,7 @@ use kezhan_x86::block::LONGEST_INSTRUCTION;
 use kezhan_x86::interp::fast_call::{load_call_segments, load_return_segments};
 use kezhan_x86::lower::decoder_at;
 use kezhan_x86::memory::{Memory, Platform};
+use kezhan_x86::paging::Paging;
 use kezhan_x86::state::{CodeBits, RAX, RCX, RDX, RSP, cr4};
 use kezhan_x86::table::rule::{Conditions, rule};
 use std::sync::Arc;
@@ -214,7 +216,8 @@ impl Runner {
         let waits = self.requested(core);
         let Some(tier) = &mut self.tier else { return };
         if let Some(forgotten) = core.mem.tlb.take_forgotten() {
-            tier.forget(&forgotten);
+            let tables = Tables::new(Paging::of(&core.cpu), &core.mem.shared);
+            tier.forget(&forgotten, &tables);
         }
         tier.arrive(&core.cpu, core.mem.view.number(), waits);
         tier.counters.entries += 1;
@@ -316,9 +319,15 @@ impl Runner {
         let Some(tier) = &mut self.tier else { return Next::Loop(rip) };
         tier.counters.branches += 1;
         let Some(entry) = found else { return self.unfound(core, rip) };
+        let (view, physical) = (core.mem.view.number(), self.page_of(core, rip));
+        let Some(tier) = &mut self.tier else { return Next::Loop(rip) };
         match record.kind {
             Kind::Link { hole } => tier.translator().link(hole, entry),
-            Kind::Slot { slot } => tier.set_slot(slot, rip, entry),
+            Kind::Slot { slot } => {
+                if let Some(physical) = physical {
+                    tier.set_slot(slot, (view, rip), physical, entry);
+                }
+            }
             _ => {}
         }
         if busy { Next::Loop(rip) } else { Next::Enter(entry) }
@@ -346,9 +355,18 @@ impl Runner {
         let found = self.look_up(core, rip);
         let busy = self.mailbox().wants_attention();
         let Some(entry) = found else { return self.unfound(core, rip) };
-        let Some(tier) = &mut self.tier else { return Next::Loop(rip) };
-        tier.set_jump(core.mem.view.number(), rip, entry);
+        if let Some(physical) = self.page_of(core, rip)
+            && let Some(tier) = &mut self.tier
+        {
+            tier.set_jump((core.mem.view.number(), rip), physical, entry);
+        }
         if busy { Next::Loop(rip) } else { Next::Enter(entry) }
+    }
+
+    /// The physical page (its number) of an instruction.
+    fn page_of(&mut self, core: &mut SoftCore<'_>, rip: u64) -> Option<u64> {
+        let physical = self.fetch(core, rip, fetch_tag(core, rip)).ok()?;
+        Some(physical / PAGE)
     }
 
     /// The superblock at a linear address, if there is one. That the fetch might fault is found later.
