@@ -490,7 +490,7 @@ fn arrive_system(to: &mut Registers, cpu: &CpuState) {
     to.fast_calls = (enabled && cpu.msr.fmask & clears == clears).into();
     to.call_target = cpu.msr.lstar;
     to.call_mask = !cpu.msr.fmask;
-    to.bases = cpu.cr4 & cr4::FSGSBASE;
+    to.bases = (cpu.cr4 & cr4::FSGSBASE != 0).into();
     to.crossed = 0;
     to.crossed_ring = 0;
     for (to, segment) in to.selectors.iter_mut().zip(&cpu.segments) {
