@@ -20,7 +20,7 @@ use crate::halt::Halt;
 use crate::mailbox::Drops;
 use crate::memory::{SoftMemory, canonical, translate};
 use crate::ram::{PAGE, Page};
-use crate::tier::{AGAIN, HOT, Tier};
+use crate::tier::{HOT, Tier};
 use crate::traffic::Traffic;
 use kezhan_hypervisor::{CpuIo, EngineError, Exit, MpState, Vcpu, VcpuState};
 use kezhan_jit::translate::Translator;
@@ -429,13 +429,11 @@ impl Runner {
                 None => {
                     let block = self.decode_across(core, linear, physical, tag)?;
                     let tag = fetch_tag(core, linear);
-                    return Ok(Some(self.cache.remember_single(linear, tag, block)));
+                    let alone = self.cache.remember_single(linear, tag, block);
+                    return self.hot_across(core, linear, alone);
                 }
             },
         };
-        // It may have become hot at another address. Never so far that one which keeps losing its place in the
-        // jump cache stays cold for good.
-        block.cool_down(HOT - AGAIN);
         // Decoding may have moved the generation on.
         self.cache.remember(linear, fetch_tag(core, linear), block, None);
         Ok(None)

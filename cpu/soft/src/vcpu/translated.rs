@@ -7,7 +7,7 @@ use super::{Runner, SoftCore, execute, fetch_tag};
 use crate::blocks::Warm;
 use crate::memory::{self, SoftMemory, canonical};
 use crate::ram::PAGE;
-use crate::tier::{HOT, Name, VECTORS, X87};
+use crate::tier::{AGAIN, HOT, Name, VECTORS, X87};
 use crate::ways::Tables;
 use iced_x86::{Instruction, InstructionInfoFactory};
 use kezhan_jit::translate::{
@@ -62,10 +62,11 @@ impl Runner {
         linear: u64,
         alone: Arc<Warm>,
     ) -> Result<Option<Arc<Warm>>, Stop> {
+        let physical = self.fetch(core, linear, fetch_tag(core, linear))?;
         let hot = self.tier.is_some()
             && is_translatable(core)
             && !alone.is_refused()
-            && alone.warm_up() >= HOT;
+            && self.cache.warm_up_across(physical) >= HOT;
         if !hot {
             return Ok(Some(alone));
         }
@@ -139,6 +140,8 @@ impl Runner {
         let physical = self.fetch(core, linear, tag)?;
         match self.translate(core, linear, physical) {
             Some(entry) => {
+                // At another address, or for another view, it is to become hot once more.
+                warm.cool_down(HOT - AGAIN);
                 self.cache.remember(linear, fetch_tag(core, linear), warm, Some(entry));
                 self.run_translated(core, entry)
             }
