@@ -489,11 +489,11 @@ impl Runner {
             let own = Drops { pages: vec![physical], ..Drops::default() };
             core.mem.flush_writes(&own);
         }
-        if shared.is_settled(&mut marking) {
+        if shared.is_settled(page, &mut marking) {
             return;
         }
         let (start, mut turns) = (Instant::now(), 0_u32);
-        while !shared.is_settled(&mut marking) {
+        while !shared.is_settled(page, &mut marking) {
             // Two vCPUs that wait for each other go on.
             if let Some(drops) = self.mailbox().take_drops() {
                 self.answer(core, &drops);
