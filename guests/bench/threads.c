@@ -42,7 +42,7 @@ static void *private_work(void *seed)
 {
     _Alignas(PAGE) uint64_t table[512] = {0};
     struct numbers numbers = {(uint64_t)(uintptr_t)seed + 51};
-    for (int i = 0; i < 2000000; i++) {
+    for (int i = 0; i < 8000000; i++) {
         uint64_t value = next(&numbers);
         table[value >> 55] += value ^ table[value & 511];
     }

@@ -19,6 +19,7 @@
 //! `Core` (its address would change from run to run).
 #![expect(unsafe_code, reason = "maps the area, and reads and writes it by offset")]
 
+use crate::frame::{X87, X87_BYTES};
 use crate::memory::ExecutableMemoryError;
 use rustix::mm::{MapFlags, ProtFlags, mmap_anonymous, munmap};
 use std::mem::offset_of;
@@ -50,6 +51,11 @@ pub struct Registers {
     pub(crate) leave: u64,
     pub(crate) leave_saved: u64,
     pub(crate) load_vectors: u64,
+    pub(crate) load_x87: u64,
+    /// x87 registers and control word are in the host's.
+    pub(crate) x87_live: u64,
+    /// Whether x87 state may have changed since it was last written by Rust.
+    pub(crate) x87_changed: u64,
     /// XMM registers and MXCSR are in the host's registers.
     pub(crate) vectors_live: u64,
     /// MXCSR.
@@ -91,6 +97,53 @@ pub struct Registers {
     pub crossed: u64,
     /// Not zero: SYSCALL or SYSRET have been run, the last of them to where the view says.
     pub crossed_ring: u64,
+    pub(crate) x87: X87Image,
+    /// Address of the last x87 instruction that was no control instruction.
+    pub(crate) x87_instruction: u64,
+    /// Address of its operand, or of the last that had one.
+    pub(crate) x87_operand: u64,
+}
+
+/// x87 state as XSAVE and XRSTOR with a mask of 1 have it (Intel SDM vol. 1 §13.4): the legacy region, of which the
+/// first [`crate::X87_BYTES`] count, and the header.
+#[derive(Clone, Copy, Debug)]
+#[repr(C, align(64))]
+pub struct X87Image {
+    legacy: [u8; 512],
+    present: u64,
+    reserved: [u64; 7],
+}
+
+impl X87Image {
+    /// Sets the state.
+    fn set(&mut self, x87: &X87) {
+        self.legacy[..X87_BYTES].copy_from_slice(&x87.to_bytes());
+        (self.present, self.reserved) = (1, [0; 7]);
+    }
+
+    /// The state, but for what belongs to SSE, and for the opcode and pointers: those are the host's.
+    fn get(&self, before: &X87) -> X87 {
+        let mut bytes = [0; X87_BYTES];
+        bytes.copy_from_slice(&self.legacy[..X87_BYTES]);
+        let X87 { fop, fip, fdp, mxcsr, mxcsr_mask, .. } = *before;
+        X87 { fop, fip, fdp, mxcsr, mxcsr_mask, ..X87::from_bytes(&bytes) }
+    }
+}
+
+impl Registers {
+    /// Gives x87 state to translated code.
+    pub fn set_x87(&mut self, x87: &X87) {
+        self.x87_changed = 0;
+        self.x87.set(x87);
+        (self.x87_instruction, self.x87_operand) = (x87.fip, x87.fdp);
+    }
+
+    /// Takes it back, if it may have changed.
+    pub fn x87(&self, before: &X87) -> Option<X87> {
+        let pointers = (self.x87_instruction, self.x87_operand);
+        let after = (self.x87_changed != 0).then(|| self.x87.get(before))?;
+        Some(X87 { fip: pointers.0, fdp: pointers.1, ..after })
+    }
 }
 
 /// Sets in each half of the software TLB that the probe looks into.
@@ -242,6 +295,7 @@ impl Area {
         registers.leave = exits.leave;
         registers.leave_saved = exits.leave_saved;
         registers.load_vectors = exits.load_vectors;
+        registers.load_x87 = exits.load_x87;
         registers.probe = exits.probe;
         area.void_edges();
         Ok(area)

@@ -20,7 +20,7 @@
 //! a guest's register points.
 //!
 //! XMM registers and MXCSR are loaded by the first block that uses them after the gate, and stored at the
-//! next exit. RFLAGS.DF, TF, AC and the rest stay the host's: only the six status flags pass.
+//! next exit; x87 state likewise. RFLAGS.DF, TF, AC and the rest stay the host's: only the six status flags pass.
 #![expect(unsafe_code, reason = "the entry into translated code")]
 
 use crate::area::{Area, JOURNAL_AT, MOST_PATIENCE, Registers, SITES_AT, Site, TLB_SETS};
@@ -32,6 +32,7 @@ pub(crate) struct Exits {
     pub leave: u64,
     pub leave_saved: u64,
     pub load_vectors: u64,
+    pub load_x87: u64,
     pub void_slot: u64,
     pub probe: u64,
 }
@@ -41,6 +42,7 @@ pub(crate) fn exits() -> Exits {
         leave: leave as *const () as u64,
         leave_saved: leave_saved as *const () as u64,
         load_vectors: load_vectors as *const () as u64,
+        load_x87: load_x87 as *const () as u64,
         void_slot: void_slot as *const () as u64,
         probe: probe as *const () as u64,
     }
@@ -148,6 +150,14 @@ unsafe extern "sysv64" fn leave_rest() {
         "movaps gs:[{xmm} + 224], xmm14", "movaps gs:[{xmm} + 240], xmm15",
         "mov qword ptr gs:[{live}], 0",
         "2:",
+        "cmp qword ptr gs:[{x87_live}], 0",
+        "je 3f",
+        "mov eax, 1",
+        "xor edx, edx",
+        "xsave gs:[{x87}]",
+        "fninit",
+        "mov qword ptr gs:[{x87_live}], 0",
+        "3:",
         "add rsp, 8",
         "pop r15", "pop r14", "pop r13", "pop r12", "pop rbp", "pop rbx",
         "ret",
@@ -155,6 +165,26 @@ unsafe extern "sysv64" fn leave_rest() {
         mxcsr = const offset_of!(Registers, mxcsr),
         host = const offset_of!(Registers, host_mxcsr),
         xmm = const offset_of!(Registers, xmm),
+        x87_live = const offset_of!(Registers, x87_live),
+        x87 = const offset_of!(Registers, x87),
+    )
+}
+
+/// Loads x87 state. Called from translated code; changes no flags.
+#[unsafe(naked)]
+unsafe extern "sysv64" fn load_x87() {
+    naked_asm!(
+        "push rax", "push rdx",
+        "mov eax, 1",
+        "mov edx, 0",
+        "xrstor gs:[{x87}]",
+        "mov qword ptr gs:[{live}], 1",
+        "mov qword ptr gs:[{changed}], 1",
+        "pop rdx", "pop rax",
+        "ret",
+        live = const offset_of!(Registers, x87_live),
+        changed = const offset_of!(Registers, x87_changed),
+        x87 = const offset_of!(Registers, x87),
     )
 }
 

@@ -224,6 +224,14 @@ impl Translator {
         self.records.get(number).copied().unwrap_or(Record { rip: 0, kind: Kind::Leave })
     }
 
+    /// Where code goes on that has left for a time stamp.
+    pub fn behind(&self, record: &Record) -> Option<Entry> {
+        match record.kind {
+            Kind::TimeStamp { resume, .. } => Some(Entry(resume)),
+            _ => None,
+        }
+    }
+
     /// Lets a site reach the part of a region that its access fits into; where to go on if the access at
     /// `linear` is within it now.
     #[inline(always)]

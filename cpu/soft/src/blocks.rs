@@ -27,7 +27,9 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 /// When the blocks hold more instructions than this, all are dropped: 48 bytes each.
 const MOST_OPS: usize = 1 << 20;
-const JUMPS: usize = 4096;
+/// Instructions over a page's end after which their counts start again.
+const MOST_ACROSS: usize = 1 << 14;
+const JUMPS: usize = 1 << 14;
 const SINGLES: usize = 1024;
 
 /// Where a block is, physically, and how it was decoded.
@@ -140,6 +142,8 @@ pub struct BlockCache {
     pages: Map<Vec<Key>>,
     jumps: Box<[Jump]>,
     singles: Box<[Jump]>,
+    /// How often instructions over a page's end have run, by physical address: their blocks are not kept.
+    across: Map<u32>,
     ops: usize,
 }
 
@@ -156,6 +160,7 @@ impl Default for BlockCache {
             pages: Map::default(),
             jumps: vec![Jump::default(); JUMPS].into(),
             singles: vec![Jump::default(); SINGLES].into(),
+            across: Map::default(),
             ops: 0,
         }
     }
@@ -197,6 +202,16 @@ impl BlockCache {
         let block = Some(warm.clone());
         self.singles[jump_slot(rip) & (SINGLES - 1)] = Jump { rip, tag, block, entry: None };
         warm
+    }
+
+    /// Counts a run of an instruction that lies over its page's end; the number of runs so far.
+    pub fn warm_up_across(&mut self, physical: u64) -> u32 {
+        if self.across.len() > MOST_ACROSS {
+            self.across.clear();
+        }
+        let heat = self.across.entry(physical).or_insert(0);
+        *heat = heat.saturating_add(1);
+        *heat
     }
 
     /// The block at a key.

@@ -49,8 +49,6 @@ pub struct Shared {
     pub counters: Mutex<Vec<Counters>>,
     /// Makes vCPUs in translated code look at the clock.
     pub ticker: Ticker,
-    /// Pages whose writers are being asked.
-    excluding: AtomicU32,
     /// Pages whose readers are being told.
     dropping: AtomicU32,
     telling: Mutex<()>,
@@ -63,8 +61,10 @@ fn mask(first: u64, length: u64) -> u64 {
 }
 
 /// Bits of [`Page::users`]: the groups of vCPUs that write, and those that have decoded.
-const WRITERS: u16 = 0xff;
-const READERS: u16 = !WRITERS;
+const WRITERS: u32 = 0xff;
+const READERS: u32 = 0xff00;
+/// Above them: how many are marking the page, and may have to wait for writers.
+const MARKING: u32 = 1 << 16;
 
 /// A mark that others may still have to be waited for.
 #[derive(Debug, Default)]
@@ -79,11 +79,11 @@ fn group(cpu: u32) -> u8 {
     1 << (cpu % 8)
 }
 
-fn writer(cpu: u32) -> u16 {
+fn writer(cpu: u32) -> u32 {
     group(cpu).into()
 }
 
-fn reader(cpu: u32) -> u16 {
+fn reader(cpu: u32) -> u32 {
     writer(cpu) << 8
 }
 
@@ -96,7 +96,6 @@ impl Shared {
             identities: (0..cpus).map(|_| Identity::default()).collect(),
             counters: Mutex::new(vec![Counters::default(); cpus as usize]),
             ticker: Ticker::default(),
-            excluding: AtomicU32::new(0),
             dropping: AtomicU32::new(0),
             telling: Mutex::new(()),
         }
@@ -131,9 +130,9 @@ impl Shared {
             return Marking::default();
         };
         page.users.fetch_or(reader(cpu), Ordering::SeqCst);
-        self.excluding.fetch_add(1, Ordering::SeqCst);
+        page.users.fetch_add(MARKING, Ordering::SeqCst);
         if word.fetch_or(mask(physical, length), Ordering::SeqCst) != 0 {
-            self.excluding.fetch_sub(1, Ordering::SeqCst);
+            page.users.fetch_sub(MARKING, Ordering::SeqCst);
             return Marking::default();
         }
         Marking { is_first: true, waiting: self.exclude_writers(cpu, page, physical) }
@@ -141,7 +140,7 @@ impl Shared {
 
     /// Asks all vCPUs but `cpu` to drop their write entries for the page.
     fn exclude_writers(&self, cpu: u32, page: &Page<'_>, physical: u64) -> Vec<(u32, u32)> {
-        let writers = page.users.fetch_and(READERS, Ordering::SeqCst) & WRITERS;
+        let writers = page.users.fetch_and(!WRITERS, Ordering::SeqCst) & WRITERS;
         let groups = writers as u8 | page.chunk_writers.load(Ordering::SeqCst);
         let mut waiting = Vec::new();
         for (other, mailbox) in (0_u32..).zip(&self.mailboxes) {
@@ -152,10 +151,11 @@ impl Shared {
         waiting
     }
 
-    /// Whether nobody has a write entry for the marked page any more. Called until it is true.
-    pub fn is_settled(&self, marking: &mut Marking) -> bool {
+    /// Whether nobody has a write entry for the marked page any more. Called until it is true; the page is the one
+    /// that was marked.
+    pub fn is_settled(&self, page: &Page<'_>, marking: &mut Marking) -> bool {
         if !marking.is_first {
-            return self.excluding.load(Ordering::SeqCst) == 0;
+            return page.users.load(Ordering::SeqCst) < MARKING;
         }
         marking.waiting.retain(|(cpu, ticket)| {
             let mailbox = self.mailboxes.get(*cpu as usize);
@@ -164,7 +164,7 @@ impl Shared {
         let settled = marking.waiting.is_empty();
         if settled {
             marking.is_first = false;
-            self.excluding.fetch_sub(1, Ordering::SeqCst);
+            page.users.fetch_sub(MARKING, Ordering::SeqCst);
         }
         settled
     }
@@ -191,7 +191,7 @@ impl Shared {
         }
         self.dropping.fetch_add(1, Ordering::SeqCst);
         word.store(0, Ordering::SeqCst);
-        let readers = (page.users.fetch_and(WRITERS, Ordering::SeqCst) >> 8) as u8;
+        let readers = (page.users.fetch_and(!READERS, Ordering::SeqCst) >> 8) as u8;
         for (cpu, mailbox) in (0_u32..).zip(&self.mailboxes) {
             if readers & group(cpu) != 0 {
                 mailbox.post(|notes| notes.stale.push(physical / PAGE));
@@ -254,5 +254,78 @@ impl CodeWatch for DeviceWatch {
             }
             at += PAGE;
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use kezhan_device::GuestMemory;
+    use vm_memory::GuestAddress;
+
+    const AT: u64 = 0x3000;
+
+    fn two() -> Shared {
+        let memory = GuestMemory::from_ranges(&[(GuestAddress(0), 0x10000)]).unwrap();
+        let shared = Shared::new(Ram::new(Arc::new(memory)), 2);
+        for mailbox in &shared.mailboxes {
+            mailbox.set_running(true);
+        }
+        shared
+    }
+
+    fn settled(shared: &Shared, marking: &mut Marking) -> bool {
+        shared.is_settled(&shared.ram.page(AT).unwrap(), marking)
+    }
+
+    #[test]
+    fn first_code_waits_for_those_who_may_write_and_so_does_more_code() {
+        let shared = two();
+        let page = shared.ram.page(AT).unwrap();
+        assert!(shared.admit_writer(1, &page));
+        let mut first = shared.mark_code(0, &page, AT, 16);
+        let mut more = shared.mark_code(1, &page, AT + 64, 16);
+        assert!(first.is_first && !more.is_first);
+        assert!(!settled(&shared, &mut first) && !settled(&shared, &mut more));
+        assert!(!shared.admit_writer(1, &page), "holds code");
+        let drops = shared.mailboxes[1].take_drops().unwrap();
+        assert_eq!(drops.pages, [AT]);
+        shared.mailboxes[1].acknowledge(drops.ticket);
+        assert!(settled(&shared, &mut first) && settled(&shared, &mut more));
+    }
+
+    #[test]
+    fn nobody_waits_for_a_page_without_writers_or_for_a_vcpu_outside_guest_code() {
+        let shared = two();
+        let page = shared.ram.page(AT).unwrap();
+        assert!(settled(&shared, &mut shared.mark_code(0, &page, AT, 16)));
+        let other = shared.ram.page(AT + PAGE).unwrap();
+        shared.admit_writer(1, &other);
+        shared.mailboxes[1].set_running(false);
+        let mut marking = shared.mark_code(0, &other, AT + PAGE, 16);
+        assert!(shared.is_settled(&other, &mut marking));
+        let drops = shared.mailboxes[1].take_drops().unwrap();
+        assert_eq!(drops.pages, [AT + PAGE], "the note is there when it enters");
+    }
+
+    #[test]
+    fn a_region_for_writing_counts_for_every_page_around_it() {
+        let shared = two();
+        let page = shared.ram.page(AT).unwrap();
+        assert!(shared.admit_chunk_writer(1, &shared.ram.page(0).unwrap()));
+        assert!(!settled(&shared, &mut shared.mark_code(0, &page, AT, 16)));
+    }
+
+    #[test]
+    fn a_store_to_code_is_told_to_those_who_have_decoded_the_page() {
+        let shared = two();
+        let page = shared.ram.page(AT).unwrap();
+        shared.mark_code(1, &page, AT, 16);
+        shared.written(&page, AT + 128, 8);
+        assert!(shared.mailboxes[1].take().stale.is_empty(), "other bytes");
+        shared.written(&page, AT + 8, 8);
+        assert_eq!(shared.mailboxes[1].take().stale, [AT / PAGE]);
+        assert!(shared.mailboxes[0].take().stale.is_empty(), "has decoded nothing");
+        assert!(!shared.is_code(&page, AT, 64));
     }
 }

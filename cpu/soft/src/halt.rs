@@ -8,7 +8,7 @@
 //!                    │ none
 //!                    ▼
 //!                 sleeps ──► woken before LONGEST: the window doubles, from FIRST up to LONGEST
-//!                        └─► later: it halves, down to none
+//!                        └─► later: a quarter of it is left, or none
 //! ```
 //!
 //! It looks only while the host has a core for it: fewer other vCPUs run than there are cores. The window of a guest
@@ -52,7 +52,7 @@ impl Halt {
 
     fn learn(&mut self, waited: Duration) {
         self.window = if waited > LONGEST {
-            if self.window > FIRST { self.window / 2 } else { Duration::ZERO }
+            if self.window > FIRST { self.window / 4 } else { Duration::ZERO }
         } else {
             (self.window * 2).clamp(FIRST, LONGEST)
         };

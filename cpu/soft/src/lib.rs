@@ -41,5 +41,6 @@ mod tier;
 mod tlb;
 pub mod traffic;
 mod vcpu;
+mod ways;
 
 pub use partition::{SoftHypervisor, SoftPartition};

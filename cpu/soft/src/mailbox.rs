@@ -178,7 +178,7 @@ impl Mailbox {
 
     /// Whether the vCPU is in guest code.
     pub fn running(&self) -> bool {
-        self.running.load(Ordering::Relaxed)
+        self.running.load(Ordering::SeqCst)
     }
 
     /// Asks the vCPU to drop its write entries for a physical page, or all; the ticket is what

@@ -13,7 +13,7 @@ use kezhan_device::{GuestMemory, PageLog};
 use kezhan_x86::word::Word;
 use std::arch::asm;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, AtomicU16};
+use std::sync::atomic::{AtomicU8, AtomicU32};
 use vm_memory::bitmap::Bitmap;
 use vm_memory::{GuestAddress, GuestMemoryBackend, GuestMemoryRegion};
 
@@ -28,7 +28,7 @@ struct Region {
     host: *mut u8,
     writable: bool,
     log: PageLog,
-    users: Box<[AtomicU16]>,
+    users: Box<[AtomicU32]>,
     chunks: Box<[AtomicU8]>,
 }
 
@@ -62,7 +62,7 @@ pub struct Page<'a> {
     /// Its number in its region.
     pub number: usize,
     /// Which vCPUs use it, and for what: see [`crate::code`].
-    pub users: &'a AtomicU16,
+    pub users: &'a AtomicU32,
     /// Which vCPUs write to the 2 MiB around it without a look at single pages.
     pub chunk_writers: &'a AtomicU8,
 }
@@ -91,7 +91,7 @@ impl Ram {
             self.regions.push(Region {
                 start,
                 length,
-                users: (0..length / PAGE).map(|_| AtomicU16::new(0)).collect(),
+                users: (0..length / PAGE).map(|_| AtomicU32::new(0)).collect(),
                 chunks: chunks.map(|_| AtomicU8::new(0)).collect(),
                 host,
                 writable,

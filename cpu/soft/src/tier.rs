@@ -1,7 +1,7 @@
 //! The second tier: superblocks in host code, for what runs often.
 //!
 //! ```text
-//!   block run HOT times ──► steps ──► Translator ──► entry, by (RIP, physical address, view, vectors)
+//!   block run HOT times ──► steps ──► Translator ──► entry, by (RIP, physical address, view, modes)
 //!
 //!   arrive: registers to the area ──► run ──► why did it leave?
 //!      ▲                               ▲        ├ access    ─► fill the site ──────► go on
@@ -16,22 +16,22 @@
 //! | event | sites | slots and jumps | superblocks |
 //! |---|---|---|---|
 //! | flush | all | all | |
-//! | flush but global pages | those of the lower half | those to the lower half | |
+//! | flush but global pages | those of the lower half | those to the lower half whose page is another now | |
 //! | INVLPG | those of the page | those to the page | |
 //! | page gets its first code | those that write | | |
 //! | store to code | | those to the page's | those of the page |
-//! | SSE switched on or off | | all | |
+//! | SSE or x87 switched on or off | | all | |
+//! | SMAP switched on or off | all | all | all |
 //!
 //! The TLB notes what it forgets; this tier reads that before it goes through the gate again. It never goes
 //! through the gate with such a note unread, and notes arise only outside.
 
 use crate::blocks::Spread;
-use crate::ram::PAGE;
 use crate::tlb::{Forgotten, Tlb};
 use crate::traffic::Traffic;
+use crate::ways::{Tables, Way, Ways};
 use kezhan_jit::area::Registers;
 use kezhan_jit::translate::{Access, Entry, Record, Refusal, Region, Request, Translator};
-use kezhan_x86::block::LONGEST_INSTRUCTION;
 use kezhan_x86::flags::{self, LazyFlags};
 use kezhan_x86::state::{CpuState, FS, GS, cr0, cr4, efer};
 use std::collections::HashMap;
@@ -43,9 +43,13 @@ pub(crate) const HOT: u32 = 40;
 /// How often a block that is hot runs in the interpreter at another linear address, before it is translated there.
 pub(crate) const AGAIN: u32 = 6;
 
-/// Slots or jumps after which all of them are forgotten, so that the lists end.
-const MOST_WAYS: usize = 1 << 17;
+/// Vectors may be used, and no SIMD exception is unmasked.
+pub(crate) const VECTORS: u8 = 1;
+/// The x87 stack may be used, and no x87 exception is unmasked.
+pub(crate) const X87: u8 = 2;
 
+/// The x87 control word with every exception masked.
+const FCW_MASKS: u16 = 0x3f;
 /// MXCSR with every exception masked.
 const MXCSR_MASKS: u32 = 0x1f80;
 
@@ -54,7 +58,7 @@ const MXCSR_MASKS: u32 = 0x1f80;
 pub(crate) struct Name {
     /// Linear address.
     pub rip: u64,
-    /// Physical address, shifted left by 3; view and vectors in the low bits.
+    /// Physical address, shifted left by 4; view and [`Tier::modes`] in the low bits.
     pub place: u64,
 }
 
@@ -151,52 +155,16 @@ impl Counters {
     }
 }
 
-/// Slots and jumps that lead somewhere.
-#[derive(Debug)]
-struct Ways {
-    /// With their RIPs.
-    slots: Vec<(u32, u64)>,
-    /// With their views and RIPs.
-    jumps: Vec<(u8, u64)>,
-    /// A bit for the hash of each page that one leads to, so that most pages need no look at the lists.
-    pages: [u64; 64],
-}
-
-impl Default for Ways {
-    fn default() -> Ways {
-        Ways { slots: Vec::new(), jumps: Vec::new(), pages: [0; 64] }
-    }
-}
-
-impl Ways {
-    fn place(address: u64) -> (usize, u64) {
-        let page = address / PAGE;
-        let hash = page ^ page >> 12;
-        ((hash >> 6 & 63) as usize, 1 << (hash & 63))
-    }
-
-    fn mark(&mut self, rip: u64) {
-        for address in [rip, last_byte(rip)] {
-            let (word, bit) = Self::place(address);
-            self.pages[word] |= bit;
-        }
-    }
-
-    /// Whether one may lead to the page.
-    fn may_lead_to(&self, page: u64) -> bool {
-        let (word, bit) = Self::place(page);
-        self.pages[word] & bit != 0
-    }
-}
-
 /// The tier of one vCPU.
 #[derive(Debug)]
 pub(crate) struct Tier {
     translator: Translator,
     superblocks: Map<Name, Entry>,
     pages: Map<u64, Vec<Name>>,
-    /// SSE may be used, as of the last look.
-    vectors: bool,
+    /// What may be used, as of the last look: [`VECTORS`] and [`X87`].
+    modes: u8,
+    /// The area has x87 state, not the CPU's state.
+    x87_away: bool,
     /// CR4.SMAP is set, as of the last look: STAC and CLAC change the view.
     guarded: bool,
     /// For superblocks of one instruction that lies over its page's end: the physical page (its number) of the rest.
@@ -210,16 +178,16 @@ pub(crate) struct Tier {
 
 impl Name {
     /// The superblock at a linear and a physical address.
-    pub fn new(rip: u64, physical: u64, view: u8, vectors: bool) -> Name {
-        Name { rip, place: physical << 3 | u64::from(view) << 1 | u64::from(vectors) }
+    pub fn new(rip: u64, physical: u64, view: u8, modes: u8) -> Name {
+        Name { rip, place: physical << 4 | u64::from(view) << 2 | u64::from(modes) }
     }
 
     fn view(self) -> u8 {
-        (self.place >> 1 & 3) as u8
+        (self.place >> 2 & 3) as u8
     }
 
     fn page(self) -> u64 {
-        self.place >> 15
+        self.place >> 16
     }
 }
 
@@ -229,7 +197,8 @@ impl Tier {
             translator,
             superblocks: Map::default(),
             pages: Map::default(),
-            vectors: false,
+            modes: 0,
+            x87_away: false,
             guarded: false,
             second: Map::default(),
             vectors_away: false,
@@ -242,8 +211,8 @@ impl Tier {
         &mut self.translator
     }
 
-    pub fn vectors(&self) -> bool {
-        self.vectors
+    pub fn modes(&self) -> u8 {
+        self.modes
     }
 
     /// Looks whether SSE may be used, and whether there is SMAP; true when that has changed, and cached ways to
@@ -255,14 +224,12 @@ impl Tier {
             self.clear();
             return true;
         }
-        let usable = cpu.cr0 & (cr0::EM | cr0::TS) == 0
-            && cpu.cr4 & cr4::OSFXSR != 0
-            && cpu.fpu.frame.x87.mxcsr & MXCSR_MASKS == MXCSR_MASKS;
-        if usable == self.vectors {
+        let modes = usable(cpu);
+        if modes == self.modes {
             return false;
         }
         self.bring_vectors_home(cpu);
-        self.vectors = usable;
+        self.modes = modes;
         self.forget_ways();
         true
     }
@@ -344,38 +311,13 @@ impl Tier {
 
     /// Those that lead to one half of linear memory.
     fn forget_ways_to(&mut self, half: usize) {
-        let Tier { translator, ways, counters, .. } = self;
-        let ways = &mut ways[half];
-        counters.forgotten += (ways.slots.len() + ways.jumps.len()) as u64;
-        for (slot, _) in ways.slots.drain(..) {
-            translator.set_slot(slot, None);
-        }
-        for (view, rip) in ways.jumps.drain(..) {
-            translator.area().clear_jump(view, rip);
-        }
-        ways.pages = [0; 64];
-    }
-
-    /// Those that lead to one page, or to the one before and perhaps into this one.
-    fn forget_ways_into(&mut self, page: u64) {
-        let Tier { translator, ways, .. } = self;
-        let ways = &mut ways[(page >> 63) as usize];
-        if !ways.may_lead_to(page) {
-            return;
-        }
-        let leads_there =
-            |rip: u64| rip & !(PAGE - 1) == page || last_byte(rip) & !(PAGE - 1) == page;
-        for (slot, _) in ways.slots.extract_if(.., |(_, rip)| leads_there(*rip)) {
-            translator.set_slot(slot, None);
-        }
-        for (view, rip) in ways.jumps.extract_if(.., |(_, rip)| leads_there(*rip)) {
-            translator.area().clear_jump(view, rip);
-        }
+        self.counters.forgotten += self.ways[half].len() as u64;
+        self.ways[half].void_all(&mut self.translator);
     }
 
     /// Follows the TLB.
     #[cold]
-    pub fn forget(&mut self, forgotten: &Forgotten) {
+    pub fn forget(&mut self, forgotten: &Forgotten, tables: &Tables<'_>) {
         self.counters.flushes += 1;
         if forgotten.all {
             self.counters.forgotten += self.translator.empty_sites() as u64;
@@ -384,7 +326,7 @@ impl Tier {
         }
         if forgotten.lower {
             self.counters.forgotten += self.translator.empty_half(0) as u64;
-            self.forget_ways_to(0);
+            self.counters.forgotten += self.ways[0].look_again(&mut self.translator, tables) as u64;
         }
         if forgotten.writes {
             self.translator.empty_writers(None);
@@ -394,7 +336,7 @@ impl Tier {
         }
         for page in &forgotten.pages {
             self.translator.empty_page(*page);
-            self.forget_ways_into(*page);
+            self.ways[(*page >> 63) as usize].void_page(&mut self.translator, *page);
         }
     }
 
@@ -404,24 +346,27 @@ impl Tier {
         self.translator.fill(access, linear, region)
     }
 
-    pub fn set_slot(&mut self, slot: u32, rip: u64, entry: Entry) {
-        let half = (rip >> 63) as usize;
-        if self.ways[half].slots.len() > MOST_WAYS {
-            self.forget_ways_to(half);
-        }
+    /// Leads a slot to a superblock, at a RIP in a view and in a physical page (its number).
+    pub fn set_slot(&mut self, slot: u32, target: (u8, u64), physical: u64, entry: Entry) {
+        let half = self.make_way(target.1);
         self.translator.set_slot(slot, Some(entry));
-        self.ways[half].slots.push((slot, rip));
-        self.ways[half].mark(rip);
+        self.ways[half].add(Way::Slot(slot), target, physical);
     }
 
-    pub fn set_jump(&mut self, view: u8, rip: u64, entry: Entry) {
+    /// Remembers a superblock for indirect branches, likewise.
+    pub fn set_jump(&mut self, target: (u8, u64), physical: u64, entry: Entry) {
+        let half = self.make_way(target.1);
+        self.translator.set_jump(target.0, target.1, entry);
+        self.ways[half].add(Way::Jump, target, physical);
+    }
+
+    /// The half of linear memory that an address is in, with room for one more way into it.
+    fn make_way(&mut self, rip: u64) -> usize {
         let half = (rip >> 63) as usize;
-        if self.ways[half].jumps.len() > MOST_WAYS {
+        if self.ways[half].is_crowded() {
             self.forget_ways_to(half);
         }
-        self.translator.set_jump(view, rip, entry);
-        self.ways[half].jumps.push((view, rip));
-        self.ways[half].mark(rip);
+        half
     }
 
     /// Runs until code leaves.
@@ -438,7 +383,8 @@ impl Tier {
 
     /// Gives the registers to translated code.
     pub fn arrive(&mut self, cpu: &CpuState, view: u8, interrupt_waits: bool) {
-        let (vectors, away) = (self.vectors, self.vectors_away);
+        let vectors = self.modes & VECTORS != 0 && !self.vectors_away;
+        let x87 = self.modes & X87 != 0 && !self.x87_away;
         let to = self.translator.registers();
         to.gpr.copy_from_slice(&cpu.gpr[..16]);
         to.flags = packed(cpu.flags);
@@ -449,7 +395,11 @@ impl Tier {
         to.interrupt_waits = interrupt_waits.into();
         arrive_system(to, cpu);
         to.view = view.into();
-        if vectors && !away {
+        if x87 {
+            to.set_x87(&cpu.fpu.frame.x87);
+            self.x87_away = true;
+        }
+        if vectors {
             to.vectors_changed = 0;
             to.xmm = cpu.fpu.xmm;
             to.mxcsr = cpu.fpu.frame.x87.mxcsr;
@@ -489,19 +439,38 @@ impl Tier {
         Some(Crossing { ring, user: registers.view == 0 })
     }
 
-    /// Gives the XMM registers and MXCSR back to the CPU's state.
+    /// Gives the XMM registers, MXCSR and x87 state back to the CPU's state.
     #[inline]
     pub fn bring_vectors_home(&mut self, cpu: &mut CpuState) {
-        if !self.vectors_away {
-            return;
-        }
-        self.vectors_away = false;
+        let (vectors, x87) = (self.vectors_away, self.x87_away);
+        (self.vectors_away, self.x87_away) = (false, false);
         let from: &Registers = self.translator.registers();
-        if from.vectors_changed != 0 {
+        if let Some(changed) = from.x87(&cpu.fpu.frame.x87).filter(|_| x87) {
+            cpu.fpu.frame.x87 = changed;
+        }
+        if vectors && from.vectors_changed != 0 {
             cpu.fpu.xmm = from.xmm;
             cpu.fpu.frame.x87.mxcsr = from.mxcsr;
         }
     }
+}
+
+/// Which of vectors and x87 translated code may use.
+#[inline(always)]
+fn usable(cpu: &CpuState) -> u8 {
+    let x87 = &cpu.fpu.frame.x87;
+    if cpu.cr0 & (cr0::EM | cr0::TS) != 0 {
+        return 0;
+    }
+    let vectors = cpu.cr4 & cr4::OSFXSR != 0 && x87.mxcsr & MXCSR_MASKS == MXCSR_MASKS;
+    let stack = x87.fcw & FCW_MASKS == FCW_MASKS && has_xsave();
+    (if vectors { VECTORS } else { 0 }) | (if stack { X87 } else { 0 })
+}
+
+/// Whether the host has XSAVE and lets programs use it.
+#[inline(always)]
+fn has_xsave() -> bool {
+    std::arch::is_x86_feature_detected!("xsave")
 }
 
 /// What translated code has done beside what every instruction may do.
@@ -521,17 +490,12 @@ fn arrive_system(to: &mut Registers, cpu: &CpuState) {
     to.fast_calls = (enabled && cpu.msr.fmask & clears == clears).into();
     to.call_target = cpu.msr.lstar;
     to.call_mask = !cpu.msr.fmask;
-    to.bases = cpu.cr4 & cr4::FSGSBASE;
+    to.bases = (cpu.cr4 & cr4::FSGSBASE != 0).into();
     to.crossed = 0;
     to.crossed_ring = 0;
     for (to, segment) in to.selectors.iter_mut().zip(&cpu.segments) {
         *to = u64::from(segment.selector);
     }
-}
-
-/// The last byte that an instruction at `rip` may have.
-fn last_byte(rip: u64) -> u64 {
-    rip.wrapping_add(LONGEST_INSTRUCTION as u64 - 1)
 }
 
 /// SF, ZF, AF, PF and CF in RFLAGS, where LAHF has them too.

@@ -20,7 +20,7 @@ use crate::halt::Halt;
 use crate::mailbox::Drops;
 use crate::memory::{SoftMemory, canonical, translate};
 use crate::ram::{PAGE, Page};
-use crate::tier::{AGAIN, HOT, Tier};
+use crate::tier::{HOT, Tier};
 use crate::traffic::Traffic;
 use kezhan_hypervisor::{CpuIo, EngineError, Exit, MpState, Vcpu, VcpuState};
 use kezhan_jit::translate::Translator;
@@ -416,9 +416,7 @@ impl Runner {
             return self.hot_across(core, linear, alone);
         }
         let physical = self.fetch(core, linear, tag)?;
-        if crosses(linear)
-            && let Some(entry) = self.superblock(core, linear, physical)
-        {
+        if let Some(entry) = self.superblock(core, linear, physical) {
             self.cache.remember_entry(linear, fetch_tag(core, linear), entry);
             return Ok(None);
         }
@@ -431,18 +429,13 @@ impl Runner {
                 None => {
                     let block = self.decode_across(core, linear, physical, tag)?;
                     let tag = fetch_tag(core, linear);
-                    return Ok(Some(self.cache.remember_single(linear, tag, block)));
+                    let alone = self.cache.remember_single(linear, tag, block);
+                    return self.hot_across(core, linear, alone);
                 }
             },
         };
-        let entry = self.superblock(core, linear, physical);
-        if entry.is_none() {
-            // It may have become hot at another address. Never so far that one which keeps losing its place
-            // in the jump cache stays cold for good.
-            block.cool_down(HOT - AGAIN);
-        }
         // Decoding may have moved the generation on.
-        self.cache.remember(linear, fetch_tag(core, linear), block, entry);
+        self.cache.remember(linear, fetch_tag(core, linear), block, None);
         Ok(None)
     }
 
@@ -496,11 +489,11 @@ impl Runner {
             let own = Drops { pages: vec![physical], ..Drops::default() };
             core.mem.flush_writes(&own);
         }
-        if shared.is_settled(&mut marking) {
+        if shared.is_settled(page, &mut marking) {
             return;
         }
         let (start, mut turns) = (Instant::now(), 0_u32);
-        while !shared.is_settled(&mut marking) {
+        while !shared.is_settled(page, &mut marking) {
             // Two vCPUs that wait for each other go on.
             if let Some(drops) = self.mailbox().take_drops() {
                 self.answer(core, &drops);

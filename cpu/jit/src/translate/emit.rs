@@ -48,6 +48,8 @@ const LEAVE: usize = offset_of!(Registers, leave);
 const LEAVE_SAVED: usize = offset_of!(Registers, leave_saved);
 const LOAD_VECTORS: usize = offset_of!(Registers, load_vectors);
 const VECTORS_LIVE: usize = offset_of!(Registers, vectors_live);
+const LOAD_X87: usize = offset_of!(Registers, load_x87);
+const X87_LIVE: usize = offset_of!(Registers, x87_live);
 
 /// A way out that is written to the cold side when the hot side is done.
 #[derive(Clone, Copy, Debug)]
@@ -74,6 +76,7 @@ pub(super) struct Emitter<'a> {
     /// The flags that are live are in the area, not in RFLAGS.
     saved: bool,
     vectors: bool,
+    x87: bool,
     stubs: Vec<Stub>,
     encoder: Encoder,
     body: u64,
@@ -101,6 +104,7 @@ impl<'a> Emitter<'a> {
             live: liveness(request.steps, &request.page, next),
             saved: false,
             vectors: request.steps.iter().any(|step| step.rule == Rule::Vector),
+            x87: request.steps.iter().any(|step| step.rule == Rule::X87),
             stubs: Vec::new(),
             encoder: Encoder::new(64),
             body: 0,
@@ -114,7 +118,10 @@ impl<'a> Emitter<'a> {
         self.homes.move_in(&mut entry);
         self.hot = entry;
         if self.vectors {
-            self.want_vectors();
+            self.want(VECTORS_LIVE, LOAD_VECTORS);
+        }
+        if self.x87 {
+            self.want(X87_LIVE, LOAD_X87);
         }
         self.body = self.hot.here();
         let steps = self.request.steps;
@@ -130,20 +137,20 @@ impl<'a> Emitter<'a> {
         Ok(Emitted { hot: self.hot.bytes, cold: self.cold.bytes })
     }
 
-    /// Vector registers are to be in the host's from here on. Leaves the flags alone where they are live.
-    fn want_vectors(&mut self) {
+    /// Vector or x87 registers are to be in the host's from here on. Leaves the flags alone where they are live.
+    fn want(&mut self, live: usize, load: usize) {
         let hot = &mut self.hot;
         if self.live[0] == 0 {
-            hot.is_zero(VECTORS_LIVE);
+            hot.is_zero(live);
             let there = hot.jump_if(condition::NOT_EQUAL);
-            hot.call_through(LOAD_VECTORS);
+            hot.call_through(load);
             return hot.fill_here(there);
         }
         hot.store(SAVED_RCX, host::RCX);
-        hot.load_byte(host::RCX, VECTORS_LIVE);
+        hot.load_byte(host::RCX, live);
         hot.lea(host::RCX, Address::at(host::RCX, -1));
         let there = hot.jump_if_rcx_is_zero();
-        hot.call_through(LOAD_VECTORS);
+        hot.call_through(load);
         hot.land(there);
         hot.load(host::RCX, SAVED_RCX);
     }
@@ -151,7 +158,7 @@ impl<'a> Emitter<'a> {
     fn step(&mut self, step: &Step) -> Done {
         match step.rule {
             Rule::Nothing => Ok(()),
-            Rule::Copy | Rule::Vector | Rule::ExchangePair => self.copy(step),
+            Rule::Copy | Rule::Vector | Rule::X87 | Rule::ExchangePair => self.copy(step),
             Rule::PushFlags => self.push_flags(),
             Rule::ClearInterrupt => {
                 self.hot.store_number(offset_of!(Registers, interrupt_flag), 0);
@@ -191,6 +198,7 @@ impl<'a> Emitter<'a> {
             Rule::ReadSegment => self.read_segment(step),
             Rule::SystemCall => self.system_call(step),
             Rule::SystemReturn => self.system_return(),
+            Rule::TimeStamp => self.time_stamp(step),
             Rule::SetAccess => self.set_access(step, true),
             Rule::ClearAccess => self.set_access(step, false),
             Rule::ReadBase(segment) => self.read_base(step, segment),
@@ -274,8 +282,25 @@ impl<'a> Emitter<'a> {
                 }
             }
         }
+        if step.rule == Rule::X87 {
+            self.point_to(step);
+        }
         self.settle_flags(step);
         Ok(())
+    }
+
+    /// The pointers to the last x87 instruction and its operand (Intel SDM vol. 1 §8.1.8). Changes no flags.
+    fn point_to(&mut self, step: &Step) {
+        use iced_x86::Mnemonic as M;
+        if matches!(step.instruction.mnemonic(), M::Fnstcw | M::Fnstsw) {
+            return;
+        }
+        self.hot.number(host::SCRATCH, step.instruction.ip());
+        self.hot.store(offset_of!(Registers, x87_instruction), host::SCRATCH);
+        if let Some(operand) = &step.operand {
+            self.linear(operand);
+            self.hot.store(offset_of!(Registers, x87_operand), host::SCRATCH);
+        }
     }
 
     fn raw(&mut self, step: &Step) {

@@ -34,6 +34,13 @@ pub enum Kind {
     },
     /// The instruction is the interpreter's.
     Interpret,
+    /// RDTSC or RDTSCP, for which the engine sets the registers.
+    TimeStamp {
+        /// RDTSCP.
+        auxiliary: bool,
+        /// Where to go on.
+        resume: u64,
+    },
     /// The bell.
     Leave,
 }

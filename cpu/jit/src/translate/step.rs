@@ -12,6 +12,8 @@ pub enum Rule {
     Copy,
     /// As [`Rule::Copy`], and works on XMM registers or MXCSR.
     Vector,
+    /// As [`Rule::Copy`], and works on x87 registers, control word or status word; cannot raise #MF.
+    X87,
     /// DIV or IDIV of 32 or 64 bits.
     Divide,
     /// CMPXCHG16B.
@@ -38,6 +40,8 @@ pub enum Rule {
     SystemCall,
     /// SYSRET to 64-bit mode at CPL 0.
     SystemReturn,
+    /// RDTSC or RDTSCP.
+    TimeStamp,
     /// STAC at CPL 0 with CR4.SMAP set.
     SetAccess,
     /// CLAC likewise.
@@ -282,6 +286,10 @@ impl Step {
     fn is_encodable(&self) -> bool {
         if matches!(self.rule, Rule::MoveString | Rule::StoreString) {
             return true;
+        }
+        let based = self.operand.as_ref().is_some_and(|operand| operand.segment.is_some());
+        if self.rule == Rule::X87 && based {
+            return false;
         }
         if self.rule == Rule::BitString && !self.has_reachable_bits() {
             return false;

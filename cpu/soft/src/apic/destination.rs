@@ -4,8 +4,10 @@ use super::spec;
 use kezhan_hypervisor::MsiMessage;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
-/// What senders need to know of a local APIC. The owner publishes it, everybody reads it.
+/// What senders need to know of a local APIC. The owner publishes it, everybody reads it. In a cache line of its
+/// own, which is stored to when something has changed only.
 #[derive(Debug, Default)]
+#[repr(align(128))]
 pub struct Identity {
     id: AtomicU32,
     ldr: AtomicU32,
@@ -16,6 +18,10 @@ pub struct Identity {
 impl Identity {
     /// Publishes.
     pub fn set(&self, id: u32, ldr: u32, dfr: u32, base: u64) {
+        let now = [&self.id, &self.ldr, &self.dfr].map(|place| place.load(Ordering::Relaxed));
+        if now == [id, ldr, dfr] && self.base.load(Ordering::Relaxed) == base {
+            return;
+        }
         self.id.store(id, Ordering::Release);
         self.ldr.store(ldr, Ordering::Release);
         self.dfr.store(dfr, Ordering::Release);

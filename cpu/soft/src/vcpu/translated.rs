@@ -7,7 +7,8 @@ use super::{Runner, SoftCore, execute, fetch_tag};
 use crate::blocks::Warm;
 use crate::memory::{self, SoftMemory, canonical};
 use crate::ram::PAGE;
-use crate::tier::{HOT, Name};
+use crate::tier::{AGAIN, HOT, Name, VECTORS, X87};
+use crate::ways::Tables;
 use iced_x86::{Instruction, InstructionInfoFactory};
 use kezhan_jit::translate::{
     Access, CodePage, Entry, Kind, LONGEST, PEEK, Record, Request, Rule, Step, Translator,
@@ -16,8 +17,9 @@ use kezhan_x86::Stop;
 use kezhan_x86::block::LONGEST_INSTRUCTION;
 use kezhan_x86::interp::fast_call::{load_call_segments, load_return_segments};
 use kezhan_x86::lower::decoder_at;
-use kezhan_x86::memory::Memory;
-use kezhan_x86::state::{CodeBits, RSP, cr4};
+use kezhan_x86::memory::{Memory, Platform};
+use kezhan_x86::paging::Paging;
+use kezhan_x86::state::{CodeBits, RAX, RCX, RDX, RSP, cr4};
 use kezhan_x86::table::rule::{Conditions, rule};
 use std::sync::Arc;
 
@@ -43,7 +45,7 @@ impl Runner {
         if !is_translatable(core) {
             return None;
         }
-        let name = Name::new(linear, physical, core.mem.view.number(), tier.vectors());
+        let name = Name::new(linear, physical, core.mem.view.number(), tier.modes());
         let entry = tier.find(name)?;
         let Some(second) = tier.second_page(name) else { return Some(entry) };
         // The rest of the instruction has to be where it was.
@@ -60,10 +62,11 @@ impl Runner {
         linear: u64,
         alone: Arc<Warm>,
     ) -> Result<Option<Arc<Warm>>, Stop> {
+        let physical = self.fetch(core, linear, fetch_tag(core, linear))?;
         let hot = self.tier.is_some()
             && is_translatable(core)
             && !alone.is_refused()
-            && alone.warm_up() >= HOT;
+            && self.cache.warm_up_across(physical) >= HOT;
         if !hot {
             return Ok(Some(alone));
         }
@@ -86,7 +89,7 @@ impl Runner {
         let next = (linear | (PAGE - 1)).wrapping_add(1);
         let rest = self.fetch(core, next, fetch_tag(core, next))?;
         self.make_room(core);
-        let Some(vectors) = self.tier.as_ref().map(|tier| tier.vectors()) else { return Ok(None) };
+        let Some(modes) = self.tier.as_ref().map(|tier| tier.modes()) else { return Ok(None) };
         let shared = self.shared.clone();
         let (Some(first), Some(second)) = (shared.ram.page(physical), shared.ram.page(rest)) else {
             return Ok(None);
@@ -97,11 +100,11 @@ impl Runner {
         let (low, high) = bytes.split_at_mut(PAGE as usize);
         first.host.at(0).copy_to(low);
         second.host.at(0).copy_to(high);
-        let steps = steps(&bytes, linear, conditions(core, vectors), 1);
+        let steps = steps(&bytes, linear, conditions(core, modes), 1);
         let crosses = steps.first().is_some_and(|step| (step.next() - 1) & !(PAGE - 1) == next);
         let view = core.mem.view.number();
         let page = CodePage { start: linear & !(PAGE - 1), bytes: &bytes, watched: &[] };
-        let name = Name::new(linear, physical, view, vectors);
+        let name = Name::new(linear, physical, view, modes);
         let request = Request { steps: &steps, page, view };
         let Some(tier) = self.tier.as_mut().filter(|_| crosses) else { return Ok(None) };
         Ok(tier.translate_across(name, rest / PAGE, request))
@@ -137,6 +140,8 @@ impl Runner {
         let physical = self.fetch(core, linear, tag)?;
         match self.translate(core, linear, physical) {
             Some(entry) => {
+                // At another address, or for another view, it is to become hot once more.
+                warm.cool_down(HOT - AGAIN);
                 self.cache.remember(linear, fetch_tag(core, linear), warm, Some(entry));
                 self.run_translated(core, entry)
             }
@@ -150,8 +155,8 @@ impl Runner {
     /// Makes a superblock.
     fn translate(&mut self, core: &mut SoftCore<'_>, linear: u64, physical: u64) -> Option<Entry> {
         self.make_room(core);
-        let vectors = self.tier.as_ref()?.vectors();
-        let now = conditions(core, vectors);
+        let modes = self.tier.as_ref()?.modes();
+        let now = conditions(core, modes);
         let shared = self.shared.clone();
         let page = shared.ram.page(physical)?;
         let offset = physical & (PAGE - 1);
@@ -174,7 +179,7 @@ impl Runner {
         let steps = steps(&bytes, linear, now, LONGEST);
         let view = core.mem.view.number();
         let page = CodePage { start, bytes: &bytes, watched: &watched };
-        let name = Name::new(linear, physical, view, vectors);
+        let name = Name::new(linear, physical, view, modes);
         self.tier.as_mut()?.translate(name, Request { steps: &steps, page, view })
     }
 
@@ -214,7 +219,8 @@ impl Runner {
         let waits = self.requested(core);
         let Some(tier) = &mut self.tier else { return };
         if let Some(forgotten) = core.mem.tlb.take_forgotten() {
-            tier.forget(&forgotten);
+            let tables = Tables::new(Paging::of(&core.cpu), &core.mem.shared);
+            tier.forget(&forgotten, &tables);
         }
         tier.arrive(&core.cpu, core.mem.view.number(), waits);
         tier.counters.entries += 1;
@@ -266,6 +272,7 @@ impl Runner {
                 }
                 Next::Interpret(record.rip)
             }
+            Kind::TimeStamp { auxiliary, .. } => self.time_stamp(core, record, auxiliary),
             Kind::Leave => {
                 self.mailbox().silence();
                 if let Some(tier) = &mut self.tier {
@@ -274,6 +281,22 @@ impl Runner {
                 Next::Loop(record.rip)
             }
         }
+    }
+
+    /// RDTSC or RDTSCP.
+    fn time_stamp(&mut self, core: &mut SoftCore<'_>, record: &Record, auxiliary: bool) -> Next {
+        let interpret = Next::Interpret(record.rip);
+        if core.cpu.cr4 & cr4::TSD != 0 && core.cpu.cpl != 0 {
+            return interpret;
+        }
+        let now = SoftMemory::time_stamp(core);
+        let Some(tier) = &mut self.tier else { return interpret };
+        let gpr = &mut tier.translator().registers().gpr;
+        (gpr[RAX], gpr[RDX]) = (now & 0xffff_ffff, now >> 32);
+        if auxiliary {
+            gpr[RCX] = core.cpu.msr.tsc_aux & 0xffff_ffff;
+        }
+        tier.translator().behind(record).map_or(interpret, Next::Enter)
     }
 
     /// An access is outside of its site's region.
@@ -299,9 +322,15 @@ impl Runner {
         let Some(tier) = &mut self.tier else { return Next::Loop(rip) };
         tier.counters.branches += 1;
         let Some(entry) = found else { return self.unfound(core, rip) };
+        let (view, physical) = (core.mem.view.number(), self.page_of(core, rip));
+        let Some(tier) = &mut self.tier else { return Next::Loop(rip) };
         match record.kind {
             Kind::Link { hole } => tier.translator().link(hole, entry),
-            Kind::Slot { slot } => tier.set_slot(slot, rip, entry),
+            Kind::Slot { slot } => {
+                if let Some(physical) = physical {
+                    tier.set_slot(slot, (view, rip), physical, entry);
+                }
+            }
             _ => {}
         }
         if busy { Next::Loop(rip) } else { Next::Enter(entry) }
@@ -329,9 +358,18 @@ impl Runner {
         let found = self.look_up(core, rip);
         let busy = self.mailbox().wants_attention();
         let Some(entry) = found else { return self.unfound(core, rip) };
-        let Some(tier) = &mut self.tier else { return Next::Loop(rip) };
-        tier.set_jump(core.mem.view.number(), rip, entry);
+        if let Some(physical) = self.page_of(core, rip)
+            && let Some(tier) = &mut self.tier
+        {
+            tier.set_jump((core.mem.view.number(), rip), physical, entry);
+        }
         if busy { Next::Loop(rip) } else { Next::Enter(entry) }
+    }
+
+    /// The physical page (its number) of an instruction.
+    fn page_of(&mut self, core: &mut SoftCore<'_>, rip: u64) -> Option<u64> {
+        let physical = self.fetch(core, rip, fetch_tag(core, rip)).ok()?;
+        Some(physical / PAGE)
     }
 
     /// The superblock at a linear address, if there is one. That the fetch might fault is found later.
@@ -391,9 +429,13 @@ fn is_translatable(core: &SoftCore<'_>) -> bool {
     core.cpu.code_bits == CodeBits::Bits64 && !matches!(core.cpu.cpl, 1 | 2)
 }
 
-fn conditions(core: &SoftCore<'_>, vectors: bool) -> Conditions {
-    let guarded = core.cpu.cr4 & cr4::SMAP != 0;
-    Conditions { vectors, supervisor: core.cpu.cpl == 0, guarded }
+fn conditions(core: &SoftCore<'_>, modes: u8) -> Conditions {
+    Conditions {
+        vectors: modes & VECTORS != 0,
+        x87: modes & X87 != 0,
+        supervisor: core.cpu.cpl == 0,
+        guarded: core.cpu.cr4 & cr4::SMAP != 0,
+    }
 }
 
 /// The instructions of a superblock that starts at `linear`, in the pages that these are the bytes of.

@@ -105,7 +105,10 @@ impl Writer {
             let bytes = encoder.take_buffer();
             let decoded = Decoder::new(64, &bytes, DecoderOptions::NONE).decode();
             let copied = !matches!(
-                rule(&decoded, Conditions { vectors: true, supervisor: true, guarded: false }),
+                rule(
+                    &decoded,
+                    Conditions { vectors: true, x87: true, supervisor: true, guarded: false }
+                ),
                 Rule::Interpret
                     | Rule::Call
                     | Rule::Return
@@ -114,6 +117,7 @@ impl Writer {
                     | Rule::MoveString
                     | Rule::StoreString
                     | Rule::BitString
+                    | Rule::TimeStamp
                     | Rule::SystemReturn
                     | Rule::ReadBase(_)
                     | Rule::WriteBase(_)

@@ -13,6 +13,8 @@ use kezhan_jit::translate::{Rule, Segment};
 pub struct Conditions {
     /// XMM registers may be used, and all SIMD exceptions are masked.
     pub vectors: bool,
+    /// x87 registers may be used, and all x87 exceptions are masked.
+    pub x87: bool,
     /// CPL is 0; otherwise it is 3.
     pub supervisor: bool,
     /// CR4.SMAP is set.
@@ -28,6 +30,13 @@ pub fn rule(instruction: &Instruction, now: Conditions) -> Rule {
         return Rule::Interpret;
     }
     match row.operation {
+        operation if is_x87(operation, instruction) => {
+            if now.x87 {
+                Rule::X87
+            } else {
+                Rule::Interpret
+            }
+        }
         operation if is_vector(operation) => vector(instruction, now.vectors),
         operation if is_copied(operation, instruction) => Rule::Copy,
         Operation::Div | Operation::Idiv if operand_bits(instruction, 0) >= 32 => Rule::Divide,
@@ -44,6 +53,7 @@ pub fn rule(instruction: &Instruction, now: Conditions) -> Rule {
         {
             Rule::BitString
         }
+        Operation::Rdtsc | Operation::Rdtscp => Rule::TimeStamp,
         Operation::Syscall if !now.supervisor => Rule::SystemCall,
         Operation::Sysret if now.supervisor && instruction.code() == Code::Sysretq => {
             Rule::SystemReturn
@@ -68,6 +78,16 @@ pub fn rule(instruction: &Instruction, now: Conditions) -> Rule {
         Operation::Jcc if operand_bits(instruction, 0) == 64 => Rule::Branch,
         _ => Rule::Interpret,
     }
+}
+
+/// What computes on the x87 stack, or reads its words; nothing that changes the control word or the environment.
+fn is_x87(operation: Operation, instruction: &Instruction) -> bool {
+    use iced_x86::CpuidFeature as F;
+    let features = instruction.cpuid_features();
+    let of_x87 = features.iter().any(|it| matches!(it, F::FPU | F::FPU287 | F::FPU387));
+    let converts = instruction.mnemonic() == Mnemonic::Fisttp;
+    let known = matches!(operation, Operation::Native | Operation::Fnstcw | Operation::Fnstsw);
+    known && (of_x87 || converts)
 }
 
 /// Whether an instruction has to do with XMM registers, MXCSR or x87 registers.

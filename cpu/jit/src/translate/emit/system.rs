@@ -10,6 +10,7 @@
 //! | SYSCALL | EFER.SCE is clear, or IA32_FMASK does not clear TF and AC |
 //! | SYSRET | likewise; RCX is in the upper half, R11 has TF, an interrupt waits |
 //! | STAC, CLAC | never, with CR4.SMAP set |
+//! | RDTSC, RDTSCP | never: Rust has the time, but code goes on where it left |
 //! | RDFSBASE and its kin | CR4.FSGSBASE is clear, the base is not canonical |
 
 use super::*;
@@ -111,6 +112,21 @@ impl Emitter<'_> {
         self.hot.store_number(offset_of!(Registers, crossed_ring), 1);
         self.hot.store_number(VIEW, view.into());
         self.indirect_in(view, 0);
+    }
+
+    /// RDTSC or RDTSCP: leaves, and comes back with the registers set.
+    pub(super) fn time_stamp(&mut self, step: &Step) {
+        let auxiliary = step.instruction.mnemonic() == iced_x86::Mnemonic::Rdtscp;
+        let record = self.record(self.here(), Kind::TimeStamp { auxiliary, resume: 0 });
+        self.leave_for_access(record);
+        let here = self.hot.here();
+        if let Some(Record { kind: Kind::TimeStamp { resume, .. }, .. }) =
+            self.books.records.get_mut(record as usize)
+        {
+            *resume = here;
+        }
+        self.come_back();
+        self.settle_flags(step);
     }
 
     /// STAC or CLAC with CR4.SMAP set: RFLAGS.AC and the view agree, so that one of them does nothing.

@@ -273,15 +273,25 @@ impl Emitter<'_> {
         }
     }
 
+    /// Behind the gate, in the middle of the superblock: registers to their homes. Changes no flags.
+    pub(super) fn come_back(&mut self) {
+        self.homes.move_in(&mut self.hot);
+        if self.vectors {
+            self.hot.call_through(LOAD_VECTORS);
+        }
+        if self.x87 {
+            self.hot.call_through(LOAD_X87);
+        }
+    }
+
     /// Where the engine comes back when it has filled a site.
     pub(super) fn write_resume(&mut self, record: u32, check: u64) {
         let mut resume = check;
-        if self.vectors || !self.homes.are_usual() {
+        if self.vectors || self.x87 || !self.homes.are_usual() {
             resume = self.cold.here();
-            self.homes.move_in(&mut self.cold);
-            if self.vectors {
-                self.cold.call_through(LOAD_VECTORS);
-            }
+            std::mem::swap(&mut self.hot, &mut self.cold);
+            self.come_back();
+            std::mem::swap(&mut self.hot, &mut self.cold);
             let hole = self.cold.jump();
             self.cold.fill(hole, check);
         }

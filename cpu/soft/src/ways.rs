@@ -1,0 +1,211 @@
+//! Ways: which slots and jumps of translated code lead somewhere, by the page that they lead to.
+//!
+//! A way may be gone as long as its target's linear page is where it was. So those into a page go with the
+//! page. When the address space changes, everything in the lower half of linear memory may be elsewhere, and often is
+//! not: a child has its parent's code, and a shell runs one program again and again. So each page is looked up in the
+//! new page tables, and its ways stay when it leads where it did:
+//!
+//! ```text
+//!   MOV CR3 ─► for each page with ways: walk ─┬─ same physical page, executable, accessed before ─► stay
+//!                                             └─ else ─► void
+//! ```
+//!
+//! The walk marks nothing; a page that has not been accessed in the new address space is not taken for the same, so
+//! that the guest sees its accessed bits set as on a processor.
+//!
+//! Rejected: voiding all of them (several hundred exits each time a process is switched to); a check of the page in each
+//! branch to another (it costs flags, and every branch pays).
+
+use crate::blocks::Spread;
+use crate::code::Shared;
+use crate::ram::PAGE;
+use kezhan_jit::translate::Translator;
+use kezhan_x86::block::LONGEST_INSTRUCTION;
+use kezhan_x86::memory::Intent;
+use kezhan_x86::paging::{Paging, PhysicalMemory, Privilege};
+use std::cell::Cell;
+use std::collections::HashMap;
+use std::hash::BuildHasherDefault;
+
+/// Ways after which all are forgotten, so that the lists end.
+const MOST_WAYS: usize = 1 << 17;
+/// Pages after which none is looked up any more when the address space changes.
+const MOST_PAGES: usize = 256;
+/// The view of CPL 3.
+const USER: u8 = 0;
+
+/// A slot or jump.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Way {
+    /// The slot with a number.
+    Slot(u32),
+    /// The jump to a RIP.
+    Jump,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Entry {
+    way: Way,
+    view: u8,
+    rip: u64,
+}
+
+impl Entry {
+    fn void(self, translator: &mut Translator) {
+        match self.way {
+            Way::Slot(slot) => translator.set_slot(slot, None),
+            Way::Jump => translator.area().clear_jump(self.view, self.rip),
+        }
+    }
+
+    /// Whether its instruction may lie in the page.
+    fn reaches(self, page: u64) -> bool {
+        let last = self.rip.wrapping_add(LONGEST_INSTRUCTION as u64 - 1);
+        self.rip & !(PAGE - 1) == page || last & !(PAGE - 1) == page
+    }
+
+    /// Whether its instruction may lie over the end of its page.
+    fn may_cross(self) -> bool {
+        self.rip & (PAGE - 1) > PAGE - LONGEST_INSTRUCTION as u64
+    }
+}
+
+/// Those into one page.
+#[derive(Debug)]
+struct Group {
+    /// The physical page, by number.
+    physical: u64,
+    entries: Vec<Entry>,
+}
+
+/// Those into one half of linear memory.
+#[derive(Debug, Default)]
+pub(crate) struct Ways {
+    groups: HashMap<u64, Group, BuildHasherDefault<Spread>>,
+    /// Those to instructions that may lie in two pages.
+    crossing: Vec<Entry>,
+    count: usize,
+}
+
+impl Ways {
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        self.count
+    }
+
+    /// Whether there are so many that all should be forgotten.
+    pub fn is_crowded(&self) -> bool {
+        self.count > MOST_WAYS
+    }
+
+    /// Notes one that leads to `rip`, in physical page `physical` (its number), in a view.
+    pub fn add(&mut self, way: Way, (view, rip): (u8, u64), physical: u64) {
+        let entry = Entry { way, view, rip };
+        self.count += 1;
+        if entry.may_cross() {
+            return self.crossing.push(entry);
+        }
+        let new = || Group { physical, entries: Vec::new() };
+        self.groups.entry(rip & !(PAGE - 1)).or_insert_with(new).entries.push(entry);
+    }
+
+    /// Makes all void.
+    pub fn void_all(&mut self, translator: &mut Translator) {
+        let grouped = self.groups.drain().flat_map(|(_, group)| group.entries);
+        for entry in grouped.chain(self.crossing.drain(..)) {
+            entry.void(translator);
+        }
+        self.count = 0;
+    }
+
+    /// Makes those into a linear page void.
+    pub fn void_page(&mut self, translator: &mut Translator, page: u64) {
+        if let Some(group) = self.groups.remove(&page) {
+            self.void_group(translator, group);
+        }
+        for entry in self.crossing.extract_if(.., |entry| entry.reaches(page)) {
+            self.count -= 1;
+            entry.void(translator);
+        }
+    }
+
+    fn void_group(&mut self, translator: &mut Translator, group: Group) {
+        self.count -= group.entries.len();
+        for entry in group.entries {
+            entry.void(translator);
+        }
+    }
+
+    /// Makes those void that lead elsewhere by the page tables that are in use now; how many.
+    pub fn look_again(&mut self, translator: &mut Translator, tables: &Tables<'_>) -> usize {
+        let before = self.count;
+        if self.groups.len() > MOST_PAGES {
+            self.void_all(translator);
+            return before;
+        }
+        let gone: Vec<u64> = self
+            .groups
+            .iter()
+            .filter(|(page, group)| !group.stays(**page, tables))
+            .map(|(page, _)| *page)
+            .collect();
+        for page in gone {
+            if let Some(group) = self.groups.remove(&page) {
+                self.void_group(translator, group);
+            }
+        }
+        self.count -= self.crossing.len();
+        for entry in self.crossing.drain(..) {
+            entry.void(translator);
+        }
+        before - self.count
+    }
+}
+
+impl Group {
+    fn stays(&self, page: u64, tables: &Tables<'_>) -> bool {
+        self.entries.iter().all(|entry| entry.view == USER)
+            && tables.leads_to(page) == Some(self.physical)
+    }
+}
+
+/// The page tables, looked at without a mark.
+#[derive(Debug)]
+pub(crate) struct Tables<'a> {
+    paging: Paging,
+    shared: &'a Shared,
+    marked: Cell<bool>,
+}
+
+impl<'a> Tables<'a> {
+    pub fn new(paging: Paging, shared: &'a Shared) -> Tables<'a> {
+        Tables { paging, shared, marked: Cell::new(false) }
+    }
+
+    /// The physical page (its number) of a linear page that programs may execute and have accessed.
+    fn leads_to(&self, page: u64) -> Option<u64> {
+        self.marked.set(false);
+        let found = self.paging.walk(self, page, Intent::Execute, Privilege::User).ok()?;
+        (!self.marked.get()).then_some(found.physical / PAGE)
+    }
+}
+
+impl PhysicalMemory for Tables<'_> {
+    fn read_entry(&self, address: u64) -> Option<u64> {
+        self.shared.read_entry(address)
+    }
+
+    fn read_short_entry(&self, address: u64) -> Option<u32> {
+        self.shared.read_short_entry(address)
+    }
+
+    fn set_entry_bits(&self, _address: u64, _old: u64, _bits: u64) -> bool {
+        self.marked.set(true);
+        true
+    }
+
+    fn set_short_entry_bits(&self, _address: u64, _old: u32, _bits: u32) -> bool {
+        self.marked.set(true);
+        true
+    }
+}
