@@ -90,7 +90,9 @@ struct Watch {
 /// A gibibyte each way over a network that loses, doubles and reorders frames, byte for byte.
 fn transfer() -> Outcome {
     let mut cargo = Command::new("cargo");
-    cargo.args("test --release --quiet -p kezhan-net --test network gibibyte -- --ignored".split(' '));
+    cargo.args(
+        "test --release --quiet -p kezhan-net --test network gibibyte -- --ignored".split(' '),
+    );
     program::output(cargo.current_dir(place::root()))?;
     println!("soak: a gibibyte each way arrived over a bad line");
     Ok(())
