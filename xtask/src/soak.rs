@@ -87,8 +87,20 @@ struct Watch {
     memory: String,
 }
 
+/// A gibibyte each way over a network that loses, doubles and reorders frames, byte for byte.
+fn transfer() -> Outcome {
+    let mut cargo = Command::new("cargo");
+    cargo.args(
+        "test --release --quiet -p kezhan-net --test network gibibyte -- --ignored".split(' '),
+    );
+    program::output(cargo.current_dir(place::root()))?;
+    println!("soak: a gibibyte each way arrived over a bad line");
+    Ok(())
+}
+
 impl Soak {
     pub(crate) fn execute(self) -> Outcome {
+        transfer()?;
         let folder = place::cache().join("soak");
         fs::create_dir_all(&folder)?;
         let userland = guests::ensure("soak")?;

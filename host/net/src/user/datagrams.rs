@@ -2,10 +2,10 @@
 
 use super::dns::Client;
 use super::driver::boot;
-use super::frame::{UDP, UDP_CHECKSUM};
+use super::frame::{self, ETHERNET, Header, UDP, UDP_CHECKSUM, protocol};
 use super::icmp::Refusal;
 use super::inward::Inward;
-use super::{DNS_PORT, FlowId, Gateway, Outward, dhcp, dhcp6};
+use super::{DNS_PORT, Failure, FlowId, Gateway, Outward, dhcp, dhcp6};
 use crate::policy::Protocol;
 use kezhan_ports::nic::Packet;
 use smoltcp::wire::{DHCP_CLIENT_PORT, DHCP_SERVER_PORT};
@@ -36,6 +36,32 @@ impl Gateway {
             }
             None => self.counts.dropped += 1,
         }
+    }
+
+    /// A datagram of a flow was not delivered, and this is its beginning: the guest is told as a router tells it
+    /// (RFC 1812 §5.2.7.1, RFC 4443 §3.1).
+    pub fn datagram_lost(
+        &mut self,
+        now: Duration,
+        flow: FlowId,
+        (to, why): (SocketAddr, Failure),
+        payload: &[u8],
+    ) {
+        let to = SocketAddr::new(to.ip().to_canonical(), to.port());
+        let Some(guest) = self.flows.heard(now, flow, to) else { return };
+        let ip = if to.ip().is_loopback() { self.config.ours_like(guest.ip()) } else { to.ip() };
+        let Some(bytes) = frame::udp(guest, SocketAddr::new(ip, to.port()), payload) else {
+            return;
+        };
+        let header = Header { protocol: protocol::UDP, from: guest.ip(), to: ip, ident: 0 };
+        let mut packet = frame::headers(&self.config, &header, bytes.len(), bytes.len());
+        packet.extend(bytes);
+        let refusal = match why {
+            Failure::Refused => Refusal::Port,
+            Failure::NetworkUnreachable => Refusal::Network,
+            Failure::HostUnreachable => Refusal::Host,
+        };
+        self.refuse(guest.ip(), ip, packet.get(ETHERNET..).unwrap_or_default(), refusal);
     }
 
     /// Whether a datagram from there would reach the guest.

@@ -5,5 +5,6 @@ mod egress;
 mod guest;
 mod lan;
 mod loss;
+mod many;
 mod tcp;
 mod udp;

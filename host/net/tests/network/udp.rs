@@ -1,8 +1,9 @@
 //! Datagrams and names.
 
-use crate::guest::{Guest, MAC, guest};
+use crate::guest::{Guest, MAC, PATIENCE, guest};
 use crate::tcp::config;
 use kezhan_net::user::{Forward, Listen, UserConfig, UserNic};
+use kezhan_ports::nic::{MAX_FRAME, Nic, Packet, Transmit};
 use std::net::{IpAddr, SocketAddr, UdpSocket};
 
 fn host() -> (UdpSocket, u16) {
@@ -147,4 +148,36 @@ fn names_are_asked_by_stream_too() {
     let got = answer_on(&mut guest, handle);
     assert_eq!((got.len(), &got[..2]), (reply.len(), &[0x12, 0x34][..]));
     assert_eq!(guest.receive(handle, usize::MAX), b"");
+}
+
+#[test]
+fn a_datagram_to_a_port_where_nobody_listens_is_answered_so() {
+    let (nic, network) = kezhan_net::user::spawn(config()).unwrap();
+    let (mut nic, me) = (nic, std::thread::current());
+    nic.set_waker(std::sync::Arc::new(move || me.unpark()));
+    let (closed, port) = host();
+    drop(closed);
+    // From port 4000 of the guest's to the gateway, which stands for this host; without a checksum (RFC 768).
+    let mut frame = vec![0x02, 0x6b, 0x7a, 0, 0, 2];
+    frame.extend(MAC);
+    frame.extend([
+        8, 0, 0x45, 0, 0, 32, 0, 0, 0x40, 0, 64, 17, 0x22, 0xbd, 10, 0, 2, 15, 10, 0, 2, 2,
+    ]);
+    frame.extend(4000_u16.to_be_bytes());
+    frame.extend(port.to_be_bytes());
+    frame.extend([0, 12, 0, 0, b'a', b'b', b'c', b'd']);
+    let end = std::time::Instant::now() + PATIENCE;
+    let mut answer = vec![0; MAX_FRAME];
+    let length = loop {
+        assert_eq!(nic.transmit(&frame, Packet::default()), Transmit::Taken);
+        std::thread::park_timeout(std::time::Duration::from_millis(100));
+        if let Some(received) = nic.receive(&mut answer) {
+            break received.length;
+        }
+        assert!(std::time::Instant::now() < end, "no answer");
+    };
+    // Destination unreachable, port (RFC 792), and the datagram's own headers behind it.
+    assert_eq!((answer[23], &answer[34..36]), (1, &[3, 3][..]), "{:?}", &answer[..length]);
+    assert_eq!(answer[62..66], frame[34..38]);
+    assert_eq!(network.report().unwrap().counts.dropped, 0);
 }

@@ -2,6 +2,7 @@
 
 use super::super::{Failure, FlowId};
 use super::egress::{self, Egress};
+use super::errors::{self, Lost};
 use super::poller::{Ready, Token, Watch};
 use super::sockets::dial;
 use super::thread::Desk;
@@ -64,6 +65,7 @@ fn bind(like: SocketAddr) -> io::Result<UdpSocket> {
 fn open(egress: Option<&Egress>, desk: &Desk, flow: FlowId, to: SocketAddr) -> io::Result<Way> {
     let Some(egress) = egress else {
         let socket = bind(to)?;
+        errors::ask(&socket);
         desk.poller.add(&socket, Token::Flow(flow), Watch::Reading)?;
         return Ok(Way::Direct(socket));
     };
@@ -103,7 +105,9 @@ impl Datagrams {
         };
         match (way, egress) {
             (Way::Direct(socket), _) => {
-                if let Err(error) = socket.send_to(payload, to) {
+                // The error of an earlier one is told first, once.
+                let sent = socket.send_to(payload, to).or_else(|_| socket.send_to(payload, to));
+                if let Err(error) = sent {
                     log::debug!("{to}/udp: {error}");
                 }
             }
@@ -122,13 +126,18 @@ impl Datagrams {
             Some(Way::Direct(socket)) => {
                 let buffer = &mut self.buffer;
                 for _ in 0..BUDGET {
+                    let Some(Lost { to, payload, why }) = errors::next(socket) else { break };
+                    desk.gateway.datagram_lost(desk.now, flow, (to, why), &payload);
+                }
+                for _ in 0..BUDGET {
                     match socket.recv_from(buffer) {
                         Ok((length, from)) => {
                             let payload = buffer.get(..length).unwrap_or_default();
                             desk.gateway.datagram(desk.now, flow, from, payload);
                         }
-                        Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {}
-                        Err(_) => return,
+                        Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
+                        // That of a datagram sent earlier.
+                        Err(_) => {}
                     }
                 }
                 return;

@@ -84,8 +84,7 @@ const PLAIN: [libc::c_long; 52] = [
 ];
 
 /// ioctl(2) on a terminal, and the one that makes a socket not wait.
-const IOCTLS: [u64; 4] =
-    [libc::TCGETS as u64, libc::TCSETS as u64, libc::TCSETSW as u64, libc::FIONBIO as u64];
+const IOCTLS: [u64; 4] = [libc::TCGETS, libc::TCSETS, libc::TCSETSW, libc::FIONBIO];
 
 /// A filter, ready to be set.
 pub(super) struct Jail(BpfProgram);

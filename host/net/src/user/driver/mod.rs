@@ -35,6 +35,7 @@ pub(super) mod boot;
 mod commands;
 mod datagrams;
 mod egress;
+mod errors;
 mod forwards;
 mod jail;
 mod lan;
