@@ -22,6 +22,7 @@ use std::sync::atomic::{Ordering, fence};
 use rustix::fs::{MemfdFlags, ftruncate, memfd_create};
 use rustix::io::Errno;
 use rustix::mm::{MapFlags, ProtFlags, mmap, munmap};
+use rustix::process::{Resource, getrlimit};
 use thiserror::Error;
 
 /// The host refused executable memory.
@@ -66,6 +67,9 @@ impl ExecutableMemory {
     /// The host call that was refused.
     pub fn new(size: usize) -> Result<ExecutableMemory, ExecutableMemoryError> {
         let failed = |step| move |source| ExecutableMemoryError { size, step, source };
+        if !is_allowed(size, getrlimit(Resource::Fsize).current) {
+            return Err(failed("its file under RLIMIT_FSIZE (ulimit -f)")(Errno::FBIG));
+        }
         // Kernels before 6.3 know no MFD_EXEC, newer ones want it said.
         let file = memfd_create("kezhan-code", MemfdFlags::CLOEXEC | MemfdFlags::EXEC)
             .or_else(|_| memfd_create("kezhan-code", MemfdFlags::CLOEXEC))
@@ -150,6 +154,11 @@ impl ExecutableMemory {
     }
 }
 
+/// Whether a file may have so many bytes. Asking for more would end the process by SIGXFSZ.
+fn is_allowed(size: usize, limit: Option<u64>) -> bool {
+    limit.is_none_or(|limit| size as u64 <= limit)
+}
+
 /// Makes this processor forget instructions that it fetched before they were written through the other
 /// view: a serialising instruction (Intel SDM vol. 3A §9.1.3 and §12.6). IRET to the next instruction: CPUID
 /// would be an exit of several microseconds where the host is itself a guest.
@@ -204,6 +213,13 @@ mod test {
         let memory = ExecutableMemory::new(1 << 16).unwrap();
         assert_eq!(permissions(memory.writable.as_ptr() as usize), "rw-s");
         assert_eq!(permissions(memory.executable.as_ptr() as usize), "r-xs");
+    }
+
+    #[test]
+    fn a_limit_of_file_sizes_is_heeded() {
+        assert!(is_allowed(4096, None));
+        assert!(is_allowed(4096, Some(4096)));
+        assert!(!is_allowed(4096, Some(4095)));
     }
 
     #[test]

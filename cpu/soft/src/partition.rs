@@ -61,6 +61,11 @@ impl Hypervisor for SoftHypervisor {
         if config.cpus == 0 || config.cpus > 255 {
             return Err(EngineError::TooManyCpus { asked: config.cpus, most: 255 });
         }
+        // Without it the guest would get #UD for what the host is to execute.
+        kezhan_jit::prepare().map_err(|failed| EngineError::Host {
+            call: "the software engine".to_owned(),
+            error: std::io::Error::other(failed),
+        })?;
         Ok(Arc::new(SoftPartition {
             clock: Arc::new(Clock::new(tsc_khz())),
             taken: (0..config.cpus).map(|_| AtomicBool::new(false)).collect(),

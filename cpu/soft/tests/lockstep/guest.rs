@@ -7,8 +7,8 @@ use kezhan_soft::SoftHypervisor;
 use std::sync::{Arc, Mutex, OnceLock};
 use vm_memory::{Bytes, GuestAddress};
 
-/// Where code begins.
-pub const CODE: u64 = 0x1_0000;
+/// Where code begins: a little before a page's end, so that most programs have an instruction that lies over it.
+pub const CODE: u64 = 0x1_0fd8;
 /// Top of the stack.
 pub const STACK: u64 = 0x9_0000;
 /// Two pages of operands.
