@@ -87,6 +87,8 @@ pub struct Registers {
     pub fast_calls: u64,
     /// IA32_LSTAR.
     pub call_target: u64,
+    /// Selectors of CS and SS that SYSCALL loads, and those that SYSRET loads.
+    pub ring_selectors: [[u64; 2]; 2],
     /// What SYSCALL leaves of RFLAGS.
     pub call_mask: u64,
     /// Not zero: CR4.FSGSBASE is set.

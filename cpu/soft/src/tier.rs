@@ -33,6 +33,7 @@ use crate::ways::{Tables, Way, Ways};
 use kezhan_jit::area::Registers;
 use kezhan_jit::translate::{Access, Entry, Record, Refusal, Region, Request, Translator};
 use kezhan_x86::flags::{self, LazyFlags};
+use kezhan_x86::interp::fast_call::ring_selectors;
 use kezhan_x86::state::{CpuState, FS, GS, cr0, cr4, efer};
 use std::collections::HashMap;
 use std::hash::BuildHasherDefault;
@@ -489,6 +490,7 @@ fn arrive_system(to: &mut Registers, cpu: &CpuState) {
     let enabled = cpu.efer & efer::SCE != 0 && cpu.cr0 & cr0::PE != 0;
     to.fast_calls = (enabled && cpu.msr.fmask & clears == clears).into();
     to.call_target = cpu.msr.lstar;
+    to.ring_selectors = ring_selectors(cpu.msr.star).map(|pair| pair.map(u64::from));
     to.call_mask = !cpu.msr.fmask;
     to.bases = (cpu.cr4 & cr4::FSGSBASE != 0).into();
     to.crossed = 0;

@@ -32,7 +32,7 @@ pub enum Rule {
     MoveString,
     /// STOS likewise.
     StoreString,
-    /// MOV from DS, ES, FS or GS to a general register.
+    /// MOV from a segment register to a general register.
     ReadSegment,
     /// BT, BTS, BTR or BTC of memory at [base + number] or [number], by a register of 32 or 64 bits.
     BitString,

@@ -75,18 +75,24 @@ fn set_flat<M: Memory>(core: &mut Core<'_, M>, code: Segment, stack: Segment) {
     M::permissions_changed(core);
 }
 
+/// The selectors of CS and SS that SYSCALL loads from IA32_STAR, and those that SYSRET to 64-bit mode loads.
+pub fn ring_selectors(star: u64) -> [[u16; 2]; 2] {
+    let (call, back) = ((star >> 32) as u16 & !3, (star >> 48) as u16);
+    [[call, call.wrapping_add(8)], [back.wrapping_add(16) | 3, back.wrapping_add(8) | 3]]
+}
+
 /// CS and SS as SYSCALL leaves them.
 pub fn load_call_segments<M: Memory>(core: &mut Core<'_, M>) {
     let long = core.cpu.long_mode();
-    let selector = (core.cpu.msr.star >> 32) as u16 & !3;
-    set_flat(core, flat_code(selector, 0, long), flat_stack(selector + 8, 0));
+    let [[code, stack], _] = ring_selectors(core.cpu.msr.star);
+    set_flat(core, flat_code(code, 0, long), flat_stack(stack, 0));
 }
 
 /// CS and SS as SYSRET leaves them, in 64-bit mode or not.
 pub fn load_return_segments<M: Memory>(core: &mut Core<'_, M>, to_long: bool) {
-    let base = (core.cpu.msr.star >> 48) as u16;
-    let code = if to_long { base.wrapping_add(16) } else { base } | 3;
-    set_flat(core, flat_code(code, 3, to_long), flat_stack(base.wrapping_add(8) | 3, 3));
+    let [_, [code, stack]] = ring_selectors(core.cpu.msr.star);
+    let code = if to_long { code } else { (core.cpu.msr.star >> 48) as u16 | 3 };
+    set_flat(core, flat_code(code, 3, to_long), flat_stack(stack, 3));
 }
 
 /// #UD where EFER.SCE is off, or the maker has SYSCALL and SYSRET in 64-bit mode only and this is another.

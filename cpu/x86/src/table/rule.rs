@@ -156,10 +156,7 @@ fn is_plain_string(instruction: &Instruction) -> bool {
 fn reads_segment(instruction: &Instruction) -> bool {
     instruction.op0_kind() == OpKind::Register
         && instruction.op1_kind() == OpKind::Register
-        && matches!(
-            instruction.op1_register(),
-            Register::DS | Register::ES | Register::FS | Register::GS
-        )
+        && instruction.op1_register().is_segment_register()
 }
 
 /// BT and its kin with memory and a register reach any byte (Intel SDM vol. 2A §3.1.1.9).

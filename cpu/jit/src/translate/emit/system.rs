@@ -53,6 +53,7 @@ impl Emitter<'_> {
         hot.or(host::RAX, OTHER_FLAGS);
         hot.store(super::super::homes::place(R11), host::RAX);
         hot.and(host::RAX, offset_of!(Registers, call_mask));
+        self.load_selectors(0);
         self.spread_flags();
         let hot = &mut self.hot;
         hot.number(host::RCX, step.next());
@@ -83,9 +84,22 @@ impl Emitter<'_> {
         hot.load(host::RAX, super::super::homes::place(R11));
         hot.and_number_32(host::RAX, TAKEN);
         hot.copy(host::SCRATCH, host::RCX);
+        self.load_selectors(1);
         self.spread_flags();
         self.hot.copy(host::RCX, host::SCRATCH);
         self.cross(USER);
+    }
+
+    /// CS and SS, as far as code can see them: those of SYSCALL (0) or of SYSRET (1). RCX is lost.
+    fn load_selectors(&mut self, pair: usize) {
+        const CS: usize = 1;
+        const SS: usize = 2;
+        let from = offset_of!(Registers, ring_selectors) + 2 * size_of::<u64>() * pair;
+        let to = offset_of!(Registers, selectors);
+        for (place, segment) in [(from, CS), (from + size_of::<u64>(), SS)] {
+            self.hot.load(host::RCX, place);
+            self.hot.store(to + size_of::<u64>() * segment, host::RCX);
+        }
     }
 
     /// RFLAGS, in RAX, to its places: IF, the status flags in the host's, the others. RCX is lost, RAX its own again.
