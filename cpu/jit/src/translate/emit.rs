@@ -14,6 +14,7 @@ use std::mem::{offset_of, size_of};
 
 mod access;
 mod careful;
+mod stack;
 mod string;
 mod system;
 mod ways;
@@ -125,9 +126,12 @@ impl<'a> Emitter<'a> {
         }
         self.body = self.hot.here();
         let steps = self.request.steps;
-        for (at, step) in steps.iter().enumerate() {
-            self.at = at;
-            self.step(step)?;
+        while let Some(step) = steps.get(self.at) {
+            match stack::in_a_row(&steps[self.at..]) {
+                0 | 1 => self.step(step)?,
+                count => self.row(count)?,
+            }
+            self.at += 1;
         }
         if let Some(last) = steps.last().filter(|last| !last.ends()) {
             self.at = steps.len();

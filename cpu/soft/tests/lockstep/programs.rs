@@ -284,6 +284,37 @@ impl Writer {
         a.leave().unwrap();
         a.mov(rsp, crate::guest::STACK).unwrap();
         a.xor(rax, r11).unwrap();
+        if self.random.below(2) == 0 {
+            self.row(a);
+        }
+    }
+
+    /// What functions begin and end with, on a stack that may end a page in between.
+    fn row(&mut self, a: &mut code_asm::CodeAssembler) {
+        use code_asm::*;
+        let mut function = a.create_label();
+        let mut past = a.create_label();
+        a.jmp(past).unwrap();
+        a.set_label(&mut function).unwrap();
+        a.push(rbx).unwrap();
+        a.push(r10).unwrap();
+        a.push(-3).unwrap();
+        a.push(r15).unwrap();
+        a.add(rbx, rdi).unwrap();
+        a.pop(r11).unwrap();
+        a.pop(r8).unwrap();
+        a.pop(rdi).unwrap();
+        a.pop(rbx).unwrap();
+        if self.random.below(2) == 0 {
+            a.ret().unwrap()
+        } else {
+            a.ret_1(16).unwrap()
+        }
+        a.set_label(&mut past).unwrap();
+        a.sub(rsp, 0xfd0 + 8 * self.random.below(12) as i32).unwrap();
+        a.call(function).unwrap();
+        a.mov(rsp, crate::guest::STACK).unwrap();
+        a.cmp(r11, rbx).unwrap();
     }
 }
 

@@ -221,7 +221,7 @@ impl Emitter<'_> {
         Ok(())
     }
 
-    fn store_pushed(&mut self, step: &Step, address: Address) {
+    pub(super) fn store_pushed(&mut self, step: &Step, address: Address) {
         let instruction = &step.instruction;
         if instruction.op0_kind() == OpKind::Register {
             let guest = instruction.op0_register().full_register().number() as u8;

@@ -93,7 +93,7 @@ impl Emitter<'_> {
     }
 
     /// Where a new site is in the area, the record of its access, and where the check begins.
-    fn new_site(&mut self, operand: &Operand) -> (usize, u32, u64) {
+    pub(super) fn new_site(&mut self, operand: &Operand) -> (usize, u32, u64) {
         let number = *self.books.sites;
         *self.books.sites += 1;
         self.books.writes.push(operand.write);
@@ -104,7 +104,7 @@ impl Emitter<'_> {
     }
 
     /// From the linear address in the scratch register to the offset in the region; where it goes if it is not there.
-    fn compare_with_region(&mut self, site: usize) -> Hole {
+    pub(super) fn compare_with_region(&mut self, site: usize) -> Hole {
         self.hot.sub(host::SCRATCH, site + LO);
         self.hot.compare(host::SCRATCH, site + LIMIT);
         self.hot.jump_if(condition::ABOVE_OR_EQUAL)
@@ -127,7 +127,12 @@ impl Emitter<'_> {
     }
 
     /// The cold side: the page becomes the site's region, and it is checked again.
-    fn fill_and_check_again(&mut self, operand: &Operand, miss: Hole, numbers: (usize, u32, u64)) {
+    pub(super) fn fill_and_check_again(
+        &mut self,
+        operand: &Operand,
+        miss: Hole,
+        numbers: (usize, u32, u64),
+    ) {
         let (site, record, check) = numbers;
         let cold = self.cold.here();
         self.hot.fill(miss, cold);

@@ -202,17 +202,14 @@ impl Emitter<'_> {
 
     pub(super) fn ret(&mut self, step: &Step) -> Done {
         self.access(&Operand::stack(0, false), Tail::Load(host::SCRATCH))?;
-        let released = match step.instruction.op_count() {
-            0 => 8,
-            _ => 8 + step.instruction.immediate16() as i32,
-        };
+        let released = released(step);
         self.move_stack(released);
         self.indirect(released);
         Ok(())
     }
 
     /// Goes where the scratch register says. RSP has been moved by `moved`.
-    fn indirect(&mut self, moved: i32) {
+    pub(super) fn indirect(&mut self, moved: i32) {
         if self.saved {
             self.restore_flags();
         }
@@ -300,6 +297,14 @@ impl Emitter<'_> {
         {
             access.resume = resume;
         }
+    }
+}
+
+/// How far RET moves RSP.
+pub(super) fn released(step: &Step) -> i32 {
+    match step.instruction.op_count() {
+        0 => 8,
+        _ => 8 + step.instruction.immediate16() as i32,
     }
 }
 
