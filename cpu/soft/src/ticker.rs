@@ -159,3 +159,57 @@ fn tick(shared: &Weak<Shared>, clock: &Clock, nap: &Nap) {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ram::Ram;
+    use kezhan_device::GuestMemory;
+    use vm_memory::GuestAddress;
+
+    fn three() -> Shared {
+        let memory = GuestMemory::from_ranges(&[(GuestAddress(0), 0x10000)]).unwrap();
+        Shared::new(Ram::new(Arc::new(memory)), 3)
+    }
+
+    #[test]
+    fn running_vcpus_are_rung_at_when_their_timers_are_due() {
+        let shared = three();
+        for (mailbox, deadline) in shared.mailboxes.iter().zip([1000, 3000, 500]) {
+            mailbox.set_deadline(deadline);
+        }
+        assert_eq!(ring(&shared, 5000), None, "nobody runs");
+        shared.mailboxes[0].set_running(true);
+        shared.mailboxes[1].set_running(true);
+        assert_eq!(ring(&shared, 999), Some(1000));
+        assert_eq!(ring(&shared, 1000), Some(3000));
+        let rung = shared.mailboxes.iter().map(|mailbox| mailbox.wants_attention());
+        assert_eq!(rung.collect::<Vec<_>>(), [true, false, false]);
+        assert_eq!(shared.mailboxes[0].deadline(), NEVER, "is told once");
+    }
+
+    #[test]
+    fn a_plan_is_the_first_deadline_or_the_horizon() {
+        let (shared, clock) = (three(), Clock::new(1_000_000));
+        clock.pause();
+        let now = clock.now();
+        assert_eq!(plan(&shared, &clock, &shared.ticker.nap), None);
+        shared.mailboxes[1].set_running(true);
+        assert_eq!(plan(&shared, &clock, &shared.ticker.nap), Some(now + HORIZON));
+        shared.mailboxes[1].set_deadline(now + 7000);
+        assert_eq!(plan(&shared, &clock, &shared.ticker.nap), Some(now + 7000));
+        assert_eq!(shared.ticker.nap.plan.load(Ordering::SeqCst), now + 7000);
+    }
+
+    #[test]
+    fn only_a_deadline_long_before_the_plan_wakes_the_thread() {
+        let ticker = Ticker::default();
+        ticker.nap.plan.store(10 * LATENESS, Ordering::SeqCst);
+        ticker.heed(9 * LATENESS);
+        ticker.heed(NEVER);
+        assert!(!ticker.nap.wish().anew);
+        ticker.heed(9 * LATENESS - 1);
+        assert!(ticker.nap.wish().anew);
+        assert!(ticker.nap.sleep(None), "does not sleep");
+    }
+}
