@@ -11,8 +11,10 @@
 //!                        └─► later: a quarter of it is left, or none
 //! ```
 //!
-//! It looks only while the host has a core for it: fewer other vCPUs run than there are cores. The window of a guest
-//! that does nothing is soon none. Linux does the same for KVM's vCPUs (halt_poll_ns).
+//! It looks only while the host has a core for it: fewer other vCPUs run than there are cores. Where other programs
+//! have the cores nevertheless, looks are in vain: after [`IN_VAIN`] of them in a row it sleeps [`REST`] times at
+//! once. The window of a guest that does nothing is soon none. Linux does much the same for KVM's vCPUs
+//! (halt_poll_ns).
 
 use crate::mailbox::Mailbox;
 use std::sync::OnceLock;
@@ -23,10 +25,17 @@ const FIRST: Duration = Duration::from_micros(10);
 /// The longest window.
 const LONGEST: Duration = Duration::from_micros(60);
 
+/// Looks in a row without a note, after which there are none for a while.
+const IN_VAIN: u32 = 6;
+/// Halts without a look.
+const REST: u32 = 100;
+
 /// The wait of one vCPU.
 #[derive(Debug, Default)]
 pub struct Halt {
     window: Duration,
+    in_vain: u32,
+    rest: u32,
 }
 
 /// Cores of the host that this process may use.
@@ -40,14 +49,29 @@ impl Halt {
     /// when the host was not asked to put the thread to sleep.
     pub fn wait(&mut self, mailbox: &Mailbox, at_most: Option<Duration>, running: usize) -> bool {
         let start = Instant::now();
-        let window = if running < cores() { self.window } else { Duration::ZERO };
-        if !window.is_zero() && look(mailbox, start, at_most.unwrap_or(window).min(window)) {
-            return true;
+        let window = self.window_now(running);
+        if !window.is_zero() {
+            if look(mailbox, start, at_most.unwrap_or(window).min(window)) {
+                self.in_vain = 0;
+                return true;
+            }
+            self.in_vain += 1;
         }
         let left = at_most.map(|time| time.saturating_sub(start.elapsed()));
         mailbox.sleep(left);
         self.learn(start.elapsed());
         false
+    }
+
+    fn window_now(&mut self, running: usize) -> Duration {
+        if self.in_vain >= IN_VAIN {
+            (self.in_vain, self.rest) = (0, REST);
+        }
+        if self.rest != 0 {
+            self.rest -= 1;
+            return Duration::ZERO;
+        }
+        if running < cores() { self.window } else { Duration::ZERO }
     }
 
     fn learn(&mut self, waited: Duration) {
@@ -90,14 +114,24 @@ mod tests {
     #[test]
     fn a_note_that_is_there_needs_no_sleep() {
         let mailbox = Mailbox::default();
-        let mut halt = Halt { window: LONGEST };
+        let mut halt = Halt { window: LONGEST, ..Halt::default() };
         mailbox.post(|notes| notes.nmis = 1);
         assert!(halt.wait(&mailbox, None, 0));
     }
 
     #[test]
     fn the_time_ends_the_wait() {
-        let mut halt = Halt { window: LONGEST };
+        let mut halt = Halt { window: LONGEST, ..Halt::default() };
         assert!(!halt.wait(&Mailbox::default(), Some(Duration::from_micros(5)), 0));
+    }
+
+    #[test]
+    fn looks_in_vain_end_for_a_while() {
+        let mut halt = Halt { window: LONGEST, in_vain: IN_VAIN - 1, rest: 0 };
+        assert_eq!(halt.window_now(0), LONGEST);
+        halt.in_vain += 1;
+        let windows: Vec<Duration> = (0..=REST).map(|_| halt.window_now(0)).collect();
+        assert!(windows[..REST as usize].iter().all(Duration::is_zero));
+        assert_eq!(windows[REST as usize], LONGEST);
     }
 }

@@ -85,7 +85,10 @@ impl Mailbox {
 
     fn call_inside(&self, inside: MutexGuard<'_, Inside>) {
         self.call();
-        if inside.asleep {
+        let asleep = inside.asleep;
+        // The sleeper wants the lock at once.
+        drop(inside);
+        if asleep {
             self.arrived.notify_all();
         }
     }
