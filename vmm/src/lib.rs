@@ -45,6 +45,7 @@
 //! An asynchronous runtime (threads that block are what vCPUs are; one poll serves the rest); a thread
 //! for device timers (the main thread has nothing else to do, and transitions need no lock against it).
 
+mod attendants;
 mod backends;
 mod clock;
 mod control;

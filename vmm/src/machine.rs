@@ -3,6 +3,7 @@
 //! Every transition keeps the order that the contracts ask for: vCPUs park before devices pause, devices
 //! resume before vCPUs run; the clock stands still exactly while nothing can read it.
 
+use crate::attendants::Attendants;
 use crate::clock::VirtualClock;
 use crate::events::EventQueue;
 use crate::files::BootFiles;
@@ -40,6 +41,8 @@ pub(crate) struct Parts {
 /// A machine. Fields are dropped in this order: threads before what they use.
 pub struct Machine {
     vcpus: Vcpus,
+    /// Kept for their threads.
+    _attendants: Arc<Attendants>,
     partition: Arc<dyn Partition>,
     board: Arc<Board>,
     memory: Arc<GuestMemory>,
@@ -57,12 +60,14 @@ impl Machine {
         let memory = Arc::new(memory::map(spec.memory, &memory_ranges(spec.memory.bytes()))?);
         let clock = Arc::new(VirtualClock::new());
         let hook = parts.events.clone();
+        let attendants = Arc::new(Attendants::default());
         let host = Host {
             memory: memory.clone(),
             clock: clock.clone(),
             control: parts.events.clone(),
             attention: Arc::new(move || hook.wake()),
             ports: parts.ports,
+            staff: Some(attendants.clone()),
         };
         let board = Arc::new(Board::new(spec, host)?);
         let partition = parts.engine.create(PartitionConfig {
@@ -72,9 +77,21 @@ impl Machine {
             pins: IOAPIC_PINS,
         })?;
         board.connect(partition.clone());
+        for attendance in board.attendances() {
+            attendants.start(attendance)?;
+        }
         let vcpus = Vcpus::new(partition.clone(), spec.cpus, board.clone(), parts.events)?;
         let (files, state) = (parts.files, MachineState::Created);
-        Ok(Machine { vcpus, partition, board, memory, clock, files, state })
+        Ok(Machine {
+            vcpus,
+            _attendants: attendants,
+            partition,
+            board,
+            memory,
+            clock,
+            files,
+            state,
+        })
     }
 
     /// Where it is in its life.

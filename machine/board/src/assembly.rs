@@ -1,6 +1,7 @@
 //! The board under construction: what a device's constructor may ask for.
 
 use crate::address_map::{self, PCI_BUSES, Place};
+use crate::attend::{Bell, Post};
 use crate::bus::{Bus, Claim};
 use crate::engine::EngineLink;
 use crate::pci;
@@ -42,6 +43,8 @@ pub(crate) struct Wiring {
     pub pci: Arc<Mutex<PciHost>>,
     pub windows: Arc<PciWindows>,
     pub attention: Arc<Attention>,
+    /// Whether the machine runs, for devices with a thread of their own.
+    pub open: Arc<AtomicBool>,
 }
 
 /// The devices that a person's hands reach, once they are built.
@@ -71,6 +74,8 @@ pub(crate) struct Assembly {
     functions: Vec<Plugged>,
     behind: BTreeMap<PciAddress, Behind>,
     port_called: Arc<AtomicBool>,
+    /// Calls the thread of the device under construction, if it gets one.
+    bell: Option<Arc<dyn Bell>>,
 }
 
 /// What is left when it is finished.
@@ -87,7 +92,7 @@ impl Wiring {
         let engine = Arc::new(EngineLink::default());
         let intr = LineInterrupt::new("intr", vec![(engine.clone(), 0)]);
         let msi = MsiInterrupt::new(engine.clone());
-        let windows = Arc::new(PciWindows::default());
+        let windows = Arc::new(PciWindows::new(engine.clone()));
         let pci = PciHost::new("pci-host", PCI_BUSES, windows.clone());
         let pic = SharedPic::new("pic", intr);
         let ioapic = SharedIoapic::new("ioapic", msi, Some(engine.clone()));
@@ -100,6 +105,7 @@ impl Wiring {
             pci: Arc::new(Mutex::new(pci)),
             windows,
             attention: Arc::new(Attention::new(attention)),
+            open: Arc::default(),
         }
     }
 
@@ -153,6 +159,7 @@ impl Assembly {
             functions: Vec::new(),
             behind: BTreeMap::new(),
             port_called: Arc::default(),
+            bell: None,
         }
     }
 
@@ -200,19 +207,24 @@ impl Assembly {
     /// Has the chassis poll the device under construction.
     pub(crate) fn waker(&self) -> Arc<dyn Fn() + Send + Sync> {
         let (called, attention) = (self.port_called.clone(), self.wiring.attention.clone());
+        let bell = self.bell.clone();
         Arc::new(move || {
             if !called.swap(true, Ordering::SeqCst) {
-                attention.call();
+                match &bell {
+                    Some(bell) => bell.ring(),
+                    None => attention.call(),
+                }
             }
         })
     }
 
-    /// Begins a device outside the list, and gives the next disk for it, its waker set.
-    pub(crate) fn begin_disk(&mut self) -> Option<Box<dyn Disk>> {
+    /// Begins the device `name` outside the list, and gives the next disk for it, its waker set.
+    pub(crate) fn begin_disk(&mut self, name: &str) -> Option<Box<dyn Disk>> {
         self.port_called = Arc::default();
         if self.host.ports.disks.is_empty() {
             return None;
         }
+        self.bell = self.host.staff.as_ref().and_then(|staff| staff.bell(name));
         let mut disk = self.host.ports.disks.remove(0);
         disk.set_waker(self.waker());
         Some(disk)
@@ -304,7 +316,12 @@ impl Assembly {
     }
 
     fn add(&mut self, device: Arc<Mutex<dyn Device>>, placement: Placement) -> Arc<Slot> {
-        let slot = Arc::new(Slot::new(device, placement, self.port_called.clone()));
+        let doorbells = device.lock().unwrap_or_else(PoisonError::into_inner).doorbells();
+        let mut slot = Slot::new(device, placement, self.port_called.clone());
+        if let Some(bell) = self.bell.take() {
+            slot = slot.with_post(Post::new(bell, doorbells, self.wiring.open.clone()));
+        }
+        let slot = Arc::new(slot);
         self.slots.push(slot.clone());
         slot
     }

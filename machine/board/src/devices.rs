@@ -236,11 +236,12 @@ pub(crate) fn consoles(board: &mut Assembly) -> Result<(), BoardError> {
 
 /// Disk `index` of the description, a virtio-blk called `disk0`, `disk1` and so on, with a queue for each CPU.
 pub(crate) fn disk(board: &mut Assembly, index: usize, spec: &DiskSpec) -> Result<(), BoardError> {
-    let Some(port) = board.begin_disk() else { return Ok(()) };
+    let name = format!("disk{index}");
+    let Some(port) = board.begin_disk(&name) else { return Ok(()) };
     let options = BlockOptions { serial: spec.serial.clone(), queues: board.cpus.min(16) };
     let block = Box::new(Block::new(port, options));
     let (memory, msi) = (board.memory(), board.wiring.msi());
-    board.plug(VirtioPci::new(&format!("disk{index}"), block, memory, msi))
+    board.plug(VirtioPci::new(&name, block, memory, msi))
 }
 
 /// Network card `index` of the description, called `net0`, `net1` and so on.

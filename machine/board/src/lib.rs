@@ -21,7 +21,8 @@
 //! 6. [`Board::pause`] once every vCPU is out of `run`; then [`Board::save`], [`Board::restore`],
 //!    [`Board::reset`]; then `resume` again.
 //!
-//! There is no thread in here, and no host clock.
+//! There is no thread in here, and no host clock; but the vmm can give a device a thread ([`Staff`]), and takes
+//! that thread's work out of here ([`Board::attendances`]).
 //!
 //! # Time
 //! After every call into a device the slot asks it for its deadline. The earliest one announced is kept;
@@ -52,6 +53,7 @@
 mod acpi;
 mod address_map;
 mod assembly;
+mod attend;
 mod bios;
 mod bus;
 mod devices;
@@ -64,6 +66,7 @@ mod settings;
 mod slot;
 
 pub use address_map::{ADDRESS_MAP, IOAPIC_PINS, Place, Row, memory_map, memory_ranges};
+pub use attend::{Attendance, Bell, Staff};
 pub use bus::{Stray, StrayKind};
 pub use devices::{DEVICES, DeviceKind, Setting};
 pub use error::BoardError;
@@ -118,6 +121,8 @@ pub struct Host {
     pub attention: Arc<dyn Fn() + Send + Sync>,
     /// Back-ends.
     pub ports: Ports,
+    /// Who gives devices threads of their own, if anybody does.
+    pub staff: Option<Arc<dyn Staff>>,
 }
 
 impl std::fmt::Debug for Host {
@@ -229,6 +234,12 @@ impl Board {
             return None;
         }
         self.wiring.attention.serve(&self.slots, self.clock.now())
+    }
+
+    /// The work of each device's own thread. The threads must not outlive the machine's engine.
+    pub fn attendances(&self) -> Vec<Attendance> {
+        let attention = &self.wiring.attention;
+        self.slots.iter().filter_map(|slot| Attendance::of(slot, attention)).collect()
     }
 
     /// The accesses that nobody answered, most frequent first.

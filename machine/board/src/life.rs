@@ -3,6 +3,7 @@
 use crate::slot::Slot;
 use crate::{Board, BoardError};
 use kezhan_device::SavedState;
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// Whether devices may be called.
@@ -23,6 +24,7 @@ impl Board {
     pub fn resume(&self) {
         let mut life = lock(&self.life);
         if *life == Life::Paused {
+            self.wiring.open.store(true, Ordering::SeqCst);
             self.each(|slot| slot.call(&self.wiring.attention, |device| device.resume()));
             *life = Life::Running;
             self.wiring.attention.call();
@@ -33,6 +35,7 @@ impl Board {
     pub fn pause(&self) {
         let mut life = lock(&self.life);
         if *life == Life::Running {
+            self.wiring.open.store(false, Ordering::SeqCst);
             self.each(|slot| slot.call(&self.wiring.attention, |device| device.pause()));
             *life = Life::Paused;
         }

@@ -6,6 +6,7 @@
 //! needs out of it and lets go before it calls the device.
 
 use crate::address_map::{PCI_MEMORY, PCI_PORTS};
+use crate::engine::EngineLink;
 use crate::slot::Slot;
 use kezhan_acpi::PciRoute;
 use kezhan_device::{Region, RegionIndex, Space};
@@ -51,8 +52,8 @@ struct Placed {
 }
 
 /// The windows of PCI functions.
-#[derive(Default)]
 pub(crate) struct PciWindows {
+    engine: Arc<EngineLink>,
     placed: RwLock<Vec<Placed>>,
     functions: OnceLock<BTreeMap<PciAddress, Behind>>,
 }
@@ -72,6 +73,10 @@ pub(crate) struct Hit {
 }
 
 impl PciWindows {
+    pub(crate) fn new(engine: Arc<EngineLink>) -> PciWindows {
+        PciWindows { engine, placed: RwLock::default(), functions: OnceLock::new() }
+    }
+
     /// Says which slots the functions are in. Once, when the board is complete.
     pub(crate) fn set_functions(&self, functions: BTreeMap<PciAddress, Behind>) {
         let _ = self.functions.set(functions);
@@ -94,11 +99,25 @@ impl PciWindows {
 impl BarTarget for PciWindows {
     fn place(&self, function: PciAddress, region: RegionIndex, base: Option<u64>) {
         let mut placed = self.placed.write().unwrap_or_else(PoisonError::into_inner);
-        placed.retain(|p| (p.function, p.region) != (function, region.0));
-        let behind = self.functions.get().and_then(|functions| functions.get(&function));
-        let Some((base, shape)) = base.zip(behind.and_then(|b| b.regions.get(region.0))) else {
+        let Some(behind) = self.functions.get().and_then(|functions| functions.get(&function))
+        else {
             return;
         };
+        let bells = behind.slot.post().and_then(|post| post.bells_in(region));
+        if let Some(old) =
+            placed.iter().position(|p| (p.function, p.region) == (function, region.0))
+        {
+            let old = placed.remove(old);
+            if let Some((bells, bell)) = &bells {
+                self.engine.unhang(bells, old.addresses.start, bell.descriptor());
+            }
+        }
+        let Some((base, shape)) = base.zip(behind.regions.get(region.0)) else { return };
+        if let Some((bells, bell)) = &bells
+            && shape.space == Space::Memory
+        {
+            self.engine.hang(bells, base, bell.descriptor());
+        }
         placed.push(Placed {
             function,
             region: region.0,
