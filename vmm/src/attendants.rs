@@ -72,6 +72,12 @@ impl Attendants {
         Ok(())
     }
 
+    /// Ends the thread of a device that is gone.
+    pub(crate) fn end(&self, name: &str) {
+        let attendant = self.lock().remove(name);
+        drop(attendant);
+    }
+
     fn lock(&self) -> MutexGuard<'_, BTreeMap<String, Attendant>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }

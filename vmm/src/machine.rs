@@ -10,10 +10,11 @@ use crate::files::BootFiles;
 use crate::snapshot::{MemoryImage, Snapshot};
 use crate::vcpus::Vcpus;
 use crate::{VmmError, cpu_model, memory};
-use kezhan_board::{Board, Host, IOAPIC_PINS, Ports, memory_ranges};
+use kezhan_board::{BalloonHandle, Board, Host, IOAPIC_PINS, Ports, memory_ranges};
 use kezhan_device::{Clock, GuestMemory};
 use kezhan_hypervisor::{Hypervisor, Partition, PartitionConfig};
-use kezhan_machine_spec::MachineSpec;
+use kezhan_machine_spec::{DiskSpec, MachineSpec};
+use kezhan_ports::Disk;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -41,8 +42,7 @@ pub(crate) struct Parts {
 /// A machine. Fields are dropped in this order: threads before what they use.
 pub struct Machine {
     vcpus: Vcpus,
-    /// Kept for their threads.
-    _attendants: Arc<Attendants>,
+    attendants: Arc<Attendants>,
     partition: Arc<dyn Partition>,
     board: Arc<Board>,
     memory: Arc<GuestMemory>,
@@ -82,16 +82,7 @@ impl Machine {
         }
         let vcpus = Vcpus::new(partition.clone(), spec.cpus, board.clone(), parts.events)?;
         let (files, state) = (parts.files, MachineState::Created);
-        Ok(Machine {
-            vcpus,
-            _attendants: attendants,
-            partition,
-            board,
-            memory,
-            clock,
-            files,
-            state,
-        })
+        Ok(Machine { vcpus, attendants, partition, board, memory, clock, files, state })
     }
 
     /// Where it is in its life.
@@ -224,6 +215,42 @@ impl Machine {
             self.resume();
         }
         Ok(lines)
+    }
+
+    /// The hand on the memory balloon, if the machine has one.
+    pub(crate) fn balloon(&self) -> Option<BalloonHandle> {
+        self.board.balloon()
+    }
+
+    /// Puts a disk into a hot-plug slot.
+    ///
+    /// # Errors
+    /// [`VmmError::Board`] when none is free; [`VmmError::Host`] without a thread.
+    pub(crate) fn attach_disk(
+        &self,
+        name: &str,
+        spec: &DiskSpec,
+        disk: Box<dyn Disk>,
+    ) -> Result<(), VmmError> {
+        match self.board.attach_disk(name, spec, disk)? {
+            Some(work) => self.attendants.start(work),
+            None => Ok(()),
+        }
+    }
+
+    /// Asks the guest to let go of a disk in a hot-plug slot.
+    ///
+    /// # Errors
+    /// [`VmmError::Board`] when it is in none.
+    pub(crate) fn ask_for_disk(&self, name: &str) -> Result<(), VmmError> {
+        Ok(self.board.ask_for_disk(name)?)
+    }
+
+    /// The disks that the guest has let go of since the last call; they are closed.
+    pub(crate) fn take_ejected(&self) -> Vec<String> {
+        let names = self.board.take_ejected();
+        names.iter().for_each(|name| self.attendants.end(name));
+        names
     }
 
     /// Presses the power button.

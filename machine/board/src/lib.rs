@@ -60,6 +60,7 @@ mod devices;
 mod engine;
 mod error;
 mod hands;
+mod hotplug;
 mod life;
 mod pci;
 mod settings;
@@ -72,6 +73,7 @@ pub use devices::{DEVICES, DeviceKind, Setting};
 pub use error::BoardError;
 pub use kezhan_firmware::{Entry, Image, KernelError, system_version};
 pub use kezhan_input::{KeyEvent, MouseEvent};
+pub use kezhan_virtio::BalloonHandle;
 
 use assembly::{Assembly, Hands, Plugged, Wiring};
 use bus::Bus;
@@ -83,7 +85,7 @@ use kezhan_ports::{CharDevice, Disk, Entropy, Nic};
 use life::Life;
 use slot::Slot;
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use vm_memory::{Bytes, GuestAddress};
 
 /// The ports that stand behind a board's devices. A device without one has nothing behind it.
@@ -148,16 +150,22 @@ impl std::fmt::Debug for GuestFiles<'_> {
     }
 }
 
+/// All devices, in the order of building.
+type Slots = Arc<[Arc<Slot>]>;
+
 /// A machine without its CPUs.
 pub struct Board {
     memory: Arc<GuestMemory>,
     clock: Arc<dyn Clock>,
+    cpus: u16,
     map: Vec<kezhan_firmware::MemoryEntry>,
-    slots: Vec<Arc<Slot>>,
+    /// Replaced whole when a disk comes or goes.
+    slots: RwLock<Slots>,
     bus: Bus,
     wiring: Wiring,
     functions: Vec<Plugged>,
     hands: Hands,
+    staff: Option<Arc<dyn Staff>>,
     tables: Tables,
     life: Mutex<Life>,
 }
@@ -188,12 +196,14 @@ impl Board {
             memory,
             clock,
             map: memory_map(spec.memory.bytes()),
+            cpus: u16::try_from(spec.cpus).unwrap_or(u16::MAX),
             tables: acpi::tables(spec.cpus, &parts.slots)?,
-            slots: parts.slots,
+            slots: RwLock::new(parts.slots.into()),
             bus: parts.bus,
             wiring: parts.wiring,
             functions: parts.functions,
             hands: parts.hands,
+            staff: parts.staff,
             life: Mutex::new(Life::Paused),
         })
     }
@@ -233,13 +243,21 @@ impl Board {
         if *life != Life::Running {
             return None;
         }
-        self.wiring.attention.serve(&self.slots, self.clock.now())
+        self.wiring.attention.serve(&self.slots(), self.clock.now())
+    }
+
+    fn slots(&self) -> Slots {
+        self.slots.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn set_slots(&self, slots: Vec<Arc<Slot>>) {
+        *self.slots.write().unwrap_or_else(PoisonError::into_inner) = slots.into();
     }
 
     /// The work of each device's own thread. The threads must not outlive the machine's engine.
     pub fn attendances(&self) -> Vec<Attendance> {
         let attention = &self.wiring.attention;
-        self.slots.iter().filter_map(|slot| Attendance::of(slot, attention)).collect()
+        self.slots().iter().filter_map(|slot| Attendance::of(slot, attention)).collect()
     }
 
     /// The accesses that nobody answered, most frequent first.
@@ -276,7 +294,7 @@ impl CpuIo for Board {
 
 impl std::fmt::Debug for Board {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_list().entries(self.slots.iter().map(|slot| slot.name())).finish()
+        f.debug_list().entries(self.slots().iter().map(|slot| slot.name())).finish()
     }
 }
 
