@@ -1,6 +1,7 @@
 //! The verbs.
 
 use crate::completions::Completions;
+use crate::control::Control;
 use crate::doctor::Doctor;
 use crate::failure::Failure;
 use crate::man::Man;
@@ -36,6 +37,7 @@ pub(crate) struct Kezhan {
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     Run(Box<Run>),
+    Control(Control),
     Doctor(Doctor),
     /// Make, examine, convert and change disk images: arguments as qemu-img's
     #[command(subcommand)]
@@ -63,6 +65,7 @@ impl Command {
     pub(crate) fn execute(self) -> Result<ExitCode, Failure> {
         match self {
             Command::Run(run) => run.execute().map(ExitCode::from),
+            Command::Control(control) => control.execute().map(ExitCode::from),
             Command::Doctor(doctor) => doctor.execute().map(ExitCode::from),
             Command::Image(image) => Ok(kezhan_image::run(*image)),
             Command::Net(net) => net.execute(),

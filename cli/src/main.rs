@@ -5,6 +5,7 @@
 
 mod command;
 mod completions;
+mod control;
 mod doctor;
 mod failure;
 mod machine_options;

@@ -105,7 +105,7 @@ fn resident(desk: &Desk) -> Result<u64, Failed> {
 }
 
 /// The machine with the system's disk, read-only, and `script` instead of systemd.
-fn init(append: &str, script: &str) -> Result<Command, Failed> {
+pub fn init(append: &str, script: &str) -> Result<Command, Failed> {
     let system = format!("{},format=raw,readonly", file("system", "disk.raw")?.display());
     machine(&system, &format!("{append} ro init=/bin/bash -- -c \"{script}\""))
 }

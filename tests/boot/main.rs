@@ -16,6 +16,7 @@ mod clock;
 mod desk;
 mod disks;
 mod guest;
+mod hotplug;
 mod kernel_log;
 mod leaks;
 mod namespace;
@@ -37,6 +38,7 @@ fn main() -> ExitCode {
     trials.extend(person::trials());
     trials.extend(systems::trials());
     trials.extend(disks::trials());
+    trials.extend(hotplug::trials());
     trials.extend(networks::trials());
     trials.extend(running::trials());
     trials.extend(outside::trials());

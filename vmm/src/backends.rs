@@ -12,7 +12,8 @@
 //! | | `--net tap=NAME`, `bridge=NAME` | [`Tap`](kezhan_networks::Tap) |
 //! | entropy | | getrandom(2), or the generator of `--seed` |
 
-use crate::control::{self, Card, Control};
+use crate::commands::Orders;
+use crate::control::{self, Asked, Card, Control};
 use crate::events::{Event, EventQueue};
 use crate::nets::Owner;
 use crate::{VmmError, disks, nets, tell};
@@ -23,6 +24,7 @@ use kezhan_machine_spec::{MachineSpec, SerialSpec};
 use kezhan_ports::CharDevice;
 use kezhan_ports::chardev::NullCharDevice;
 use kezhan_socks::ListenerHandle;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -36,8 +38,8 @@ pub(crate) struct Backends {
     pub(crate) ports: Ports,
     /// The person's terminal, when a port ends there.
     pub(crate) terminal: Option<Terminal>,
-    /// The machine's hands on its disks, in the order of the description.
-    pub(crate) disks: Vec<DiskHandle>,
+    /// The machine's hands on its disks, by the names of their devices.
+    pub(crate) disks: BTreeMap<String, DiskHandle>,
     finishers: Vec<Finisher>,
     /// SOCKS servers that reach into networks.
     socks: Vec<ListenerHandle>,
@@ -45,6 +47,8 @@ pub(crate) struct Backends {
     control: Option<Control>,
     /// They run as long as this is kept.
     networks: Arc<Vec<Card>>,
+    /// What clients of the control socket ask of the driver.
+    pub(crate) orders: Arc<Orders>,
 }
 
 impl Backends {
@@ -54,10 +58,10 @@ impl Backends {
     /// [`VmmError::Chardev`], [`VmmError::Disk`] or [`VmmError::Net`] that names the option.
     pub(crate) fn open(spec: &MachineSpec, events: &Arc<EventQueue>) -> Result<Backends, VmmError> {
         let (mut all, mut cards) = (Backends::default(), Vec::new());
-        for disk in &spec.disks {
+        for (index, disk) in spec.disks.iter().enumerate() {
             let (disk, handle) = disks::open(disk, events)?;
             all.ports.disks.push(disk);
-            all.disks.push(handle);
+            all.disks.insert(format!("disk{index}"), handle);
         }
         for (index, net) in spec.nets.iter().filter(|net| net.is_card()).enumerate() {
             let owner = Owner { machine: &spec.name, index, seed: spec.seed };
@@ -68,7 +72,7 @@ impl Backends {
             cards.extend(network.user.map(|network| Card { index, name, network }));
         }
         all.networks = Arc::new(cards);
-        all.open_control(&spec.name);
+        all.open_control(&spec.name, events);
         all.ports.entropy = Some(disks::entropy(spec.seed));
         for console in &spec.consoles {
             let port = all.open_port(&console.to, &spec.name, events)?;
@@ -81,13 +85,27 @@ impl Backends {
         Ok(all)
     }
 
-    /// A machine whose door cannot be opened runs without it; one without a user network needs none yet.
-    fn open_control(&mut self, machine: &str) {
-        if self.networks.is_empty() {
-            return;
+    /// A machine whose door cannot be opened runs without it; one without a user network does not say so.
+    fn open_control(&mut self, machine: &str, events: &Arc<EventQueue>) {
+        self.orders = Arc::new(Orders::new(events.clone()));
+        let asked =
+            Asked { cards: Arc::downgrade(&self.networks), orders: Arc::downgrade(&self.orders) };
+        match control::open(machine, asked) {
+            Ok(control) => self.control = Some(control),
+            Err(why) if !self.networks.is_empty() => tell(&format!("{machine}: {why}")),
+            Err(_) => {}
         }
-        let opened = control::open(machine, Arc::downgrade(&self.networks));
-        self.control = opened.map_err(|why| tell(&format!("{machine}: {why}"))).ok();
+    }
+
+    /// The hand on the disk called `name`.
+    ///
+    /// # Errors
+    /// What disks there are.
+    pub(crate) fn disk(&self, name: &str) -> Result<&DiskHandle, String> {
+        self.disks.get(name).ok_or_else(|| {
+            let known: Vec<&str> = self.disks.keys().map(String::as_str).collect();
+            format!("{name}: no such disk; there are {}", known.join(", "))
+        })
     }
 
     fn open_port(

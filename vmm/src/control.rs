@@ -4,11 +4,12 @@
 //!   accept thread ──► a thread for each client: read ─► ask the card's network ─► reply
 //!        └── ends when the machine does                  (Connect: the socket goes to the network)
 //! ```
-//! Only networks are asked so far: that changes no state of the machine, so that the driver is not in it. What
-//! does change its state has to become an event of the driver's queue.
+//! Networks are asked by the client's thread itself: that changes no state of the machine. What does is an order
+//! to the driver ([`Orders`]), for whose outcome the thread waits.
 //!
 //! A client's thread holds the networks only while it asks: the machine's end waits for no client.
 
+use crate::commands::Orders;
 use crate::nets;
 use kezhan_control::{CardState, Door, Fault, NetReport, Reply, Request, machines, read, write};
 use kezhan_machine_spec::{Forward, ForwardFrom, ForwardProtocol};
@@ -70,12 +71,12 @@ pub(crate) struct Control {
 
 impl Control {
     /// Opens the door and serves it.
-    pub(crate) fn open(door: Door, cards: Weak<Vec<Card>>) -> io::Result<Control> {
+    pub(crate) fn open(door: Door, asked: Asked) -> io::Result<Control> {
         let end = Arc::new(eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?);
         let bell = Arc::clone(&end);
         let thread = std::thread::Builder::new()
             .name("control".to_owned())
-            .spawn(move || serve(&door, &cards, &bell))?;
+            .spawn(move || serve(&door, &asked, &bell))?;
         Ok(Control { end, thread: Some(thread) })
     }
 }
@@ -89,6 +90,13 @@ impl Drop for Control {
     }
 }
 
+/// Whom a client's requests go to.
+#[derive(Clone, Debug)]
+pub(crate) struct Asked {
+    pub(crate) cards: Weak<Vec<Card>>,
+    pub(crate) orders: Weak<Orders>,
+}
+
 /// Counts clients.
 struct Place(Arc<AtomicUsize>);
 
@@ -98,7 +106,7 @@ impl Drop for Place {
     }
 }
 
-fn serve(door: &Door, cards: &Weak<Vec<Card>>, end: &OwnedFd) {
+fn serve(door: &Door, asked: &Asked, end: &OwnedFd) {
     let clients = Arc::new(AtomicUsize::new(0));
     loop {
         let mut sources = [
@@ -114,17 +122,17 @@ fn serve(door: &Door, cards: &Weak<Vec<Card>>, end: &OwnedFd) {
         if came && let Ok((stream, _)) = door.listener().accept() {
             let place = Place(Arc::clone(&clients));
             if clients.fetch_add(1, Ordering::SeqCst) < CLIENTS {
-                let cards = Weak::clone(cards);
+                let asked = asked.clone();
                 let thread = std::thread::Builder::new().name("control-client".to_owned());
                 // Without a thread the client sees its connection end.
-                thread.spawn(move || hear(stream, &cards, place)).ok();
+                thread.spawn(move || hear(stream, &asked, place)).ok();
             }
         }
     }
 }
 
 /// Answers a client until it leaves.
-fn hear(mut stream: UnixStream, cards: &Weak<Vec<Card>>, _place: Place) {
+fn hear(mut stream: UnixStream, asked: &Asked, _place: Place) {
     let limited = stream
         .set_read_timeout(Some(PATIENCE))
         .and_then(|()| stream.set_write_timeout(Some(PATIENCE)));
@@ -132,13 +140,34 @@ fn hear(mut stream: UnixStream, cards: &Weak<Vec<Card>>, _place: Place) {
         return;
     }
     while let Ok(Some(request)) = read(&mut stream) {
-        let Some(cards) = cards.upgrade() else { return };
+        if let Request::Command { line } = &request {
+            if write(&mut stream, &obey(asked, line)).is_err() {
+                return;
+            }
+            continue;
+        }
+        let Some(cards) = asked.cards.upgrade() else { return };
         if let Request::Connect { card, port } = request {
             return enter(&cards, card, port, stream);
         }
         if write(&mut stream, &answer(&cards, request)).is_err() {
             return;
         }
+    }
+}
+
+/// Has the driver do it, and waits until it has.
+fn obey(asked: &Asked, line: &str) -> Reply {
+    let command = match line.parse() {
+        Ok(command) => command,
+        Err(error) => return failed(Fault::Request, &error),
+    };
+    let outcome = asked.orders.upgrade().map(|orders| orders.give(command));
+    match outcome.and_then(|outcome| outcome.recv().ok()) {
+        Some(Ok(text)) if text.is_empty() => Reply::Done,
+        Some(Ok(text)) => Reply::Said { text },
+        Some(Err(reason)) => failed(Fault::Request, &reason),
+        None => failed(Fault::Host, &"the machine has ended"),
     }
 }
 
@@ -186,7 +215,9 @@ fn answer(cards: &[Card], request: Request) -> Reply {
             card.network.set_link(up);
             Reply::Done
         }),
-        Request::Connect { .. } => Err(failed(Fault::Request, &"a connection is asked for alone")),
+        Request::Connect { .. } | Request::Command { .. } => {
+            Err(failed(Fault::Request, &"that is asked for alone"))
+        }
     }
     .unwrap_or_else(|failure| failure)
 }
@@ -258,11 +289,11 @@ fn figures(report: Report) -> NetReport {
 }
 
 /// Opens the door of this process's machine; else says why it has none.
-pub(crate) fn open(machine: &str, cards: Weak<Vec<Card>>) -> Result<Control, String> {
+pub(crate) fn open(machine: &str, asked: Asked) -> Result<Control, String> {
     let without = |why: String| format!("{why}: `kezhan net` and `kezhan socks` cannot ask it");
     let folder = folder().map_err(|error| without(error.to_string()))?;
     let door = Door::open(&folder, machine).map_err(|error| without(error.to_string()))?;
-    Control::open(door, cards).map_err(|error| without(error.to_string()))
+    Control::open(door, asked).map_err(|error| without(error.to_string()))
 }
 
 #[cfg(test)]

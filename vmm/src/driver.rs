@@ -6,11 +6,13 @@
 //! |---|---|
 //! | signalfd | the end; after SIGCONT the terminal is raw again |
 //! | event queue | power-off, reset, panic, exit, a failed vCPU, closed output, a disk that waits for the host |
+//! | orders of the control socket's clients | what they ask for (`commands`) |
 //! | terminal | typing to the guest, commands of the menu |
 //! | the devices' earliest deadline, their ports | [`Machine::service`] |
 //! | `--timeout` | the end |
 
 use crate::backends::Backends;
+use crate::commands::Order;
 use crate::events::{Event, EventQueue};
 use crate::machine::{Machine, MachineState};
 use crate::signals::{Arrived, Signals};
@@ -29,7 +31,7 @@ use std::time::{Duration, Instant};
 const RETRY: Duration = Duration::from_millis(500);
 
 /// Goes on, or ends the machine.
-type Flow = ControlFlow<Ending>;
+pub(crate) type Flow = ControlFlow<Ending>;
 
 /// What the driver holds.
 pub(crate) struct Driver<'a> {
@@ -41,6 +43,8 @@ pub(crate) struct Driver<'a> {
     pub(crate) signals: Signals,
     /// When a machine that waits for a disk tries again.
     pub(crate) next_try: Instant,
+    /// Who waits for which disk to be let go.
+    pub(crate) leaving: Vec<(String, Order)>,
 }
 
 /// What poll said.
@@ -83,6 +87,10 @@ impl Driver<'_> {
             if let Flow::Break(ending) = self.handle(event)? {
                 return Ok(Flow::Break(ending));
             }
+        }
+        self.take_ejected();
+        if let Flow::Break(ending) = self.take_commands()? {
+            return Ok(Flow::Break(ending));
         }
         if ready.terminal {
             return self.take_input();
@@ -151,14 +159,14 @@ impl Driver<'_> {
         if self.machine.state() != MachineState::Waiting {
             return;
         }
-        if self.backends.disks.iter().all(DiskHandle::is_idle) {
+        if self.backends.disks.values().all(DiskHandle::is_idle) {
             self.machine.end_wait();
             self.say("the disk works again, the machine goes on");
             return;
         }
         if self.next_try <= Instant::now() {
             self.next_try = Instant::now() + RETRY;
-            self.backends.disks.iter().for_each(DiskHandle::retry);
+            self.backends.disks.values().for_each(DiskHandle::retry);
         }
     }
 
@@ -191,7 +199,7 @@ impl Driver<'_> {
         Ok(Flow::Continue(()))
     }
 
-    fn status(&self) -> String {
+    pub(crate) fn status(&self) -> String {
         let state = match self.machine.state() {
             MachineState::Created => "created",
             MachineState::Running => "running",

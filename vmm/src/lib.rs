@@ -19,6 +19,7 @@
 //! |---|---|
 //! | main | the *state driver*: owns every transition, serves device timers and ports, reads the terminal |
 //! | `vcpu0` … | [`Vcpu::run`](kezhan_hypervisor::Vcpu::run), over and over |
+//! | `disk0` … | a disk each: its guest's requests ([`attendants`]) |
 //! | `net0` … | a user network each: its guest's frames, the host's sockets |
 //! | `control`, `control-client` | answer what others ask of the machine |
 //! | `chardev-out`, `serial-socket` | write what the guest prints, as slowly as the reader likes |
@@ -45,8 +46,10 @@
 //! An asynchronous runtime (threads that block are what vCPUs are; one poll serves the rest); a thread
 //! for device timers (the main thread has nothing else to do, and transitions need no lock against it).
 
+mod attendants;
 mod backends;
 mod clock;
+mod commands;
 mod control;
 mod cpu_model;
 mod disks;
@@ -123,8 +126,16 @@ pub fn run(spec: &MachineSpec, statistics: bool) -> Result<Ending, VmmError> {
     let parts = Parts { engine: chosen.engine, files, ports, events: events.clone() };
     let mut machine = Machine::new(spec, parts)?;
     machine.start()?;
-    let mut driver =
-        Driver { spec, engine, machine, backends, events, signals, next_try: Instant::now() };
+    let mut driver = Driver {
+        spec,
+        engine,
+        machine,
+        backends,
+        events,
+        signals,
+        next_try: Instant::now(),
+        leaving: Vec::new(),
+    };
     let result = driver.run();
     let Driver { mut machine, backends, .. } = driver;
     if statistics {

@@ -3,16 +3,18 @@
 //! Every transition keeps the order that the contracts ask for: vCPUs park before devices pause, devices
 //! resume before vCPUs run; the clock stands still exactly while nothing can read it.
 
+use crate::attendants::Attendants;
 use crate::clock::VirtualClock;
 use crate::events::EventQueue;
 use crate::files::BootFiles;
 use crate::snapshot::{MemoryImage, Snapshot};
 use crate::vcpus::Vcpus;
 use crate::{VmmError, cpu_model, memory};
-use kezhan_board::{Board, Host, IOAPIC_PINS, Ports, memory_ranges};
+use kezhan_board::{BalloonHandle, Board, Host, IOAPIC_PINS, Ports, memory_ranges};
 use kezhan_device::{Clock, GuestMemory};
 use kezhan_hypervisor::{Hypervisor, Partition, PartitionConfig};
-use kezhan_machine_spec::MachineSpec;
+use kezhan_machine_spec::{DiskSpec, MachineSpec};
+use kezhan_ports::Disk;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -40,6 +42,7 @@ pub(crate) struct Parts {
 /// A machine. Fields are dropped in this order: threads before what they use.
 pub struct Machine {
     vcpus: Vcpus,
+    attendants: Arc<Attendants>,
     partition: Arc<dyn Partition>,
     board: Arc<Board>,
     memory: Arc<GuestMemory>,
@@ -57,12 +60,14 @@ impl Machine {
         let memory = Arc::new(memory::map(spec.memory, &memory_ranges(spec.memory.bytes()))?);
         let clock = Arc::new(VirtualClock::new());
         let hook = parts.events.clone();
+        let attendants = Arc::new(Attendants::default());
         let host = Host {
             memory: memory.clone(),
             clock: clock.clone(),
             control: parts.events.clone(),
             attention: Arc::new(move || hook.wake()),
             ports: parts.ports,
+            staff: Some(attendants.clone()),
         };
         let board = Arc::new(Board::new(spec, host)?);
         let partition = parts.engine.create(PartitionConfig {
@@ -72,9 +77,12 @@ impl Machine {
             pins: IOAPIC_PINS,
         })?;
         board.connect(partition.clone());
+        for attendance in board.attendances() {
+            attendants.start(attendance)?;
+        }
         let vcpus = Vcpus::new(partition.clone(), spec.cpus, board.clone(), parts.events)?;
         let (files, state) = (parts.files, MachineState::Created);
-        Ok(Machine { vcpus, partition, board, memory, clock, files, state })
+        Ok(Machine { vcpus, attendants, partition, board, memory, clock, files, state })
     }
 
     /// Where it is in its life.
@@ -207,6 +215,42 @@ impl Machine {
             self.resume();
         }
         Ok(lines)
+    }
+
+    /// The hand on the memory balloon, if the machine has one.
+    pub(crate) fn balloon(&self) -> Option<BalloonHandle> {
+        self.board.balloon()
+    }
+
+    /// Puts a disk into a hot-plug slot.
+    ///
+    /// # Errors
+    /// [`VmmError::Board`] when none is free; [`VmmError::Host`] without a thread.
+    pub(crate) fn attach_disk(
+        &self,
+        name: &str,
+        spec: &DiskSpec,
+        disk: Box<dyn Disk>,
+    ) -> Result<(), VmmError> {
+        match self.board.attach_disk(name, spec, disk)? {
+            Some(work) => self.attendants.start(work),
+            None => Ok(()),
+        }
+    }
+
+    /// Asks the guest to let go of a disk in a hot-plug slot.
+    ///
+    /// # Errors
+    /// [`VmmError::Board`] when it is in none.
+    pub(crate) fn ask_for_disk(&self, name: &str) -> Result<(), VmmError> {
+        Ok(self.board.ask_for_disk(name)?)
+    }
+
+    /// The disks that the guest has let go of since the last call; they are closed.
+    pub(crate) fn take_ejected(&self) -> Vec<String> {
+        let names = self.board.take_ejected();
+        names.iter().for_each(|name| self.attendants.end(name));
+        names
     }
 
     /// Presses the power button.

@@ -22,11 +22,13 @@
 //! Rejected: passing descriptors (SCM_RIGHTS), where handing over the socket itself does; one socket for all
 //! machines, which would need a process that outlives them.
 
+mod command;
 mod door;
 mod error;
 mod message;
 mod wire;
 
+pub use command::{Command, CommandError};
 pub use door::{Client, Door, MachineAddress, machines};
 pub use error::ControlError;
 pub use message::{CardState, Fault, NetReport, Reply, Request};

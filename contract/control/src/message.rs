@@ -42,6 +42,12 @@ pub enum Request {
         /// In, or out.
         up: bool,
     },
+    /// A command to the machine itself, in the words of [`Command`](crate::Command). The reply comes when it is done,
+    /// which may be never: a guest that is asked to let go of a disk does so when it likes.
+    Command {
+        /// The command.
+        line: String,
+    },
     /// A TCP connection to a port of the guest's, which this socket then is.
     Connect {
         /// The card.
@@ -57,6 +63,11 @@ pub enum Request {
 pub enum Reply {
     /// It is done.
     Done,
+    /// It is done, and this is to be told.
+    Said {
+        /// Words for people.
+        text: String,
+    },
     /// The cards with a user network.
     Cards {
         /// Them.

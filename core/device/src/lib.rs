@@ -31,6 +31,10 @@
 //! A device gets its ports (crate `kezhan-ports`) when it is built. Whoever builds it has set the port's
 //! waker so that the chassis calls [`Device::poll`]; the device itself knows of no waker.
 //!
+//! # Doorbells
+//! A register at which a write only means "look" ([`Device::doorbells`]) need not stop the vCPU that writes it:
+//! the chassis may remember the write and have another thread call [`Device::rung`].
+//!
 //! # Life
 //! ```text
 //!   new ──► reset ──► running ◄──► paused ──► (dropped)
@@ -86,6 +90,27 @@ pub struct Region {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct RegionIndex(pub usize);
 
+/// Registers at which a write, whatever its value, only means "look": one every `step` bytes from `start` on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Doorbells {
+    /// The region that they lie in.
+    pub region: RegionIndex,
+    /// Offset of the first in bytes.
+    pub start: u64,
+    /// Bytes from one to the next; not 0.
+    pub step: u64,
+    /// How many there are.
+    pub count: u64,
+}
+
+impl Doorbells {
+    /// Whether a write at `offset` in `region` rings one.
+    pub fn contain(&self, region: RegionIndex, offset: u64) -> bool {
+        let end = self.start + self.step * self.count;
+        region == self.region && (self.start..end).contains(&offset)
+    }
+}
+
 /// What became of an access. Errors are for diagnosis only: the guest sees all-ones or nothing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Access {
@@ -133,6 +158,23 @@ pub trait Device: Send {
 
     /// A port of this device has something new: take it.
     fn poll(&mut self) {}
+
+    /// Its doorbells, if it has any. Never others than at first.
+    fn doorbells(&self) -> Option<Doorbells> {
+        None
+    }
+
+    /// How much work doorbells have announced that no call has taken yet, at a glance. The guest need not ring until
+    /// the next [`Device::rung`], which follows soon.
+    fn waiting(&mut self) -> u32 {
+        0
+    }
+
+    /// Doorbells were rung, or a port has something new: look at everything. In the place of the writes, which do
+    /// not come as such; more of them than calls.
+    fn rung(&mut self) {
+        self.poll();
+    }
 
     /// The machine starts to run, or goes on after a pause.
     fn resume(&mut self) {}

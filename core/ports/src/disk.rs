@@ -11,7 +11,8 @@
 //! 1. `vmm/` opens the image, makes the back-end and hands it to the device's constructor.
 //! 2. [`Disk::set_waker`] is called once. From then on the back-end wakes the device when a
 //!    completion can be taken, when a full queue has room again, and when the capacity changed.
-//! 3. The device submits; requests run side by side and finish in any order.
+//! 3. The device submits; requests run side by side and finish in any order. One may be finished when `submit`
+//!    returns; no wake follows for it, so the device looks for completions after it has submitted.
 //! 4. The chassis answers a wake by calling the device's `poll`, which takes every completion.
 //! 5. Before reset, save and unplug the device calls [`Disk::drain`]; after it no request is in flight
 //!    and every completion waits to be taken. This is the only call that blocks.

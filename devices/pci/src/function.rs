@@ -18,6 +18,11 @@ pub trait PciFunction: Device {
         let _ = line;
     }
 
+    /// The number of the bus behind it, while what is there can be reached; `None` for what is no bridge.
+    fn bus_behind(&self) -> Option<u8> {
+        None
+    }
+
     /// The guest reads 1, 2 or 4 bytes at `offset` (0 to 4095), not across a doubleword.
     fn read_config(&mut self, offset: u16, data: &mut [u8]) -> Access {
         self.config().read(offset, data)

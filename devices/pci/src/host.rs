@@ -72,6 +72,8 @@ pub struct PciHost {
     buses: u16,
     target: Arc<dyn BarTarget>,
     slots: BTreeMap<PciAddress, Slot>,
+    /// Buses behind ports, and the ports.
+    ports: Vec<(u8, PciAddress)>,
     address: u32,
 }
 
@@ -79,10 +81,17 @@ impl PciHost {
     /// A host called `name` with `buses` buses (1 to 256; it decides the length of `ecam`).
     pub fn new(name: &str, buses: u16, target: Arc<dyn BarTarget>) -> PciHost {
         let buses = buses.clamp(1, 256);
-        PciHost { name: name.to_owned(), buses, target, slots: BTreeMap::new(), address: 0 }
+        PciHost {
+            name: name.to_owned(),
+            buses,
+            target,
+            slots: BTreeMap::new(),
+            ports: Vec::new(),
+            address: 0,
+        }
     }
 
-    /// Puts a function in a slot, before the machine runs.
+    /// Puts a function in a slot: one of bus 0 before the machine runs, one behind a port at any time.
     ///
     /// # Errors
     /// [`PlugError`] when the slot is taken or does not exist.
@@ -104,6 +113,35 @@ impl PciHost {
         Ok(())
     }
 
+    /// Says which of bus 0's functions leads to what is plugged in at bus `bus`.
+    pub fn lead(&mut self, bus: u8, port: PciAddress) {
+        self.ports.push((bus, port));
+    }
+
+    /// Takes a function out of a slot behind a port; its BARs decode no longer.
+    pub fn unplug(&mut self, address: PciAddress) {
+        if let Some(slot) = self.slots.remove(&address) {
+            for (index, told) in slot.told.iter().enumerate() {
+                if told.is_some() {
+                    self.target.place(address, RegionIndex(index), None);
+                }
+            }
+        }
+    }
+
+    /// The slot that a guest means: behind a port, bus numbers are the guest's.
+    fn resolve(&self, address: PciAddress) -> Option<PciAddress> {
+        if address.bus == 0 {
+            return Some(address);
+        }
+        let leads = |port: &PciAddress| {
+            let slot = self.slots.get(port);
+            slot.is_some_and(|slot| lock(&slot.function).bus_behind() == Some(address.bus))
+        };
+        let (bus, _) = self.ports.iter().find(|(_, port)| leads(port))?;
+        Some(PciAddress { bus: *bus, ..address })
+    }
+
     /// The function and register that an access reaches, if configuration space it is.
     fn locate(&self, region: RegionIndex, offset: u64) -> Option<(PciAddress, u16)> {
         let (id, register) = match region.0 {
@@ -114,7 +152,7 @@ impl PciHost {
             ECAM => ((offset >> 12) as u16, (offset & 0xfff) as u16),
             _ => return None,
         };
-        Some((PciAddress::from_routing_id(id), register))
+        Some((self.resolve(PciAddress::from_routing_id(id))?, register))
     }
 
     fn read_function(&mut self, region: RegionIndex, offset: u64, data: &mut [u8]) {

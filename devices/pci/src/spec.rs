@@ -124,6 +124,64 @@ pub mod host_bridge {
     pub const CLASS: u32 = 0x06_0000;
 }
 
+/// PCI Express capability of a root port with a slot (PCI Express Base 4.0 §7.5.3). Offsets are from the start of
+/// the capability.
+pub mod express {
+    /// Red Hat, as guests know the port of virtual machines.
+    pub const VENDOR: u16 = 0x1b36;
+    /// Root port.
+    pub const DEVICE: u16 = 0x000c;
+    /// PCI-to-PCI bridge (PCI 3.0 appendix D, class 06h, subclass 04h).
+    pub const CLASS: u32 = 0x06_0400;
+    /// Number of the bus behind a bridge (Bridge 1.2 §3.2.5.4).
+    pub const SECONDARY_BUS: u16 = 0x19;
+    /// Capability ID (§7.5.3.1).
+    pub const CAPABILITY: u8 = 0x10;
+    /// Bytes after ID and link.
+    pub const LENGTH: usize = 0x3a;
+    /// Capabilities (§7.5.3.2): version 2, root port, with a slot.
+    pub const CAPABILITIES: u16 = 0x2 | 4 << 4 | 1 << 8;
+    /// Link capabilities (§7.5.3.6): 2.5 GT/s, one lane, tells when it is active.
+    pub const LINK_CAPABILITIES: u32 = 1 | 1 << 4 | 1 << 20;
+    /// Link status (§7.5.3.8).
+    pub const LINK_STATUS_AT: u16 = 0x12;
+    /// Link status: 2.5 GT/s, one lane.
+    pub const LINK_STATUS: u16 = 1 | 1 << 4;
+    /// Link status: active.
+    pub const LINK_UP: u16 = 1 << 13;
+    /// Slot capabilities (§7.5.3.9): attention button, power controller, power indicator, hot-plug; commands are
+    /// done at once.
+    pub const SLOT_CAPABILITIES: u32 = 1 | 1 << 1 | 1 << 4 | 1 << 6 | 1 << 18;
+    /// Slot control (§7.5.3.10).
+    pub const SLOT_CONTROL_AT: u16 = 0x18;
+    /// Slot control: an interrupt when the button is pressed.
+    pub const BUTTON_ENABLE: u16 = 1;
+    /// Slot control: an interrupt when something comes or goes.
+    pub const PRESENCE_ENABLE: u16 = 1 << 3;
+    /// Slot control: interrupts at all.
+    pub const INTERRUPT: u16 = 1 << 5;
+    /// Slot control: the power is off.
+    pub const POWER_OFF: u16 = 1 << 10;
+    /// Slot control: an interrupt when the link comes up or goes down.
+    pub const LINK_ENABLE: u16 = 1 << 12;
+    /// Slot control after reset: both indicators off, power on.
+    pub const POWER_ON_CONTROL: u16 = 0x03c0;
+    /// Slot control: bits that a guest writes.
+    pub const CONTROL_WRITABLE: u16 = 0x1fff;
+    /// Slot status (§7.5.3.11).
+    pub const SLOT_STATUS_AT: u16 = 0x1a;
+    /// Slot status: the button was pressed.
+    pub const BUTTON_PRESSED: u16 = 1;
+    /// Slot status: something came or went.
+    pub const PRESENCE_CHANGED: u16 = 1 << 3;
+    /// Slot status: something is there.
+    pub const PRESENT: u16 = 1 << 6;
+    /// Slot status: the link came up or went down.
+    pub const LINK_CHANGED: u16 = 1 << 8;
+    /// Slot status: what is cleared by writing 1.
+    pub const EVENTS: u16 = BUTTON_PRESSED | PRESENCE_CHANGED | LINK_CHANGED;
+}
+
 /// MSI-X (PCI 3.0 §6.8.2, figures 6-10 to 6-12).
 pub mod msix {
     /// Capability ID (PCI 3.0 appendix H).

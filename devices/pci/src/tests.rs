@@ -244,3 +244,27 @@ fn regions_follow_the_order_of_the_bars() {
     assert_eq!(regions[1].space, Space::Port);
     assert_eq!(regions[2].length, 1 << 33);
 }
+
+#[test]
+fn what_is_behind_a_port_is_found_at_the_bus_number_that_the_guest_gave_and_only_there() {
+    let map = Arc::new(Map::default());
+    let mut host = PciHost::new("pci-host", 256, map.clone());
+    let port = Arc::new(Mutex::new(RootPort::new("port0", 1)));
+    let at = PciAddress::new(0, 5, 0);
+    host.plug(at, port.clone()).unwrap();
+    host.lead(200, at);
+    let behind = PciAddress::new(200, 0, 0);
+    host.plug(behind, Arc::new(Mutex::new(Example::new()))).unwrap();
+    port.lock().unwrap().insert();
+    let id = |host: &mut PciHost, bus: u64| read(host, ECAM, bus << 20, 4);
+    assert_eq!(id(&mut host, 200), 0xffff_ffff);
+    // Bus 7 lies behind.
+    write(&mut host, ECAM, 5 << 15 | 0x18, 4, 0x0007_0700);
+    assert_eq!((id(&mut host, 7), id(&mut host, 200)), (0x1234_1b36, 0xffff_ffff));
+    write(&mut host, ECAM, 7 << 20 | 0x10, 4, 0xe000_0000);
+    write(&mut host, ECAM, 7 << 20 | 0x04, 2, 2);
+    assert_eq!(map.take(), [(behind, 0, Some(0xe000_0000))]);
+    host.unplug(behind);
+    assert_eq!(map.take(), [(behind, 0, None)]);
+    assert_eq!(id(&mut host, 7), 0xffff_ffff);
+}

@@ -18,6 +18,10 @@ use std::sync::Arc;
 /// would else keep this one, and with it a pause, waiting for ever; what is left is served at the next wake.
 const WORK_LIMIT: u32 = 1024;
 
+/// Buffers taken between two looks at whether an interrupt is wanted, where a thread of its own serves the device:
+/// the driver works on the first ones while the device goes on.
+const SLICE: u32 = 8;
+
 /// Interrupts that are to be sent.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Raised {
@@ -113,12 +117,15 @@ impl Core {
 
     /// Lends the rings to the device, then sees to interrupts and errors.
     fn work(&mut self, work: impl FnOnce(&mut dyn VirtioDevice, &mut Rings<'_>)) {
+        self.work_on(WORK_LIMIT, work);
+    }
+
+    fn work_on(&mut self, budget: u32, work: impl FnOnce(&mut dyn VirtioDevice, &mut Rings<'_>)) {
         if !self.is_live() {
             return;
         }
         let (memory, queues) = (&*self.memory, self.queues.as_mut_slice());
-        let mut rings =
-            Rings { memory, queues, broken: false, config_changed: false, budget: WORK_LIMIT };
+        let mut rings = Rings { memory, queues, broken: false, config_changed: false, budget };
         work(&mut *self.device, &mut rings);
         let Rings { mut broken, config_changed, budget, .. } = rings;
         self.unfinished |= budget == 0;
@@ -163,6 +170,48 @@ impl Core {
         }
     }
 
+    /// The driver may have notified any queue, or the device's port have something new. A part of it is served:
+    /// true when there is more, after the interrupts.
+    pub(crate) fn rung(&mut self) -> bool {
+        if !self.is_live() {
+            self.poll();
+            return false;
+        }
+        self.unfinished = false;
+        self.work_on(SLICE, |device, rings| device.rung(rings));
+        if std::mem::take(&mut self.unfinished) {
+            return true;
+        }
+        // What was added before the driver could see the wish comes without a notification (§2.7.10.1, §2.8.21.3.1).
+        self.ask_to_notify(true);
+        std::sync::atomic::fence(std::sync::atomic::Ordering::SeqCst);
+        if self.is_live() && self.count_waiting() > 0 {
+            self.work_on(WORK_LIMIT, |device, rings| device.rung(rings));
+        }
+        false
+    }
+
+    /// How many buffers the driver has made available that were not looked at yet, at a glance. Until
+    /// [`Core::rung`] it need not notify.
+    pub(crate) fn waiting(&mut self) -> u32 {
+        if !self.is_live() {
+            return 0;
+        }
+        self.ask_to_notify(false);
+        self.count_waiting()
+    }
+
+    fn count_waiting(&self) -> u32 {
+        self.queues.iter().map(|queue| u32::from(queue.waiting(&self.memory))).sum()
+    }
+
+    /// A ring that lies outside memory is found broken when it is next used.
+    fn ask_to_notify(&self, notify: bool) {
+        for queue in &self.queues {
+            queue.ask_to_notify(&self.memory, notify).ok();
+        }
+    }
+
     /// The machine goes on: what was made available meanwhile, or before the state was saved, is served.
     pub(crate) fn resume(&mut self) {
         self.poll();
@@ -172,6 +221,11 @@ impl Core {
     /// Whether buffers were left for another call.
     pub(crate) fn is_unfinished(&self) -> bool {
         self.unfinished && self.is_live()
+    }
+
+    /// There is more, for a later call.
+    pub(crate) fn leave_unfinished(&mut self) {
+        self.unfinished = true;
     }
 
     /// Serves every queue.

@@ -55,6 +55,14 @@ pub trait VirtioDevice: Send {
         let _ = rings;
     }
 
+    /// Any queue may have new buffers, and its port something new. Must not wait.
+    fn rung(&mut self, rings: &mut Rings<'_>) {
+        self.poll(rings);
+        for queue in 0..rings.count() {
+            self.process(queue, rings);
+        }
+    }
+
     /// Waits until no request is in flight, and completes them into the rings; takes no new ones.
     fn settle(&mut self, rings: &mut Rings<'_>) {
         let _ = rings;

@@ -12,8 +12,8 @@ use crate::core::{Core, CoreState};
 use crate::device::VirtioDevice;
 use crate::spec::{common, pci as numbers};
 use kezhan_device::{
-    Access, Device, GuestMemory, LineInterrupt, MsiInterrupt, Nanoseconds, Region, RegionIndex,
-    RestoreError, SavedState,
+    Access, Device, Doorbells, GuestMemory, LineInterrupt, MsiInterrupt, Nanoseconds, Region,
+    RegionIndex, RestoreError, SavedState,
 };
 use kezhan_pci::{
     Bar, BarKind, ConfigSpace, FunctionState, Identity, MSIX_REGION, Msix, PciFunction,
@@ -32,6 +32,8 @@ const NOTIFY_AT: u64 = 0x3000;
 const NOTIFY_MULTIPLIER: u32 = 4;
 const LENGTH: u64 = 0x4000;
 
+/// Parts served in one call.
+const SLICES: u32 = 128;
 /// Bytes of a capability without its id and link: `cfg_len` to `length` (§4.1.4).
 const CAPABILITY_BODY: usize = 14;
 
@@ -277,6 +279,30 @@ impl Device for VirtioPci {
     fn poll(&mut self) {
         self.core.poll();
         self.deliver();
+    }
+
+    fn doorbells(&self) -> Option<Doorbells> {
+        Some(Doorbells {
+            region: RegionIndex(VIRTIO),
+            start: NOTIFY_AT,
+            step: NOTIFY_MULTIPLIER.into(),
+            count: self.core.read_common(common::NUM_QUEUES),
+        })
+    }
+
+    fn waiting(&mut self) -> u32 {
+        self.core.waiting()
+    }
+
+    fn rung(&mut self) {
+        for _ in 0..SLICES {
+            let more = self.core.rung();
+            self.deliver();
+            if !more {
+                return;
+            }
+        }
+        self.core.leave_unfinished();
     }
 
     fn resume(&mut self) {

@@ -55,6 +55,8 @@ pub mod descriptor {
 pub mod split {
     /// Flags of the available ring: the driver wants no interrupts.
     pub const NO_INTERRUPT: u16 = 1;
+    /// Flags of the used ring: the device wants no notifications.
+    pub const NO_NOTIFY: u16 = 1;
     /// Offset of the index in either ring.
     pub const INDEX: u64 = 2;
     /// Offset of the first element in either ring.
@@ -67,6 +69,8 @@ pub mod split {
 
 /// Event suppression of packed rings (virtio 1.2 §2.8.10).
 pub mod event {
+    /// Flags: notifications.
+    pub const ENABLE: u16 = 0;
     /// Flags: no notifications.
     pub const DISABLE: u16 = 1;
     /// Flags: a notification at a descriptor.

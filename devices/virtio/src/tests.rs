@@ -103,6 +103,52 @@ fn an_event_index_asks_for_one_interrupt_in_its_place() {
     assert_eq!(ring.word(ring.base + 0x2004 + 64), 5, "the device asks to be told of the sixth");
 }
 
+/// The driver's wish for notifications where each layout has it: `None` when the queue's event index says it.
+fn quiet(ring: &Ring, features: u64) -> Option<bool> {
+    match features & (feature::RING_PACKED | feature::EVENT_IDX) {
+        0 => Some(ring.word(ring.base + 0x2000) == 1),
+        feature::EVENT_IDX => None,
+        _ => Some(ring.word(ring.base + 0x2002) == 1),
+    }
+}
+
+#[test]
+fn a_driver_is_not_asked_to_notify_while_its_buffers_are_counted_and_then_again() {
+    for features in LAYOUTS {
+        let mut bench = rng();
+        let mut ring = bench.live(features);
+        ring.add(&[(0x5000, 4, true)]);
+        ring.add(&[(0x5000, 4, true)]);
+        assert_eq!(bench.device.waiting(), 2, "features {features:#x}");
+        assert_ne!(quiet(&ring, features), Some(false), "features {features:#x}");
+        bench.device.rung();
+        assert_ne!(quiet(&ring, features), Some(true), "features {features:#x}");
+        assert_eq!(bench.device.waiting(), 0);
+        assert!(ring.take(1).is_some() && ring.take(1).is_some());
+        assert!(!bench.interrupts().is_empty());
+    }
+}
+
+#[test]
+fn a_ring_takes_every_queue_in_parts_and_interrupts_between_them() {
+    let disk = MemoryDisk::new(1 << 20);
+    let options = BlockOptions { serial: String::new(), queues: 2 };
+    let mut bench = Bench::new(Block::new(Box::new(disk), options));
+    bench.use_msix();
+    assert!(bench.negotiate(0));
+    let mut rings = [bench.ring(0), bench.ring(1)];
+    bench.go_live();
+    for ring in &mut rings {
+        // Requests without a type are refused at once.
+        for _ in 0..6 {
+            ring.add(&[(0x5000, 1, true)]);
+        }
+    }
+    bench.device.rung();
+    assert!(bench.interrupts().len() > 2);
+    assert!(rings.iter_mut().all(|ring| (0..6).all(|_| ring.take(1).is_some())));
+}
+
 #[test]
 fn without_msix_the_pin_is_high_while_the_isr_status_is_not_zero() {
     let mut bench = Bench::new(Rng::new(Box::new(Counter(0))));

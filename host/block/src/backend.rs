@@ -6,6 +6,11 @@
 //!                         └──── held ◄─────────┘   (goes back when the machine resumes)
 //! ```
 //!
+//! # At once
+//! What the host has in its memory, or takes into it, is read and written by the caller of `submit`: that costs
+//! less than to wake a worker and be woken by it. Whatever would wait for a device of the host, a rate or other
+//! requests goes to the workers.
+//!
 //! Workers are ordinary threads that block in the kernel; a few keep a device's queue busy. On an error of
 //! the host the request completes with it, or, with [`OnError::Pause`], is held back: the machine is told,
 //! and [`DiskHandle::retry`] runs it again.
@@ -203,20 +208,52 @@ impl Shared {
             let outcome = self.run(&mut request.operation);
             let mut queue = self.queue();
             queue.running -= 1;
-            match outcome {
-                Err(error) if self.holds(&error) => {
-                    queue.held.push_back(request);
-                    drop(queue);
-                    (self.trouble)(&error.to_string());
-                }
-                outcome => {
-                    let result = outcome.map_err(|error| told(&error));
-                    queue.done.push_back(DiskCompletion { request, result });
-                    drop(queue);
-                    self.wake();
-                }
+            if self.end(queue, request, outcome) {
+                self.wake();
             }
             self.finished.notify_all();
+        }
+    }
+
+    /// A request has ended: true when the device can take its completion.
+    fn end(
+        &self,
+        mut queue: MutexGuard<'_, Queue>,
+        request: DiskRequest,
+        outcome: Result<()>,
+    ) -> bool {
+        match outcome {
+            Err(error) if self.holds(&error) => {
+                queue.held.push_back(request);
+                drop(queue);
+                (self.trouble)(&error.to_string());
+                false
+            }
+            outcome => {
+                let result = outcome.map_err(|error| told(&error));
+                queue.done.push_back(DiskCompletion { request, result });
+                true
+            }
+        }
+    }
+
+    /// Does what need not wait; `None` for what must.
+    fn run_now(&self, operation: &mut DiskOperation) -> Option<Result<()>> {
+        self.check(operation).ok()?;
+        let done = match operation {
+            DiskOperation::Read { offset, data } => self.image.read_now(GuestOffset(*offset), data),
+            DiskOperation::Write { data, .. } if self.options.detect_zeroes && is_zero(data) => {
+                return None;
+            }
+            DiskOperation::Write { offset, data } => {
+                self.image.write_now(GuestOffset(*offset), data)
+            }
+            _ => return None,
+        };
+        match done {
+            Ok(true) => Some(Ok(())),
+            Ok(false) => None,
+            Err(error) => Some(Err(error)),
         }
     }
 
@@ -330,10 +367,19 @@ impl Disk for DiskBackend {
         }
     }
 
-    fn submit(&mut self, request: DiskRequest) -> std::result::Result<(), DiskRequest> {
+    fn submit(&mut self, mut request: DiskRequest) -> std::result::Result<(), DiskRequest> {
         let mut queue = self.shared.queue();
         if queue.waiting.len() + queue.running + queue.held.len() >= self.shared.options.depth {
             return Err(request);
+        }
+        if queue.held.is_empty() && queue.throttle.is_open() {
+            drop(queue);
+            let outcome = self.shared.run_now(&mut request.operation);
+            queue = self.shared.queue();
+            if let Some(outcome) = outcome {
+                self.shared.end(queue, request, outcome);
+                return Ok(());
+            }
         }
         queue.waiting.push_back(request);
         drop(queue);

@@ -64,6 +64,11 @@ impl Throttle {
         Throttle { bytes: bucket(limits.bytes), operations: bucket(limits.operations) }
     }
 
+    /// Whether nothing ever waits.
+    pub fn is_open(&self) -> bool {
+        self.bytes.is_none() && self.operations.is_none()
+    }
+
     /// Takes one operation of so many bytes; how many nanoseconds it has to wait.
     pub fn take(&mut self, bytes: u64, now: u64) -> u64 {
         let take = |bucket: &mut Option<Bucket>, tokens| {

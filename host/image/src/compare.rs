@@ -7,6 +7,7 @@ use crate::progress::Progress;
 use kezhan_block::{GuestOffset, Image};
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 /// Compare the contents of two images.
 #[derive(Clone, Debug, clap::Args)]
@@ -40,6 +41,13 @@ pub struct CompareArgs {
     second: String,
 }
 
+/// What one thread reads from both images.
+type Pair = [Vec<u8>; 2];
+
+fn pool(buffers: &Mutex<Vec<Pair>>) -> MutexGuard<'_, Vec<Pair>> {
+    buffers.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 impl CompareArgs {
     pub(crate) fn run(self) -> Result<ExitCode> {
         let passphrase = self.secrets.passphrase()?;
@@ -59,16 +67,19 @@ impl CompareArgs {
         let total = first.size().max(second.size());
         let progress = Progress::new(self.progress && !self.quiet, total, None);
         let difference = AtomicU64::new(u64::MAX);
+        let buffers = Mutex::new(Vec::new());
         let skip = |at| {
             let next = if self.strict { at } else { next_not_zero(&first, &second, at, total)? };
             progress.add(next - at);
             Ok(next)
         };
         each_piece(total, PIECE, threads(), skip, |piece| {
-            if piece.start < difference.load(Ordering::Relaxed)
-                && let Some(at) = self.compare_piece(&first, &second, piece)?
-            {
-                difference.fetch_min(at, Ordering::Relaxed);
+            if piece.start < difference.load(Ordering::Relaxed) {
+                let mut pair = pool(&buffers).pop().unwrap_or_default();
+                if let Some(at) = self.compare_piece([&first, &second], piece, &mut pair)? {
+                    difference.fetch_min(at, Ordering::Relaxed);
+                }
+                pool(&buffers).push(pair);
             }
             progress.add(piece.length);
             Ok(())
@@ -93,7 +104,12 @@ impl CompareArgs {
     }
 
     /// The first byte of a piece that differs, to the sector.
-    fn compare_piece(&self, first: &Image, second: &Image, piece: Piece) -> Result<Option<u64>> {
+    fn compare_piece(
+        &self,
+        [first, second]: [&Image; 2],
+        piece: Piece,
+        [a, b]: &mut Pair,
+    ) -> Result<Option<u64>> {
         if self.strict {
             let runs =
                 |image| crate::map::Runs::new(image, piece.start, piece.start + piece.length);
@@ -107,7 +123,8 @@ impl CompareArgs {
                 }
             }
         }
-        let (a, b) = (padded(first, piece)?, padded(second, piece)?);
+        read_padded(first, piece, a)?;
+        read_padded(second, piece, b)?;
         if a == b {
             return Ok(None);
         }
@@ -138,10 +155,19 @@ pub fn next_not_zero(first: &Image, second: &Image, mut at: u64, end: u64) -> Re
 
 /// The bytes of a piece, zeroes past the end of the disk.
 pub fn padded(image: &Image, piece: Piece) -> Result<Vec<u8>> {
-    let mut data = vec![0; piece.length as usize];
-    let have = image.size().saturating_sub(piece.start).min(piece.length) as usize;
-    if have > 0 {
-        image.read(GuestOffset(piece.start), &mut data[..have])?;
-    }
+    let mut data = Vec::new();
+    read_padded(image, piece, &mut data)?;
     Ok(data)
+}
+
+/// The same into a buffer that may have been used before.
+fn read_padded(image: &Image, piece: Piece, data: &mut Vec<u8>) -> Result<()> {
+    data.resize(piece.length as usize, 0);
+    let have = image.size().saturating_sub(piece.start).min(piece.length) as usize;
+    let (inside, past) = data.split_at_mut(have);
+    past.fill(0);
+    if !inside.is_empty() {
+        image.read(GuestOffset(piece.start), inside)?;
+    }
+    Ok(())
 }

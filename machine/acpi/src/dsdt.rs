@@ -130,11 +130,12 @@ fn routing(pci: &PciRoot, interrupt: impl Fn(&crate::PciRoute) -> u32) -> Packag
     table
 }
 
-/// `_OSC` (ACPI 6.5 §6.2.11.3; PCI Firmware 3.3 §4.5.1): grants the capability structures, nothing else.
+/// `_OSC` (ACPI 6.5 §6.2.11.3; PCI Firmware 3.3 §4.5.1): grants the capability structures and
+/// hot-plug, nothing else.
 fn operating_system_capabilities() -> Vec<u8> {
     let (status, control) = (Path::new("CDW1"), Path::new("CDW3"));
     let masked = Or::new(&status, &status, &osc::MASKED);
-    let refused = !u32::from(osc::CAPABILITY);
+    let refused = !u32::from(osc::GRANTED);
     let beyond = And::new(&ZERO, &control, &refused);
     encode(&Method::new(
         "_OSC".into(),
@@ -144,7 +145,7 @@ fn operating_system_capabilities() -> Vec<u8> {
             &CreateDWordField::new(&status, &Arg(3), &0_u8),
             &CreateDWordField::new(&control, &Arg(3), &8_u8),
             &If::new(&NotEqual::new(&beyond, &ZERO), vec![&masked]),
-            &And::new(&control, &control, &osc::CAPABILITY),
+            &And::new(&control, &control, &osc::GRANTED),
             &Return::new(&Arg(3)),
         ],
     ))

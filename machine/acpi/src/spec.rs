@@ -111,6 +111,10 @@ pub mod hpet {
 pub mod osc {
     /// Status: some of what was asked for was not granted.
     pub const MASKED: u8 = 1 << 4;
+    /// Control: hot-plug slots are the guest's.
+    pub const HOT_PLUG: u8 = 1 << 0;
     /// Control: the guest may have the PCI Express capability structures.
     pub const CAPABILITY: u8 = 1 << 4;
+    /// Control: what is granted.
+    pub const GRANTED: u8 = HOT_PLUG | CAPABILITY;
 }

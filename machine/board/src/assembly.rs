@@ -1,8 +1,10 @@
 //! The board under construction: what a device's constructor may ask for.
 
 use crate::address_map::{self, PCI_BUSES, Place};
+use crate::attend::{Bell, Post, Staff};
 use crate::bus::{Bus, Claim};
 use crate::engine::EngineLink;
+use crate::hotplug::Port;
 use crate::pci;
 use crate::pci::{Behind, PciWindows};
 use crate::settings::Settings;
@@ -42,6 +44,8 @@ pub(crate) struct Wiring {
     pub pci: Arc<Mutex<PciHost>>,
     pub windows: Arc<PciWindows>,
     pub attention: Arc<Attention>,
+    /// Whether the machine runs, for devices with a thread of their own.
+    pub open: Arc<AtomicBool>,
 }
 
 /// The devices that a person's hands reach, once they are built.
@@ -53,6 +57,8 @@ pub(crate) struct Hands {
     pub i8042: Option<Arc<Mutex<I8042>>>,
     /// The memory balloon, when there is one.
     pub balloon: Option<BalloonHandle>,
+    /// The hot-plug slots.
+    pub ports: Vec<Port>,
 }
 
 /// The board under construction.
@@ -71,6 +77,8 @@ pub(crate) struct Assembly {
     functions: Vec<Plugged>,
     behind: BTreeMap<PciAddress, Behind>,
     port_called: Arc<AtomicBool>,
+    /// Calls the thread of the device under construction, if it gets one.
+    bell: Option<Arc<dyn Bell>>,
 }
 
 /// What is left when it is finished.
@@ -80,6 +88,7 @@ pub(crate) struct Parts {
     pub wiring: Wiring,
     pub functions: Vec<Plugged>,
     pub hands: Hands,
+    pub staff: Option<Arc<dyn Staff>>,
 }
 
 impl Wiring {
@@ -87,7 +96,7 @@ impl Wiring {
         let engine = Arc::new(EngineLink::default());
         let intr = LineInterrupt::new("intr", vec![(engine.clone(), 0)]);
         let msi = MsiInterrupt::new(engine.clone());
-        let windows = Arc::new(PciWindows::default());
+        let windows = Arc::new(PciWindows::new(engine.clone()));
         let pci = PciHost::new("pci-host", PCI_BUSES, windows.clone());
         let pic = SharedPic::new("pic", intr);
         let ioapic = SharedIoapic::new("ioapic", msi, Some(engine.clone()));
@@ -100,6 +109,7 @@ impl Wiring {
             pci: Arc::new(Mutex::new(pci)),
             windows,
             attention: Arc::new(Attention::new(attention)),
+            open: Arc::default(),
         }
     }
 
@@ -153,6 +163,7 @@ impl Assembly {
             functions: Vec::new(),
             behind: BTreeMap::new(),
             port_called: Arc::default(),
+            bell: None,
         }
     }
 
@@ -199,20 +210,16 @@ impl Assembly {
 
     /// Has the chassis poll the device under construction.
     pub(crate) fn waker(&self) -> Arc<dyn Fn() + Send + Sync> {
-        let (called, attention) = (self.port_called.clone(), self.wiring.attention.clone());
-        Arc::new(move || {
-            if !called.swap(true, Ordering::SeqCst) {
-                attention.call();
-            }
-        })
+        waker(&self.port_called, &self.wiring.attention, self.bell.clone())
     }
 
-    /// Begins a device outside the list, and gives the next disk for it, its waker set.
-    pub(crate) fn begin_disk(&mut self) -> Option<Box<dyn Disk>> {
+    /// Begins the device `name` outside the list, and gives the next disk for it, its waker set.
+    pub(crate) fn begin_disk(&mut self, name: &str) -> Option<Box<dyn Disk>> {
         self.port_called = Arc::default();
         if self.host.ports.disks.is_empty() {
             return None;
         }
+        self.bell = self.host.staff.as_ref().and_then(|staff| staff.bell(name));
         let mut disk = self.host.ports.disks.remove(0);
         disk.set_waker(self.waker());
         Some(disk)
@@ -280,18 +287,30 @@ impl Assembly {
         Ok(())
     }
 
+    /// Says which port leads to a bus.
+    pub(crate) fn lead(&self, bus: u8, port: PciAddress) {
+        self.wiring.pci.lock().unwrap_or_else(PoisonError::into_inner).lead(bus, port);
+    }
+
     /// Plugs a PCI function into the first free slot of bus 0.
-    pub(crate) fn plug<F: PciFunction + 'static>(
+    pub(crate) fn plug<F: PciFunction + 'static>(&mut self, function: F) -> Result<(), BoardError> {
+        self.plug_shared(Arc::new(Mutex::new(function))).map(drop)
+    }
+
+    /// The same with a function that somebody else has too; where it is.
+    pub(crate) fn plug_shared<F: PciFunction + 'static>(
         &mut self,
-        mut function: F,
-    ) -> Result<(), BoardError> {
+        function: Arc<Mutex<F>>,
+    ) -> Result<PciAddress, BoardError> {
         let device = u8::try_from(self.functions.len()).unwrap_or(u8::MAX);
         let address = PciAddress { bus: 0, device, function: 0 };
-        if let Some(pin) = pci::interrupt_pin(&mut function) {
-            let line = self.wiring.intx(device, pin, function.name());
-            function.connect_interrupt(line);
+        {
+            let mut function = function.lock().unwrap_or_else(PoisonError::into_inner);
+            if let Some(pin) = pci::interrupt_pin(&mut *function) {
+                let line = self.wiring.intx(device, pin, function.name());
+                function.connect_interrupt(line);
+            }
         }
-        let function = Arc::new(Mutex::new(function));
         let (name, regions) = name_and_regions(&(function.clone() as Arc<Mutex<dyn Device>>));
         let mut host = self.wiring.pci.lock().unwrap_or_else(PoisonError::into_inner);
         host.plug(address, function.clone())
@@ -300,25 +319,50 @@ impl Assembly {
         let slot = self.add(function.clone(), Placement::default());
         self.behind.insert(address, Behind { slot, regions });
         self.functions.push((address, function));
-        Ok(())
+        Ok(address)
     }
 
     fn add(&mut self, device: Arc<Mutex<dyn Device>>, placement: Placement) -> Arc<Slot> {
-        let slot = Arc::new(Slot::new(device, placement, self.port_called.clone()));
+        let doorbells = device.lock().unwrap_or_else(PoisonError::into_inner).doorbells();
+        let mut slot = Slot::new(device, placement, self.port_called.clone());
+        if let Some(bell) = self.bell.take() {
+            slot = slot.with_post(Post::new(bell, doorbells, self.wiring.open.clone()));
+        }
+        let slot = Arc::new(slot);
         self.slots.push(slot.clone());
         slot
     }
 
     pub(crate) fn finish(self) -> Result<Parts, BoardError> {
-        self.wiring.windows.set_functions(self.behind);
+        for (address, behind) in self.behind {
+            self.wiring.windows.add(address, behind);
+        }
         Ok(Parts {
             bus: Bus::new(self.claims, self.wiring.windows.clone())?,
             slots: self.slots,
             wiring: self.wiring,
             functions: self.functions,
             hands: self.hands,
+            staff: self.host.staff,
         })
     }
+}
+
+/// Has the chassis poll a device: by its thread's bell, or in its turn.
+pub(crate) fn waker(
+    called: &Arc<AtomicBool>,
+    attention: &Arc<Attention>,
+    bell: Option<Arc<dyn Bell>>,
+) -> Arc<dyn Fn() + Send + Sync> {
+    let (called, attention) = (called.clone(), attention.clone());
+    Arc::new(move || {
+        if !called.swap(true, Ordering::SeqCst) {
+            match &bell {
+                Some(bell) => bell.ring(),
+                None => attention.call(),
+            }
+        }
+    })
 }
 
 fn name_and_regions(device: &Arc<Mutex<dyn Device>>) -> (String, Vec<Region>) {

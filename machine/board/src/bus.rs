@@ -114,6 +114,9 @@ impl Bus {
     pub(crate) fn write(&self, attention: &Attention, at: Location, data: &[u8]) {
         match self.find(at, data.len() as u64) {
             Found::Device(slot, region, offset) => {
+                if slot.post().is_some_and(|post| post.take(region, offset)) {
+                    return;
+                }
                 let done = slot.call(attention, |device| device.write(region, offset, data));
                 if done != Access::Done {
                     self.count(at, StrayKind::Refused);

@@ -16,10 +16,12 @@ use kezhan_chipset::pit::Pit;
 use kezhan_chipset::pm::Pm;
 use kezhan_chipset::rtc::{CmosMemory, Rtc};
 use kezhan_chipset::testdev::{PcTestdev, PciTestdev};
+use kezhan_device::{GuestMemory, MsiInterrupt};
 use kezhan_e1000::E1000;
 use kezhan_input::{I8042, I8042Wires};
 use kezhan_machine_spec::{DiskSpec, NetCard, NetSpec};
 use kezhan_pci::HostBridge;
+use kezhan_ports::Disk;
 use kezhan_ports::nic::NullNic;
 use kezhan_serial::Uart16550;
 use kezhan_virtio::{Balloon, Block, BlockOptions, Console, Net, Rng, VirtioPci};
@@ -84,10 +86,12 @@ pub const DEVICES: &[DeviceKind] = &[
     optional("pc-testdev", "interrupt lines and memory for kvm-unit-tests", &[], pc_testdev),
     optional("virtio-rng", "random bytes for the guest", &[], virtio_rng),
     optional("virtio-balloon", "gives the host back what the guest does not use", &[], virtio_balloon),
+    optional("hotplug", "slots for disks that come and go", HOTPLUG, crate::hotplug::ports),
     optional("pci-testdev", "a PCI function for kvm-unit-tests", &[], pci_testdev),
 ];
 
 const DEBUG_EXIT: &[Setting] = &[Setting { key: "iobase", help: "its port, 0xf4 when left out" }];
+const HOTPLUG: &[Setting] = &[Setting { key: "slots", help: "how many, 1 to 16; 4 when left out" }];
 const DEBUGCON: &[Setting] =
     &[Setting { key: "iobase", help: "its port, 0xe9 when left out (firmware uses 0x402)" }];
 
@@ -234,13 +238,30 @@ pub(crate) fn consoles(board: &mut Assembly) -> Result<(), BoardError> {
     board.plug(VirtioPci::new("virtio-console", Box::new(Console::new(ports)), memory, msi))
 }
 
-/// Disk `index` of the description, a virtio-blk called `disk0`, `disk1` and so on, with a queue for each CPU.
+/// Disk `index` of the description, called `disk0`, `disk1` and so on.
 pub(crate) fn disk(board: &mut Assembly, index: usize, spec: &DiskSpec) -> Result<(), BoardError> {
-    let Some(port) = board.begin_disk() else { return Ok(()) };
-    let options = BlockOptions { serial: spec.serial.clone(), queues: board.cpus.min(16) };
+    let name = format!("disk{index}");
+    let Some(port) = board.begin_disk(&name) else { return Ok(()) };
+    let host = DiskHost { cpus: board.cpus, memory: board.memory() };
+    board.plug(block(&name, spec, port, (host, board.wiring.msi())))
+}
+
+/// What a disk needs to know of the machine.
+pub(crate) struct DiskHost {
+    pub cpus: u16,
+    pub memory: Arc<GuestMemory>,
+}
+
+/// A virtio-blk with a queue for each CPU.
+pub(crate) fn block(
+    name: &str,
+    spec: &DiskSpec,
+    port: Box<dyn Disk>,
+    (host, msi): (DiskHost, MsiInterrupt),
+) -> VirtioPci {
+    let options = BlockOptions { serial: spec.serial.clone(), queues: host.cpus.min(16) };
     let block = Box::new(Block::new(port, options));
-    let (memory, msi) = (board.memory(), board.wiring.msi());
-    board.plug(VirtioPci::new(&format!("disk{index}"), block, memory, msi))
+    VirtioPci::new(name, block, host.memory, msi)
 }
 
 /// Network card `index` of the description, called `net0`, `net1` and so on.

@@ -63,6 +63,12 @@ pub enum BoardError {
         /// What the host said.
         error: PlugError,
     },
+    /// Every hot-plug slot is taken, of so many.
+    #[error("no hot-plug slot of {0} is free; start the machine with --device hotplug,slots=N")]
+    NoFreeSlot(usize),
+    /// It is in no hot-plug slot.
+    #[error("{0}: is in no hot-plug slot; only what was attached can be detached")]
+    NotInSlot(String),
     /// The board cannot be described to the guest.
     #[error(transparent)]
     Acpi(#[from] AcpiError),

@@ -21,7 +21,8 @@
 //! 6. [`Board::pause`] once every vCPU is out of `run`; then [`Board::save`], [`Board::restore`],
 //!    [`Board::reset`]; then `resume` again.
 //!
-//! There is no thread in here, and no host clock.
+//! There is no thread in here, and no host clock; but the vmm can give a device a thread ([`Staff`]), and takes
+//! that thread's work out of here ([`Board::attendances`]).
 //!
 //! # Time
 //! After every call into a device the slot asks it for its deadline. The earliest one announced is kept;
@@ -52,23 +53,27 @@
 mod acpi;
 mod address_map;
 mod assembly;
+mod attend;
 mod bios;
 mod bus;
 mod devices;
 mod engine;
 mod error;
 mod hands;
+mod hotplug;
 mod life;
 mod pci;
 mod settings;
 mod slot;
 
 pub use address_map::{ADDRESS_MAP, IOAPIC_PINS, Place, Row, memory_map, memory_ranges};
+pub use attend::{Attendance, Bell, Staff};
 pub use bus::{Stray, StrayKind};
 pub use devices::{DEVICES, DeviceKind, Setting};
 pub use error::BoardError;
 pub use kezhan_firmware::{Entry, Image, KernelError, system_version};
 pub use kezhan_input::{KeyEvent, MouseEvent};
+pub use kezhan_virtio::BalloonHandle;
 
 use assembly::{Assembly, Hands, Plugged, Wiring};
 use bus::Bus;
@@ -80,7 +85,7 @@ use kezhan_ports::{CharDevice, Disk, Entropy, Nic};
 use life::Life;
 use slot::Slot;
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use vm_memory::{Bytes, GuestAddress};
 
 /// The ports that stand behind a board's devices. A device without one has nothing behind it.
@@ -118,6 +123,8 @@ pub struct Host {
     pub attention: Arc<dyn Fn() + Send + Sync>,
     /// Back-ends.
     pub ports: Ports,
+    /// Who gives devices threads of their own, if anybody does.
+    pub staff: Option<Arc<dyn Staff>>,
 }
 
 impl std::fmt::Debug for Host {
@@ -143,16 +150,22 @@ impl std::fmt::Debug for GuestFiles<'_> {
     }
 }
 
+/// All devices, in the order of building.
+type Slots = Arc<[Arc<Slot>]>;
+
 /// A machine without its CPUs.
 pub struct Board {
     memory: Arc<GuestMemory>,
     clock: Arc<dyn Clock>,
+    cpus: u16,
     map: Vec<kezhan_firmware::MemoryEntry>,
-    slots: Vec<Arc<Slot>>,
+    /// Replaced whole when a disk comes or goes.
+    slots: RwLock<Slots>,
     bus: Bus,
     wiring: Wiring,
     functions: Vec<Plugged>,
     hands: Hands,
+    staff: Option<Arc<dyn Staff>>,
     tables: Tables,
     life: Mutex<Life>,
 }
@@ -183,12 +196,14 @@ impl Board {
             memory,
             clock,
             map: memory_map(spec.memory.bytes()),
+            cpus: u16::try_from(spec.cpus).unwrap_or(u16::MAX),
             tables: acpi::tables(spec.cpus, &parts.slots)?,
-            slots: parts.slots,
+            slots: RwLock::new(parts.slots.into()),
             bus: parts.bus,
             wiring: parts.wiring,
             functions: parts.functions,
             hands: parts.hands,
+            staff: parts.staff,
             life: Mutex::new(Life::Paused),
         })
     }
@@ -228,7 +243,21 @@ impl Board {
         if *life != Life::Running {
             return None;
         }
-        self.wiring.attention.serve(&self.slots, self.clock.now())
+        self.wiring.attention.serve(&self.slots(), self.clock.now())
+    }
+
+    fn slots(&self) -> Slots {
+        self.slots.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn set_slots(&self, slots: Vec<Arc<Slot>>) {
+        *self.slots.write().unwrap_or_else(PoisonError::into_inner) = slots.into();
+    }
+
+    /// The work of each device's own thread. The threads must not outlive the machine's engine.
+    pub fn attendances(&self) -> Vec<Attendance> {
+        let attention = &self.wiring.attention;
+        self.slots().iter().filter_map(|slot| Attendance::of(slot, attention)).collect()
     }
 
     /// The accesses that nobody answered, most frequent first.
@@ -265,7 +294,7 @@ impl CpuIo for Board {
 
 impl std::fmt::Debug for Board {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_list().entries(self.slots.iter().map(|slot| slot.name())).finish()
+        f.debug_list().entries(self.slots().iter().map(|slot| slot.name())).finish()
     }
 }
 

@@ -3,6 +3,7 @@
 use crate::slot::Slot;
 use crate::{Board, BoardError};
 use kezhan_device::SavedState;
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// Whether devices may be called.
@@ -23,6 +24,7 @@ impl Board {
     pub fn resume(&self) {
         let mut life = lock(&self.life);
         if *life == Life::Paused {
+            self.wiring.open.store(true, Ordering::SeqCst);
             self.each(|slot| slot.call(&self.wiring.attention, |device| device.resume()));
             *life = Life::Running;
             self.wiring.attention.call();
@@ -33,6 +35,7 @@ impl Board {
     pub fn pause(&self) {
         let mut life = lock(&self.life);
         if *life == Life::Running {
+            self.wiring.open.store(false, Ordering::SeqCst);
             self.each(|slot| slot.call(&self.wiring.attention, |device| device.pause()));
             *life = Life::Paused;
         }
@@ -54,7 +57,7 @@ impl Board {
         let save = |slot: &Arc<Slot>| {
             (slot.name().to_owned(), slot.call(&self.wiring.attention, |device| device.save()))
         };
-        self.slots.iter().map(save).collect()
+        self.slots().iter().map(save).collect()
     }
 
     /// Takes over a state made by [`Board::save`] of a board with the same devices. Only when paused and
@@ -68,12 +71,12 @@ impl Board {
     /// [`BoardError`] that names the device; the board has then to be reset.
     pub fn restore(&self, states: &[(String, SavedState)]) -> Result<(), BoardError> {
         let _life = lock(&self.life);
-        let known = |name: &str| self.slots.iter().any(|slot| slot.name() == name);
+        let known = |name: &str| self.slots().iter().any(|slot| slot.name() == name);
         if let Some((name, _)) = states.iter().find(|(name, _)| !known(name)) {
             return Err(BoardError::ExtraState(name.clone()));
         }
         self.reset_devices();
-        for slot in self.slots.iter().rev() {
+        for slot in self.slots().iter().rev() {
             let (_, state) = states
                 .iter()
                 .find(|(name, _)| name == slot.name())
@@ -85,6 +88,6 @@ impl Board {
     }
 
     fn each(&self, work: impl Fn(&Slot)) {
-        self.slots.iter().for_each(|slot| work(slot));
+        self.slots().iter().for_each(|slot| work(slot));
     }
 }

@@ -6,13 +6,14 @@
 //! needs out of it and lets go before it calls the device.
 
 use crate::address_map::{PCI_MEMORY, PCI_PORTS};
+use crate::engine::EngineLink;
 use crate::slot::Slot;
 use kezhan_acpi::PciRoute;
 use kezhan_device::{Region, RegionIndex, Space};
 use kezhan_pci::{BarTarget, PciAddress, PciFunction};
 use std::collections::BTreeMap;
 use std::ops::Range;
-use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 /// Registers of a function's header (PCI Local Bus 3.0 §6.1, figure 6-1).
 mod header {
@@ -28,7 +29,23 @@ mod header {
     pub const BAR_WIDE: u32 = 0x4;
     /// BARs of an endpoint.
     pub const BARS: u16 = 6;
+    /// Header type (§6.2.1), and the value of a bridge without its bit for more functions.
+    pub const TYPE: u16 = 0x0e;
+    pub const BRIDGE: u32 = 1;
+    /// Of a bridge (PCI-to-PCI Bridge 1.2 §3.2): bus numbers, I/O, memory and prefetchable windows.
+    pub const BUSES: u16 = 0x18;
+    pub const IO_WINDOW: u16 = 0x1c;
+    pub const MEMORY_WINDOW: u16 = 0x20;
+    pub const PREFETCHABLE_WINDOW: u16 = 0x24;
+    /// A window that ends before it begins is none (§3.2.5.6, §3.2.5.9).
+    pub const NO_IO: u32 = 0x00f0;
+    pub const NO_MEMORY: u32 = 0x0000_fff0;
+    /// Command: may send messages.
+    pub const MASTER: u32 = 0x4;
 }
+
+/// Memory for what may come behind a bridge, and its alignment.
+const BRIDGE_MEMORY: u32 = 2 << 20;
 
 /// Where an interrupt pin of a slot on bus 0 goes: swizzled over GSIs 16 to 23, or over ISA interrupts 10
 /// and 11 for a guest without IOAPIC.
@@ -51,10 +68,10 @@ struct Placed {
 }
 
 /// The windows of PCI functions.
-#[derive(Default)]
 pub(crate) struct PciWindows {
+    engine: Arc<EngineLink>,
     placed: RwLock<Vec<Placed>>,
-    functions: OnceLock<BTreeMap<PciAddress, Behind>>,
+    functions: RwLock<BTreeMap<PciAddress, Arc<Behind>>>,
 }
 
 /// A function on the board.
@@ -72,16 +89,30 @@ pub(crate) struct Hit {
 }
 
 impl PciWindows {
-    /// Says which slots the functions are in. Once, when the board is complete.
-    pub(crate) fn set_functions(&self, functions: BTreeMap<PciAddress, Behind>) {
-        let _ = self.functions.set(functions);
+    pub(crate) fn new(engine: Arc<EngineLink>) -> PciWindows {
+        PciWindows { engine, placed: RwLock::default(), functions: RwLock::default() }
+    }
+
+    /// Says which slot of the board a function is in.
+    pub(crate) fn add(&self, address: PciAddress, behind: Behind) {
+        let mut functions = self.functions.write().unwrap_or_else(PoisonError::into_inner);
+        functions.insert(address, Arc::new(behind));
+    }
+
+    /// A function is gone, its windows with it.
+    pub(crate) fn remove(&self, address: PciAddress) {
+        self.functions.write().unwrap_or_else(PoisonError::into_inner).remove(&address);
+    }
+
+    fn behind(&self, address: PciAddress) -> Option<Arc<Behind>> {
+        self.functions.read().unwrap_or_else(PoisonError::into_inner).get(&address).cloned()
     }
 
     /// The window around an address. Where two overlap, the lower slot has it.
     pub(crate) fn find(&self, space: Space, address: u64) -> Option<Hit> {
         let placed = self.placed.read().unwrap_or_else(PoisonError::into_inner);
         let window = placed.iter().find(|p| p.space == space && p.addresses.contains(&address))?;
-        let behind = self.functions.get()?.get(&window.function)?;
+        let behind = self.behind(window.function)?;
         Some(Hit {
             slot: behind.slot.clone(),
             region: RegionIndex(window.region),
@@ -94,11 +125,22 @@ impl PciWindows {
 impl BarTarget for PciWindows {
     fn place(&self, function: PciAddress, region: RegionIndex, base: Option<u64>) {
         let mut placed = self.placed.write().unwrap_or_else(PoisonError::into_inner);
-        placed.retain(|p| (p.function, p.region) != (function, region.0));
-        let behind = self.functions.get().and_then(|functions| functions.get(&function));
-        let Some((base, shape)) = base.zip(behind.and_then(|b| b.regions.get(region.0))) else {
-            return;
-        };
+        let Some(behind) = self.behind(function) else { return };
+        let bells = behind.slot.post().and_then(|post| post.bells_in(region));
+        if let Some(old) =
+            placed.iter().position(|p| (p.function, p.region) == (function, region.0))
+        {
+            let old = placed.remove(old);
+            if let Some((bells, bell)) = &bells {
+                self.engine.unhang(bells, old.addresses.start, bell.descriptor());
+            }
+        }
+        let Some((base, shape)) = base.zip(behind.regions.get(region.0)) else { return };
+        if let Some((bells, bell)) = &bells
+            && shape.space == Space::Memory
+        {
+            self.engine.hang(bells, base, bell.descriptor());
+        }
         placed.push(Placed {
             function,
             region: region.0,
@@ -120,9 +162,15 @@ pub(crate) fn interrupt_pin(function: &mut dyn PciFunction) -> Option<u8> {
 pub(crate) fn assign(functions: &[(PciAddress, Arc<Mutex<dyn PciFunction>>)]) {
     let mut ports = u32::from(PCI_PORTS);
     let mut memory = PCI_MEMORY.start;
+    let mut bus = 0;
     for (address, function) in functions {
         let mut function = function.lock().unwrap_or_else(PoisonError::into_inner);
         let mut header = Header(&mut *function);
+        if header.read(header::TYPE, 1) & 0x7f == header::BRIDGE {
+            bus += 1;
+            header.place_bridge(bus, &mut memory);
+            continue;
+        }
         let mut bar = 0;
         while bar < header::BARS {
             bar += header.place_bar(header::BAR0 + 4 * bar, &mut ports, &mut memory);
@@ -148,6 +196,23 @@ impl Header<'_> {
 
     fn write(&mut self, register: u16, size: usize, value: u32) {
         self.0.write_config(register, &value.to_le_bytes()[..size.min(4)]);
+    }
+
+    /// Gives a bridge its bus and room for what may come behind it.
+    fn place_bridge(&mut self, bus: u32, memory: &mut u32) {
+        self.write(header::BUSES, 4, bus << 8 | bus << 16);
+        self.write(header::IO_WINDOW, 2, header::NO_IO);
+        self.write(header::PREFETCHABLE_WINDOW, 4, header::NO_MEMORY);
+        let base = memory.next_multiple_of(BRIDGE_MEMORY);
+        let window = match base.checked_add(BRIDGE_MEMORY).filter(|end| *end <= PCI_MEMORY.end) {
+            Some(end) => {
+                *memory = end;
+                base >> 16 | (end - 1) & 0xfff0_0000
+            }
+            None => header::NO_MEMORY,
+        };
+        self.write(header::MEMORY_WINDOW, 4, window);
+        self.write(header::COMMAND, 2, u32::from(header::DECODE) | header::MASTER);
     }
 
     /// Sizes a BAR (PCI Local Bus 3.0 §6.2.5.1) and places it; gives the number of registers it has.

@@ -1,6 +1,7 @@
 //! `key=value` settings of a device, checked against what its kind knows.
 
 use crate::{BoardError, DeviceKind};
+use std::ops::RangeInclusive;
 
 /// The settings given to one device.
 #[derive(Debug)]
@@ -23,6 +24,25 @@ impl<'a> Settings<'a> {
                 known: describe(kind),
             }),
         }
+    }
+
+    /// A small number within `range`.
+    pub(crate) fn count(
+        &self,
+        key: &str,
+        default: u8,
+        range: RangeInclusive<u8>,
+    ) -> Result<u8, BoardError> {
+        let Some((_, value)) = self.given.iter().rev().find(|(given, _)| given == key) else {
+            return Ok(default);
+        };
+        let parsed = value.parse().ok().filter(|count| range.contains(count));
+        parsed.ok_or_else(|| BoardError::SettingValue {
+            device: self.device.to_owned(),
+            key: key.to_owned(),
+            value: value.clone(),
+            rule: "give a number from 1 to 16",
+        })
     }
 
     /// An I/O port, decimal or with `0x`.

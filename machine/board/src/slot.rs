@@ -1,5 +1,6 @@
 //! A device on the board, its lock, and when it wants to be called.
 
+use crate::attend::Post;
 use kezhan_device::{Device, Nanoseconds, Placement, RegionIndex};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -13,6 +14,8 @@ pub(crate) struct Slot {
     device: Arc<Mutex<dyn Device>>,
     deadline: AtomicU64,
     port_called: Arc<AtomicBool>,
+    /// Of a device that a thread of its own serves.
+    post: Option<Post>,
 }
 
 impl Slot {
@@ -22,7 +25,27 @@ impl Slot {
         port_called: Arc<AtomicBool>,
     ) -> Slot {
         let name = device.lock().unwrap_or_else(PoisonError::into_inner).name().to_owned();
-        Slot { name, placement, device, deadline: AtomicU64::new(NEVER), port_called }
+        let deadline = AtomicU64::new(NEVER);
+        Slot { name, placement, device, deadline, port_called, post: None }
+    }
+
+    /// The same, served by a thread of its own.
+    pub(crate) fn with_post(self, post: Post) -> Slot {
+        Slot { post: Some(post), ..self }
+    }
+
+    pub(crate) fn post(&self) -> Option<&Post> {
+        self.post.as_ref()
+    }
+
+    /// Whether a port has called since the last time.
+    pub(crate) fn take_port_call(&self) -> bool {
+        self.port_called.swap(false, Ordering::SeqCst)
+    }
+
+    /// Whether the device wants to be called at once.
+    pub(crate) fn is_due(&self) -> bool {
+        self.deadline.load(Ordering::SeqCst) == 0
     }
 
     pub(crate) fn name(&self) -> &str {
@@ -87,7 +110,7 @@ impl Attention {
     /// meanwhile either is seen by that reading or finds `earliest` later than its own and calls the hook.
     pub(crate) fn serve(&self, slots: &[Arc<Slot>], now: Nanoseconds) -> Option<Nanoseconds> {
         for slot in slots {
-            if slot.port_called.swap(false, Ordering::SeqCst) {
+            if slot.post.is_none() && slot.take_port_call() {
                 slot.call(self, |device| device.poll());
             }
             if slot.deadline.load(Ordering::SeqCst) <= now {

@@ -3,9 +3,11 @@
 use super::*;
 use kezhan_device::testkit::Recorder;
 use kezhan_device::{MachineEvent, ManualClock, MsiMessage, MsiTarget, Space};
-use kezhan_hypervisor::{EngineError, Route, Vcpu};
+use kezhan_hypervisor::{Doorbell, EngineError, EventDescriptors, Route, Vcpu};
 use kezhan_machine_spec::{DeviceSpec, DiskSpec, Size};
 use kezhan_ports::testkit::{CharBuffer, MemoryDisk, NicBuffer};
+use std::fs::File;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// An engine that records what it is told.
@@ -14,6 +16,7 @@ struct FakePartition {
     messages: Mutex<Vec<MsiMessage>>,
     routes: Mutex<BTreeMap<u32, Option<Route>>>,
     external: Mutex<Vec<bool>>,
+    doorbells: Doorbells,
 }
 
 impl MsiTarget for FakePartition {
@@ -43,6 +46,9 @@ impl Partition for FakePartition {
     fn map_rom(&self, _address: u64, _memory: Arc<GuestMemory>) -> Result<(), EngineError> {
         Ok(())
     }
+    fn event_descriptors(&self) -> Option<&dyn EventDescriptors> {
+        Some(self)
+    }
 }
 
 /// Random, as far as a test can tell.
@@ -51,6 +57,48 @@ struct Sevens;
 impl Entropy for Sevens {
     fn fill(&mut self, data: &mut [u8]) {
         data.fill(7);
+    }
+}
+
+/// Doorbells that the engine was told of.
+#[derive(Default)]
+struct Doorbells(Mutex<Vec<u64>>);
+
+impl EventDescriptors for FakePartition {
+    fn attach_interrupt(&self, _pin: u32, _event: BorrowedFd<'_>) -> Result<(), EngineError> {
+        Ok(())
+    }
+    fn detach_interrupt(&self, _pin: u32, _event: BorrowedFd<'_>) -> Result<(), EngineError> {
+        Ok(())
+    }
+    fn attach_doorbell(&self, bell: Doorbell, _event: BorrowedFd<'_>) -> Result<(), EngineError> {
+        self.doorbells.0.lock().unwrap().push(bell.address);
+        Ok(())
+    }
+    fn detach_doorbell(&self, bell: Doorbell, _event: BorrowedFd<'_>) -> Result<(), EngineError> {
+        self.doorbells.0.lock().unwrap().retain(|address| *address != bell.address);
+        Ok(())
+    }
+}
+
+/// A bell that counts.
+struct CountingBell(AtomicUsize, File);
+
+impl Bell for CountingBell {
+    fn ring(&self) {
+        self.0.fetch_add(1, Ordering::SeqCst);
+    }
+    fn descriptor(&self) -> BorrowedFd<'_> {
+        self.1.as_fd()
+    }
+}
+
+/// Gives every device that may have a thread the same bell.
+struct OneBell(Arc<CountingBell>);
+
+impl Staff for OneBell {
+    fn bell(&self, _name: &str) -> Option<Arc<dyn Bell>> {
+        Some(self.0.clone())
     }
 }
 
@@ -83,6 +131,10 @@ fn try_bench(devices: &[&str]) -> Result<Bench, BoardError> {
 }
 
 fn bench_of(spec: &MachineSpec) -> Result<Bench, BoardError> {
+    bench_with(spec, None)
+}
+
+fn bench_with(spec: &MachineSpec, staff: Option<Arc<dyn Staff>>) -> Result<Bench, BoardError> {
     let memory = GuestMemory::from_ranges(&memory_ranges(spec.memory.bytes())).unwrap();
     let (clock, control) = (Arc::new(ManualClock::default()), Arc::new(Recorder::default()));
     let (com1, calls) = (CharBuffer::default(), Arc::new(AtomicUsize::new(0)));
@@ -102,6 +154,7 @@ fn bench_of(spec: &MachineSpec) -> Result<Bench, BoardError> {
             nics: vec![vec![Box::new(NicBuffer::default())]],
             entropy: Some(Box::new(Sevens)),
         },
+        staff,
     };
     let board = Board::new(spec, host)?;
     let partition = Arc::new(FakePartition::default());
@@ -460,7 +513,7 @@ fn wrong_devices_settings_and_conflicts_are_named() {
     let error = |devices: &[&str]| try_bench(devices).map(|_| ()).unwrap_err().to_string();
     assert_eq!(
         error(&["sound"]),
-        "--device 'sound': devices are isa-debug-exit, isa-debugcon, pvpanic, pc-testdev, virtio-rng, virtio-balloon, pci-testdev"
+        "--device 'sound': devices are isa-debug-exit, isa-debugcon, pvpanic, pc-testdev, virtio-rng, virtio-balloon, hotplug, pci-testdev"
     );
     assert!(error(&["com1"]).starts_with("--device 'com1': devices are"));
     assert_eq!(
@@ -487,7 +540,9 @@ fn every_device_of_the_list_is_named_once_and_has_its_rows() {
     for (index, kind) in DEVICES.iter().enumerate() {
         assert!(DEVICES[..index].iter().all(|other| other.name != kind.name), "{}", kind.name);
         assert!(!kind.help.is_empty() && !kind.help.ends_with('.'));
-        assert!(bench.board.slots.iter().any(|slot| slot.name() == kind.name), "{}", kind.name);
+        let named = |slot: &Arc<Slot>| slot.name().trim_end_matches(char::is_numeric) == kind.name;
+        let found = bench.board.slots().iter().any(|slot| slot.name() == kind.name || named(slot));
+        assert!(found, "{}", kind.name);
     }
     for (index, row) in ADDRESS_MAP.iter().enumerate() {
         assert!(DEVICES.iter().any(|kind| kind.name == row.device), "{}", row.device);
@@ -663,4 +718,58 @@ fn a_loaded_machine_looks_as_a_bios_leaves_it() {
     assert_eq!(bench.board.memory.read_obj::<u8>(GuestAddress(0xf_ff53)).unwrap(), 0xcf);
     assert_eq!((bench.inb(0x21), bench.inb(0xa1)), (0xfa, 0xff), "timer and cascade are open");
     assert_eq!((bench.inb(0x4d0), bench.inb(0x4d1)), (0, 0x0e));
+}
+
+#[test]
+fn a_disk_with_a_thread_is_left_to_it_and_stands_still_while_the_machine_does() {
+    let null = File::open("/dev/null").unwrap();
+    let bell = Arc::new(CountingBell(AtomicUsize::new(0), null));
+    let spec = MachineSpec { disks: vec![DiskSpec::new("vm.img")], ..spec(&[]) };
+    let bench = bench_with(&spec, Some(Arc::new(OneBell(bell.clone())))).unwrap();
+    bench.load();
+    let [work] = bench.board.attendances().try_into().unwrap();
+    bench.board.resume();
+    let bar = u64::from(bench.peek(bench.config(1, 0x14)) & !0xf);
+    let bells = bench.partition.doorbells.0.lock().unwrap().clone();
+    assert_eq!(bells, [bar + 0x3000], "the engine may ring for the one queue");
+    bench.board.write_memory(bar + 0x3000, &[0, 0]);
+    bench.board.write_memory(bar + 0x3000, &[0, 0]);
+    assert_eq!(bell.0.load(Ordering::SeqCst), 1, "rung once until it is served");
+    work.serve();
+    bench.board.write_memory(bar + 0x3000, &[0, 0]);
+    assert_eq!((work.name(), bell.0.load(Ordering::SeqCst)), ("disk0", 2));
+    bench.board.pause();
+    work.serve();
+    let saved = bench.board.save();
+    bench.board.restore(&saved).unwrap();
+    bench.board.resume();
+    assert_eq!(bench.partition.doorbells.0.lock().unwrap().len(), 1);
+}
+
+#[test]
+fn a_disk_comes_into_a_free_slot_and_leaves_when_the_guest_switches_it_off() {
+    let bench = bench(&["hotplug,slots=1"]);
+    bench.load();
+    bench.board.resume();
+    let disk = || Box::new(MemoryDisk::new(4096));
+    let spec = DiskSpec::new("vm.img");
+    assert!(bench.board.attach_disk("disk7", &spec, disk()).unwrap().is_none(), "no threads here");
+    let full = bench.board.attach_disk("disk8", &spec, disk()).unwrap_err();
+    assert_eq!(full, BoardError::NoFreeSlot(1));
+    // Firmware gave the bus behind the port, function 00:01.0, number 1.
+    let behind = 0xc010_0000;
+    assert_eq!(bench.peek(behind), 0x1042_1af4);
+    bench.poke(behind + 0x14, 0xd020_0000);
+    bench.poke(behind + 0x04, 2);
+    let mut queues = [0; 2];
+    bench.board.read_memory(0xd020_0000 + 0x12, &mut queues);
+    assert_eq!(queues, [1, 0], "its registers are there, and tell of one queue");
+    assert!(bench.board.ask_for_disk("disk8").is_err());
+    bench.board.ask_for_disk("disk7").unwrap();
+    assert_eq!(bench.board.take_ejected(), Vec::<String>::new());
+    // Slot control: power off.
+    bench.poke(bench.config(1, 0x40 + 0x18), 0x0400);
+    assert_eq!(bench.board.take_ejected(), ["disk7"]);
+    assert_eq!((bench.peek(behind), bench.peek(0xd020_0000)), (u32::MAX, u32::MAX));
+    bench.board.attach_disk("disk8", &spec, disk()).unwrap();
 }

@@ -1,6 +1,7 @@
 //! A machine's door, as its clients see it.
 
 use super::*;
+use crate::events::EventQueue;
 use kezhan_control::Client;
 use kezhan_net::user::{UserConfig, spawn};
 use std::io::{Read, Write};
@@ -10,6 +11,7 @@ struct Inn {
     folder: tempfile::TempDir,
     cards: Arc<Vec<Card>>,
     control: Control,
+    orders: Arc<Orders>,
 }
 
 fn inn() -> Inn {
@@ -17,8 +19,10 @@ fn inn() -> Inn {
     let (_nic, network) = spawn(UserConfig::usual([2, 0, 0, 0, 0, 1])).unwrap();
     let cards = Arc::new(vec![Card { index: 1, name: Some("lan".to_owned()), network }]);
     let door = Door::open(folder.path(), "web").unwrap();
-    let control = Control::open(door, Arc::downgrade(&cards)).unwrap();
-    Inn { folder, cards, control }
+    let orders = Arc::new(Orders::new(Arc::new(EventQueue::new().unwrap())));
+    let asked = Asked { cards: Arc::downgrade(&cards), orders: Arc::downgrade(&orders) };
+    let control = Control::open(door, asked).unwrap();
+    Inn { folder, cards, control, orders }
 }
 
 fn refused(client: &mut Client, request: &Request) -> String {
@@ -87,4 +91,25 @@ fn what_is_no_message_ends_only_its_client() {
         );
     }
     Client::find(inn.folder.path(), "web").unwrap();
+}
+
+#[test]
+fn a_command_is_the_drivers_and_its_outcome_the_reply() {
+    let inn = inn();
+    let orders = inn.orders.clone();
+    let driver = std::thread::spawn(move || {
+        loop {
+            for order in orders.take() {
+                assert_eq!(order.command.to_string(), "balloon 256M");
+                order.answer(Ok("so be it".to_owned()));
+                return;
+            }
+            std::thread::yield_now();
+        }
+    });
+    let mut client = Client::find(inn.folder.path(), "web").unwrap();
+    assert!(refused(&mut client, &Request::Command { line: "fly".to_owned() }).contains("no such"));
+    let said = client.order(&Request::Command { line: "balloon 256M".to_owned() }).unwrap();
+    assert_eq!(said, Reply::Said { text: "so be it".to_owned() });
+    driver.join().unwrap();
 }

@@ -8,6 +8,7 @@
 //! | start | process start to the guest's first instruction under KVM, against QEMU's microvm |
 //! | share | four guests at once: how alike they end |
 //! | idle | processor time of a guest that waits |
+//! | disk | a guest's disk, bytes and requests a second, beside QEMU's |
 //! | image | `kezhan image` beside `qemu-img` on an image of real files |
 //! | network | iperf3 both ways, UDP, requests and answers, beside QEMU's user network and passt |
 //! | memory | resident memory of the process beyond what the guest touched of its RAM |
@@ -15,6 +16,7 @@
 //! In turns, since the machine may be busy with other things: then both are slowed alike.
 
 mod boot;
+mod disk;
 mod idle;
 mod image;
 mod memory;
@@ -51,6 +53,7 @@ enum Figure {
     Start,
     Share,
     Idle,
+    Disk,
     Image,
     Memory,
     Network,
@@ -79,6 +82,7 @@ impl Bench {
             Figure::Start => start::measure(rounds),
             Figure::Share => share::measure(),
             Figure::Idle => idle::measure(),
+            Figure::Disk => disk::measure(rounds),
             Figure::Image => image::measure(rounds),
             Figure::Memory => memory::measure(),
             Figure::Network => network::measure(rounds),

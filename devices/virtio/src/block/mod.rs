@@ -13,6 +13,7 @@
 //! A driver that did not agree on FLUSH is owed writes that are durable at completion (§5.2.6.2): each of its
 //! writes is followed by a flush before it is completed.
 
+mod buffers;
 mod request;
 #[cfg(test)]
 mod tests;
@@ -20,22 +21,24 @@ mod tests;
 use crate::chain::Chain;
 use crate::device::{Identity, Rings, VirtioDevice};
 use crate::spec::{block as numbers, device_id};
+use buffers::Buffers;
 use kezhan_ports::{Disk, DiskCompletion, DiskError, DiskInfo, DiskOperation, DiskRequest};
 use request::{Answer, Request};
 use std::collections::BTreeMap;
 
-/// Segments of a request, beside header and status.
-const SEGMENTS: u32 = 126;
+/// Segments of a request, beside header and status: a chain has at most as many as its queue (virtio 1.2
+/// §2.7.5.3.1). A megabyte of scattered pages is one request.
+const SEGMENTS: u32 = QUEUE_SIZE as u32 - 2;
 /// Bytes of a segment.
 const SEGMENT_LIMIT: u32 = 128 << 10;
-/// Bytes that a request moves at most: as many segments as the driver may use.
-const REQUEST_LIMIT: u64 = SEGMENTS as u64 * SEGMENT_LIMIT as u64;
+/// Bytes that a request moves at most. The driver is told of no limit, and those that there are ask for less.
+const REQUEST_LIMIT: u64 = 64 << 20;
 /// Bytes in flight beyond which no request is begun.
 const FLIGHT_LIMIT: u64 = 64 << 20;
 /// Sectors of a discard or zero-write.
 const RANGE_SECTORS: u32 = 1 << 22;
 /// Size of a queue.
-const QUEUE_SIZE: u16 = 256;
+const QUEUE_SIZE: u16 = 512;
 
 /// How the device presents itself.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -65,6 +68,7 @@ pub struct Block {
     backlog: Vec<DiskRequest>,
     next_tag: u64,
     bytes: u64,
+    buffers: Buffers,
 }
 
 impl Block {
@@ -81,6 +85,7 @@ impl Block {
             backlog: Vec::new(),
             next_tag: 0,
             bytes: 0,
+            buffers: Buffers::default(),
         }
     }
 
@@ -89,7 +94,7 @@ impl Block {
     }
 
     fn begin(&mut self, queue: usize, chain: Chain, rings: &mut Rings<'_>) {
-        let request = Request::parse(&chain, rings.memory(), &self.disk.info());
+        let request = Request::parse(&chain, rings.memory(), &self.disk.info(), &mut self.buffers);
         let answer = match request {
             Request::Disk(operation) => return self.submit(queue, chain, operation),
             Request::Serial => self.answer_serial(&chain, rings),
@@ -162,6 +167,9 @@ impl Block {
             (Err(error), _) => Answer { status: status_of(error), written: 0 },
         };
         answer.give(flight.queue, &flight.chain, rings);
+        if let DiskOperation::Read { data, .. } | DiskOperation::Write { data, .. } = operation {
+            self.buffers.put(data);
+        }
     }
 
     fn config_bytes(&self) -> [u8; numbers::CONFIG_BYTES] {
@@ -244,6 +252,8 @@ impl VirtioDevice for Block {
             && let Some(chain) = rings.pop(queue)
         {
             self.begin(queue, chain, rings);
+            // What the port did at once is given back while it is in the CPU's caches.
+            self.finish_all(rings);
         }
     }
 
@@ -257,6 +267,11 @@ impl VirtioDevice for Block {
         for queue in 0..rings.count() {
             self.process(queue, rings);
         }
+    }
+
+    /// As a poll, which looks at the queues too.
+    fn rung(&mut self, rings: &mut Rings<'_>) {
+        self.poll(rings);
     }
 
     fn settle(&mut self, rings: &mut Rings<'_>) {

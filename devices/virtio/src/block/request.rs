@@ -1,6 +1,7 @@
 //! A driver's request, read and checked (virtio 1.2 §5.2.6).
 
 use super::REQUEST_LIMIT;
+use super::buffers::Buffers;
 use crate::chain::{Chain, OutsideMemory};
 use crate::device::Rings;
 use crate::spec::block::{
@@ -51,7 +52,12 @@ impl Answer {
 }
 
 impl Request {
-    pub(super) fn parse(chain: &Chain, memory: &GuestMemory, info: &DiskInfo) -> Request {
+    pub(super) fn parse(
+        chain: &Chain,
+        memory: &GuestMemory,
+        info: &DiskInfo,
+        buffers: &mut Buffers,
+    ) -> Request {
         let mut header = [0; HEADER as usize];
         if chain.writable_length() == 0 || chain.read_at(memory, 0, &mut header).is_err() {
             return Request::Refused(IO_ERROR);
@@ -63,8 +69,9 @@ impl Request {
             return Request::Refused(IO_ERROR);
         }
         let operation = match kind {
-            IN => read(chain, sector, info),
-            OUT => write(chain, memory, sector, info),
+            IN => read(chain, sector, info, buffers),
+            OUT => place(sector, chain.readable_length() - HEADER, info)
+                .and_then(|offset| write(chain, memory, offset, buffers)),
             FLUSH_REQUEST => Some(DiskOperation::Flush),
             GET_ID => return Request::Serial,
             DISCARD_REQUEST | WRITE_ZEROES_REQUEST => return range(chain, memory, kind, info),
@@ -82,21 +89,28 @@ fn place(sector: u64, length: u64, info: &DiskInfo) -> Option<u64> {
     (whole && offset.checked_add(length)? <= info.capacity).then_some(offset)
 }
 
-fn read(chain: &Chain, sector: u64, info: &DiskInfo) -> Option<DiskOperation> {
+fn read(
+    chain: &Chain,
+    sector: u64,
+    info: &DiskInfo,
+    buffers: &mut Buffers,
+) -> Option<DiskOperation> {
     let length = chain.writable_length() - 1;
     let offset = place(sector, length, info).filter(|_| length <= REQUEST_LIMIT)?;
-    Some(DiskOperation::Read { offset, data: vec![0; length as usize] })
+    Some(DiskOperation::Read { offset, data: buffers.take(length as usize) })
 }
 
 fn write(
     chain: &Chain,
     memory: &GuestMemory,
-    sector: u64,
-    info: &DiskInfo,
+    offset: u64,
+    buffers: &mut Buffers,
 ) -> Option<DiskOperation> {
     let length = chain.readable_length() - HEADER;
-    let offset = place(sector, length, info).filter(|_| length <= REQUEST_LIMIT)?;
-    let mut data = vec![0; length as usize];
+    if length > REQUEST_LIMIT {
+        return None;
+    }
+    let mut data = buffers.take(length as usize);
     chain.read_at(memory, HEADER, &mut data).ok()?;
     Some(DiskOperation::Write { offset, data })
 }

@@ -17,7 +17,7 @@ mod packed;
 mod split;
 
 use crate::chain::{Chain, Segment};
-use crate::spec::{descriptor, feature};
+use crate::spec::{descriptor, event, feature};
 use kezhan_device::GuestMemory;
 use packed::Packed;
 use serde::{Deserialize, Serialize};
@@ -125,6 +125,36 @@ impl Queue {
         } else {
             Split { memory, queue: self }.pop()
         }
+    }
+
+    /// How many buffers wait, as far as a glance tells.
+    pub(crate) fn waiting(&self, memory: &GuestMemory) -> u16 {
+        let Registers { size, enabled, driver, next_available, .. } = self.registers;
+        if !enabled {
+            return 0;
+        }
+        if self.has(feature::RING_PACKED) {
+            return packed::waiting(memory, &self.registers);
+        }
+        let index = load(memory, driver, crate::spec::split::INDEX).unwrap_or(next_available);
+        index.wrapping_sub(next_available).min(size)
+    }
+
+    /// Asks the driver to notify, or not to: it may do as it likes. With event indices in a split ring, the wish is
+    /// [`Queue::pop`]'s.
+    pub(crate) fn ask_to_notify(&self, memory: &GuestMemory, notify: bool) -> Result<()> {
+        let Registers { enabled, device, .. } = self.registers;
+        if !enabled {
+            return Ok(());
+        }
+        if self.has(feature::RING_PACKED) {
+            let flags = if notify { event::ENABLE } else { event::DISABLE };
+            return store(memory, device, event::FLAGS, flags);
+        }
+        if self.has(feature::EVENT_IDX) {
+            return Ok(());
+        }
+        store(memory, device, 0, if notify { 0 } else { crate::spec::split::NO_NOTIFY })
     }
 
     /// Puts back a buffer: the one that was popped last of those that are not put back yet.

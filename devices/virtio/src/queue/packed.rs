@@ -1,11 +1,16 @@
 //! Packed rings (virtio 1.2 §2.8): one ring of descriptors that the driver makes available and the device
 //! marks as used, in place; which of the two is told by bits that turn with each lap.
 
-use super::{Broken, Descriptor, Queue, Result, Used, address, load, passes, store, table_length};
+use super::{
+    Broken, Descriptor, Queue, Registers, Result, Used, address, load, passes, store, table_length,
+};
 use crate::chain::Chain;
 use crate::spec::{descriptor, event, feature};
 use kezhan_device::GuestMemory;
 use vm_memory::Bytes;
+
+/// Descriptors that a glance looks at.
+const GLANCE: u16 = 32;
 
 /// A queue seen as a packed ring.
 pub(super) struct Packed<'a> {
@@ -20,6 +25,26 @@ fn advance(place: u16, count: u16, size: u16) -> (u16, bool) {
     ((if lapped { next - u32::from(size) } else { next }) as u16, lapped)
 }
 
+/// Whether the descriptor at `place` is available: its two bits differ, the first as the driver's counter (§2.8.1).
+fn is_available(memory: &GuestMemory, ring: u64, place: u16, wrap: bool) -> Result<bool> {
+    let flags = load(memory, ring, u64::from(place) * descriptor::BYTES + 14)?;
+    let bits = (flags & descriptor::AVAIL != 0, flags & descriptor::USED != 0);
+    Ok(bits == (wrap, !wrap))
+}
+
+/// How many descriptors are available, counted up to [`GLANCE`].
+pub(super) fn waiting(memory: &GuestMemory, registers: &Registers) -> u16 {
+    let (mut place, mut wrap) = (registers.next_available, registers.wraps[0]);
+    let mut count = 0;
+    while count < GLANCE.min(registers.size)
+        && is_available(memory, registers.descriptors, place, wrap) == Ok(true)
+    {
+        let (next, lapped) = advance(place, 1, registers.size);
+        (place, wrap, count) = (next, wrap ^ lapped, count + 1);
+    }
+    count
+}
+
 impl Packed<'_> {
     pub(super) fn pop(&mut self) -> Result<Option<Chain>> {
         let registers = &self.queue.registers;
@@ -28,11 +53,7 @@ impl Packed<'_> {
         if place >= registers.size {
             return Err(Broken);
         }
-        let flags_at = u64::from(place) * descriptor::BYTES + 14;
-        let flags = load(self.memory, ring, flags_at)?;
-        // Available when the two bits differ, the first as the driver's counter (§2.8.1).
-        let bits = (flags & descriptor::AVAIL != 0, flags & descriptor::USED != 0);
-        if bits != (wrap, !wrap) {
+        if !is_available(self.memory, ring, place, wrap)? {
             return Ok(None);
         }
         let chain = self.chain(place)?;

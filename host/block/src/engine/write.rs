@@ -42,6 +42,22 @@ impl Image {
         self.flush_if_wanted()
     }
 
+    /// As [`Image::write`] when that waits for no device of the host; false when it would, or when more is to be
+    /// done: then it is to be written again.
+    ///
+    /// # Errors
+    /// As [`Image::write`].
+    pub fn write_now(&self, offset: GuestOffset, data: &[u8]) -> Result<bool> {
+        self.check_writable()?;
+        self.check_range(offset, data.len() as u64)?;
+        if !self.file.writes_promptly() {
+            return Ok(false);
+        }
+        let Ok(_busy) = self.activity.try_read() else { return Ok(false) };
+        self.write_busy(offset, data)?;
+        Ok(!self.format.wants_flush())
+    }
+
     /// Makes a range read as zeroes; gives its space back when `unmap`.
     ///
     /// # Errors

@@ -4,12 +4,13 @@ use super::{Extent, Storage, lock};
 use crate::units::HostOffset;
 use crate::{BlockError, Result};
 use rustix::fs::{FallocateFlags, SeekFrom};
-use rustix::io::Errno;
+use rustix::io::{Errno, ReadWriteFlags, preadv2};
 use std::fs::File;
-use std::io;
+use std::io::{self, IoSliceMut};
 use std::ops::Range;
 use std::os::unix::fs::{FileExt, FileTypeExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 /// How the host's page cache is used; the words are those of `--disk …,cache=`.
@@ -76,6 +77,8 @@ pub struct FileStorage {
     /// answer, and whoever reads a file from end to end asks for every piece of it. That somebody else
     /// has since made a hole there does no harm: it reads as zeroes.
     data: Mutex<Range<u64>>,
+    /// The file system cannot be asked whether a read would wait.
+    waits: AtomicBool,
 }
 
 impl FileStorage {
@@ -105,7 +108,8 @@ impl FileStorage {
             file.set_len(0).map_err(BlockError::io(&name, "empty"))?;
         }
         let path = path.to_owned();
-        Ok(FileStorage { name, path, file, device, cache: options.cache, data: Mutex::default() })
+        let (cache, data, waits) = (options.cache, Mutex::default(), AtomicBool::new(false));
+        Ok(FileStorage { name, path, file, device, cache, data, waits })
     }
 
     /// Where it is.
@@ -230,6 +234,28 @@ impl Storage for FileStorage {
             return self.read_direct(offset.get(), data);
         }
         self.read_cached(offset.get(), data)
+    }
+
+    /// From the page cache (preadv2(2), RWF_NOWAIT), which not every file system can be asked for.
+    fn read_now(&self, offset: HostOffset, data: &mut [u8]) -> Result<bool> {
+        if self.cache.direct() || self.waits.load(Ordering::Relaxed) {
+            return Ok(false);
+        }
+        let whole = data.len();
+        let buffers = &mut [IoSliceMut::new(data)];
+        match preadv2(&self.file, buffers, offset.get(), ReadWriteFlags::NOWAIT) {
+            Ok(count) => Ok(count == whole),
+            Err(Errno::AGAIN | Errno::INTR) => Ok(false),
+            Err(Errno::OPNOTSUPP | Errno::NOSYS) => {
+                self.waits.store(true, Ordering::Relaxed);
+                Ok(false)
+            }
+            Err(errno) => Err(BlockError::io(&self.name, "read")(errno.into())),
+        }
+    }
+
+    fn writes_promptly(&self) -> bool {
+        matches!(self.cache, CacheMode::WriteBack | CacheMode::Unsafe)
     }
 
     fn write_at(&self, offset: HostOffset, data: &[u8]) -> Result<()> {

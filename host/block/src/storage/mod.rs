@@ -55,6 +55,21 @@ pub trait Storage: Send + Sync + std::fmt::Debug {
     /// The host's.
     fn write_at(&self, offset: HostOffset, data: &[u8]) -> Result<()>;
 
+    /// As [`Storage::read_at`] when no device of the host must be waited for; false when it must, and `data` is in
+    /// any state.
+    ///
+    /// # Errors
+    /// The host's.
+    fn read_now(&self, offset: HostOffset, data: &mut [u8]) -> Result<bool> {
+        let _ = (offset, data);
+        Ok(false)
+    }
+
+    /// Whether [`Storage::write_at`] only hands data to the host's memory.
+    fn writes_promptly(&self) -> bool {
+        false
+    }
+
     /// Makes a range read as zeroes, giving space back when `unmap` and the host can.
     ///
     /// # Errors
