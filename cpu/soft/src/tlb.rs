@@ -85,6 +85,9 @@ impl Forgotten {
     }
 }
 
+/// Slots in a list from which on it is freed of those that are listed twice, whenever their number has doubled.
+const CROWDED: usize = 4096;
+
 /// Log2 of the pieces in which parts of large pages are looked for.
 const PART: u32 = 21;
 
@@ -221,10 +224,12 @@ impl Tlb {
     pub fn flush_writes_to(&mut self, host: HostPointer) {
         let address = host.address();
         let Tlb { entries, used, .. } = self;
-        for slot in used.iter().flat_map(|half| &half[1]) {
-            let entry = &mut entries[usize::from(*slot)];
-            if entry.tag.wrapping_add(entry.addend) == address {
-                *entry = Entry::empty((*slot).into());
+        for list in used.iter_mut().map(|half| &mut half[1]) {
+            list.retain(|slot| drop_entry_of(entries, *slot, address));
+            if list.len() >= CROWDED && list.len().is_power_of_two() {
+                // Others may have been emptied by themselves and filled again since.
+                list.sort_unstable();
+                list.dedup();
             }
         }
         if self.forgotten.written.len() < MANY_PAGES {
@@ -242,6 +247,16 @@ impl Tlb {
             entries[usize::from(slot)] = Entry::empty(slot.into());
         }
     }
+}
+
+/// Empties the entry of a slot if it leads to the page at `host`; whether the slot is still in use.
+fn drop_entry_of(entries: &mut [Entry], slot: u16, host: u64) -> bool {
+    let empty = Entry::empty(slot.into());
+    let entry = &mut entries[usize::from(slot)];
+    if entry.tag.wrapping_add(entry.addend) == host {
+        *entry = empty;
+    }
+    entry.tag != empty.tag
 }
 
 #[cfg(test)]

@@ -5,6 +5,7 @@
 //! brought up to it before they are used. Lists are by hash; regions of more than a page are in a list of their own. A site that has moved on since stays in the list until somebody looks there.
 
 use crate::area::{Area, Site};
+use std::collections::HashMap;
 
 const BUCKETS: usize = 1024;
 /// Entries of a bucket from which on those that have moved on are removed whenever their number has doubled.
@@ -98,10 +99,9 @@ pub(super) struct SiteLists {
     linear: [Lists; 2],
     /// Those that write, by host page.
     writers: Lists,
-    /// Those whose region is more than a page, and perhaps some that were.
-    large: Vec<u32>,
-    /// Linear and host addresses, in steps of 2 MiB, that large regions have lain in since all were void.
-    chunks: Vec<u64>,
+    /// Those whose region is more than a page, and perhaps some that were, by the linear and host addresses that
+    /// it lies at, in steps of 2 MiB.
+    large: HashMap<u64, Vec<u32>>,
 }
 
 /// Large regions lie within 2 MiB of linear memory that begin at a multiple of it.
@@ -141,32 +141,32 @@ impl SiteLists {
     fn add_large(&mut self, area: &mut Area, number: u32) {
         let site = *area.site(number);
         for chunk in [site.lo >> CHUNK, host(&site) >> CHUNK, (host(&site) + site.limit) >> CHUNK] {
-            if !self.chunks.contains(&chunk) {
-                self.chunks.push(chunk);
+            let list = self.large.entry(chunk).or_default();
+            if list.iter().rev().take(4).any(|other| *other == number) {
+                continue;
             }
-        }
-        if !self.large.iter().rev().take(4).any(|other| *other == number) {
-            self.large.push(number);
-        }
-        if self.large.len() > MANY && self.large.len().is_power_of_two() {
-            self.large.sort_unstable();
-            self.large.dedup();
-            self.large.retain(|number| is_large(area.site(*number)));
+            list.push(number);
+            if list.len() > MANY && list.len().is_power_of_two() {
+                list.sort_unstable();
+                list.dedup();
+                list.retain(|number| is_large(area.site(*number)));
+            }
         }
     }
 
     /// Voids large regions that contain a page; `key` says by which address it is named.
     fn empty_large(&mut self, area: &mut Area, page: u64, key: Key) {
-        if !self.chunks.contains(&(page >> CHUNK)) {
-            return;
-        }
-        self.large.retain(|number| {
+        let Some(list) = self.large.get_mut(&(page >> CHUNK)) else { return };
+        list.retain(|number| {
             let site = area.site(*number);
             if is_large(site) && page.wrapping_sub(key(site)) < site.limit + PAGE {
                 site.make_void();
             }
             is_large(site)
         });
+        if list.is_empty() {
+            self.large.remove(&(page >> CHUNK));
+        }
     }
 
     /// Nothing reaches the linear page from now on.
