@@ -24,14 +24,18 @@ const PARTS: [(&str, &str); 5] = [
 /// Starts the host's half, then passt when a socket is named, then the guest.
 const SCRIPT: &str = r#"
     answers=$1 socket=$2; shift 2
-    trap 'kill $(jobs -p) 2>/dev/null' EXIT
+    started=
+    trap 'kill $started' EXIT
     ip link set lo up && ip link add outside type bridge && ip link set outside up || exit
     ip addr add 192.0.2.1/24 dev outside && ip route add default via 192.0.2.254 || exit
     iperf3 --server >/dev/null 2>&1 &
+    started="$started $!"
     "$answers" serve 5202 &
+    started="$started $!"
     if [ -n "$socket" ]; then
         rm -f "$socket"
-        passt --foreground --quiet --runas 0:0 --socket "$socket" --tcp-ports none --udp-ports none &
+        passt --foreground --quiet --runas 0:0 --socket "$socket" --tcp-ports none --udp-ports none >/dev/null 2>&1 &
+        started="$started $!"
         until [ -S "$socket" ]; do sleep 0.05; done
     fi
     "$@" </dev/null"#;
