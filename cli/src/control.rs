@@ -5,6 +5,10 @@ use crate::output::print;
 use clap::Args;
 use kezhan_control::{Client, Command, Reply, Request};
 use kezhan_vmm::{machines_folder, status, tell};
+use std::time::Duration;
+
+/// How long the machine may take: a guest lets go of a disk after some seconds, when it does.
+const PATIENCE: Duration = Duration::from_secs(120);
 
 /// Ask a machine that runs to do something
 #[derive(Debug, Args)]
@@ -41,6 +45,7 @@ impl Control {
             }
         };
         let mut machine = Client::find(&machines_folder()?, &self.machine)?;
+        machine.wait_at_most(PATIENCE)?;
         if let Reply::Said { text } =
             machine.order(&Request::Command { line: command.to_string() })?
         {
