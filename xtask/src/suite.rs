@@ -139,6 +139,8 @@ fn is_noise(line: &str) -> bool {
     let dots = line.split(' ').next().unwrap_or_default();
     line.is_empty()
         || line.starts_with("running ")
+        || (line.starts_with("test ")
+            && (line.ends_with("... ok") || line.ends_with("... ignored")))
         || dots.bytes().all(|b| matches!(b, b'.' | b'i'))
 }
 
@@ -166,6 +168,8 @@ mod tests {
     #[test]
     fn dots_are_noise_and_failures_are_not() {
         assert!(is_noise("..i... 20/30"));
+        assert!(is_noise("test a guest boots    ... ok"));
+        assert!(!is_noise("test a guest boots    ... FAILED"));
         assert!(!is_noise("thread 'a' panicked at src/lib.rs:1:1:"));
     }
 }

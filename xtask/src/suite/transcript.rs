@@ -4,8 +4,8 @@ use crate::Outcome;
 use std::io::{BufRead, BufReader};
 use std::process::{Command, Stdio};
 
-/// How many lines follow a panic in the digest, itself included.
-const PANIC: usize = 6;
+/// How many lines of a failure the digest has.
+const FAILURE: usize = 6;
 
 /// How many lines the digest of a step has at most.
 const DIGEST: usize = 30;
@@ -39,12 +39,12 @@ impl Transcript {
         Ok(child.wait()?.success())
     }
 
-    /// Each panic with the lines after it, or the last lines when nothing panicked.
+    /// The first lines of each failure, or the last lines when none is known as such.
     pub(crate) fn digest(&self) -> Vec<String> {
         let mut left = 0;
         let mut digest = Vec::new();
         for line in &self.0 {
-            left = if is_panic(line) { PANIC } else { left };
+            left = if is_failure(line) { FAILURE } else { left };
             if left != 0 && digest.len() < DIGEST {
                 left -= 1;
                 digest.push(line.clone());
@@ -57,9 +57,9 @@ impl Transcript {
     }
 }
 
-/// `thread 'name' (1234) panicked at src/lib.rs:1:1:`
-fn is_panic(line: &str) -> bool {
-    line.starts_with("thread '") && line.contains(" panicked at ")
+/// `---- name stdout ----` and `---- name ----`, as test programs head what a failed test has said.
+fn is_failure(line: &str) -> bool {
+    line.starts_with("---- ") && line.ends_with(" ----")
 }
 
 #[cfg(test)]
@@ -71,16 +71,14 @@ mod tests {
     }
 
     #[test]
-    fn a_digest_holds_each_panic_and_what_follows_it() {
-        let said = transcript(
-            "warning\nthread 'a' (7) panicked at src/lib.rs:1:1:\nleft: 1\n2\n3\n4\n5\n6",
-        );
-        assert_eq!(said.digest().first().map(|line| &line[..10]), Some("thread 'a'"));
-        assert_eq!(said.digest().last().map(String::as_str), Some("5"));
+    fn a_digest_holds_the_first_lines_of_each_failure() {
+        let said = transcript("warning\n---- a stdout ----\n2\n3\n4\n5\n6\n7\n---- b ----\n2");
+        let digest = ["---- a stdout ----", "2", "3", "4", "5", "6", "---- b ----", "2"];
+        assert_eq!(said.digest(), digest);
     }
 
     #[test]
-    fn without_a_panic_the_last_lines_are_the_digest() {
+    fn without_a_failure_the_last_lines_are_the_digest() {
         assert_eq!(transcript("one\ntwo").digest(), ["one", "two"]);
     }
 
