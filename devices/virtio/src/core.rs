@@ -228,9 +228,14 @@ impl Core {
         self.unfinished = true;
     }
 
-    /// Serves every queue.
+    /// Serves every queue. Whoever had asked the driver not to notify may not be called again: the wish ends here, before
+    /// the rings are read (§2.7.10.1, §2.8.21.3.1).
     pub(crate) fn go_on(&mut self) {
         self.unfinished = false;
+        if self.is_live() {
+            self.ask_to_notify(true);
+            std::sync::atomic::fence(std::sync::atomic::Ordering::SeqCst);
+        }
         for queue in 0..self.queues.len() {
             self.notify(queue);
         }

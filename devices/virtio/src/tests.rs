@@ -129,6 +129,22 @@ fn a_driver_is_not_asked_to_notify_while_its_buffers_are_counted_and_then_again(
     }
 }
 
+/// Another thread may serve what a device left over, or the machine pause and resume, after the driver was asked not
+/// to notify.
+#[test]
+fn a_driver_is_asked_to_notify_again_by_whoever_serves_it() {
+    let ways: [fn(&mut Bench); 2] = [|bench| bench.device.wake(0), |bench| bench.device.resume()];
+    for (features, serve) in LAYOUTS.into_iter().flat_map(|layout| ways.map(|way| (layout, way))) {
+        let mut bench = rng();
+        let mut ring = bench.live(features);
+        ring.add(&[(0x5000, 4, true)]);
+        assert_eq!(bench.device.waiting(), 1);
+        serve(&mut bench);
+        assert!(ring.take(1).is_some(), "features {features:#x}");
+        assert_ne!(quiet(&ring, features), Some(true), "features {features:#x}");
+    }
+}
+
 #[test]
 fn a_ring_takes_every_queue_in_parts_and_interrupts_between_them() {
     let disk = MemoryDisk::new(1 << 20);

@@ -102,7 +102,7 @@ impl Guest {
     }
 
     fn in_qemu(&self, image: &Path, format: &str) -> Command {
-        let mut command = qemu_for(400, "-accel tcg -m 512 -no-reboot -kernel");
+        let mut command = qemu_for(60, "-accel tcg -m 512 -no-reboot -kernel");
         command.arg(&self.kernel).arg("-initrd").arg(&self.initrd);
         command.arg("-append").arg(Self::append());
         let drive = format!("file={},format={format},if=none,id=disk", image.display());
@@ -111,7 +111,7 @@ impl Guest {
     }
 
     fn in_kezhan(&self, image: &Path, format: &str) -> Command {
-        let mut command = kezhan("--engine soft --memory 512M --timeout 400");
+        let mut command = kezhan("--engine soft --memory 512M --timeout 60");
         command.arg("--kernel").arg(&self.kernel).arg("--initrd").arg(&self.initrd);
         command.arg("--append").arg(Self::append());
         command.arg("--disk").arg(format!("{},format={format}", image.display()));
