@@ -30,6 +30,9 @@ const ROWS: [&str; 9] = [
     "random-write-4096-32",
 ];
 
+/// How often QEMU is tried.
+const ATTEMPTS: u32 = 4;
+
 /// Requests a second, by row.
 type Figures = BTreeMap<String, f64>;
 
@@ -47,7 +50,7 @@ pub(super) fn measure(rounds: usize) -> Outcome {
         let image = make(&folder()?, format)?;
         let (mut ours, mut theirs) = (Figures::new(), Figures::new());
         for _ in 0..rounds {
-            guest.run(guest.in_qemu(&image, format), &mut theirs)?;
+            guest.run_qemu(&image, format, &mut theirs)?;
             guest.run(guest.in_kezhan(&image, format), &mut ours)?;
         }
         std::fs::remove_file(&image)?;
@@ -95,6 +98,18 @@ impl Guest {
             }
         }
         Ok(())
+    }
+
+    /// QEMU 7.2 loses a request now and then, and its guest waits for ever: then once more.
+    fn run_qemu(&self, image: &Path, format: &str, figures: &mut Figures) -> Outcome {
+        let mut outcome = self.run(self.in_qemu(image, format), figures);
+        for _ in 1..ATTEMPTS {
+            if outcome.is_ok() {
+                break;
+            }
+            outcome = self.run(self.in_qemu(image, format), figures);
+        }
+        outcome
     }
 
     fn append() -> String {
