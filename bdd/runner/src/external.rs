@@ -127,6 +127,7 @@ impl Talk {
         let program = path.canonicalize().map_err(|error| error.to_string())?;
         let mut command = Command::new(program);
         command.current_dir(folder).process_group(0).stdin(Stdio::piped()).stdout(Stdio::piped());
+        reaper.iter().for_each(|reaper| reaper.mark(&mut command));
         let mut child = command.spawn().map_err(|error| error.to_string())?;
         reaper.iter().for_each(|reaper| reaper.started(child.id()));
         let (Some(input), Some(output)) = (child.stdin.take(), child.stdout.take()) else {

@@ -2,8 +2,12 @@
 //!
 //! A small shell script waits at the end of a pipe. The runner writes to it which process groups and folders there
 //! are, and by which commands other things (networks of the host) are taken away; when the pipe closes, for whatever
-//! reason, the script kills the groups, runs the commands, removes the folders and ends. A script, because it must survive the runner and needs nothing of it; process groups, because children have
-//! children.
+//! reason, the script kills the groups, runs the commands, removes the folders and ends. A script, because it must survive
+//! the runner and needs nothing of it; process groups, because children have children.
+//!
+//! A runner may be killed after it has started a program and before it has written so. Programs therefore have a mark
+//! in their environment; the script looks for it (proc(5)), unless the runner took leave. Twice, because a child that
+//! has not begun its program yet has its parent's environment.
 
 use kezhan_steps::Reaper;
 use std::io::Write;
@@ -12,15 +16,21 @@ use std::path::Path;
 use std::process::{Child, ChildStdin, Command, Stdio};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
+use std::time::{SystemTime, UNIX_EPOCH};
 
-/// Reads `+group N`, `-group N`, `+undo N COMMAND`, `-undo N`, `+folder N PATH`, `-folder N`; at the end of input clears
+/// In the environment of what is started; the value is the runner's own.
+const MARK: &str = "KEZHAN_BDD_RUN";
+
+/// Reads `leave`, `+group N`, `-group N`, `+undo N COMMAND`, `-undo N`, `+folder N PATH`, `-folder N`; at the end of input clears
 /// away what is left. Only numbers become part of a variable's name.
 const SCRIPT: &str = r#"
 trap '' HUP INT TERM
 groups=''
 folders=''
 undos=''
+lost=yes
 while read -r word number path; do
+    [ "$word" = leave ] && lost=
     case $number in ''|*[!0-9]*) continue ;; esac
     case $word in
         +group) groups="$groups $number"; eval "group_$number=1" ;;
@@ -34,6 +44,13 @@ done
 for number in $groups; do
     eval "alive=\$group_$number"
     [ -n "$alive" ] && kill -s KILL -- "-$number" 2>/dev/null
+done
+for pause in ${lost:+0 0.2}; do
+    sleep $pause
+    for file in $(grep -lsxzF -- "$1" /proc/[0-9]*/environ); do
+        number=${file#/proc/}
+        kill -s KILL "${number%/environ}" 2>/dev/null
+    done
 done
 for number in $undos; do
     eval "command=\$undo_$number"
@@ -51,6 +68,7 @@ pub struct ScriptReaper {
     child: Mutex<Child>,
     pipe: Mutex<Option<ChildStdin>>,
     numbers: AtomicU64,
+    mark: String,
 }
 
 impl ScriptReaper {
@@ -59,8 +77,9 @@ impl ScriptReaper {
     /// # Errors
     /// When there is no shell.
     pub fn start() -> std::io::Result<ScriptReaper> {
+        let mark = format!("{}.{:x}", std::process::id(), nanoseconds());
         let mut command = Command::new("/bin/sh");
-        command.args(["-c", SCRIPT, "kezhan-reaper"]).process_group(0);
+        command.args(["-c", SCRIPT, "kezhan-reaper", &format!("{MARK}={mark}")]).process_group(0);
         command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null());
         let mut child = command.spawn()?;
         let pipe = child.stdin.take();
@@ -68,6 +87,7 @@ impl ScriptReaper {
             child: Mutex::new(child),
             pipe: Mutex::new(pipe),
             numbers: AtomicU64::new(0),
+            mark,
         })
     }
 
@@ -95,7 +115,16 @@ impl ScriptReaper {
     }
 }
 
+/// Since 1970, to tell this runner from one that had its process identifier before.
+fn nanoseconds() -> u128 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| time.as_nanos())
+}
+
 impl Reaper for ScriptReaper {
+    fn mark(&self, program: &mut Command) {
+        program.env(MARK, &self.mark);
+    }
+
     fn started(&self, group: u32) {
         self.say(&format!("+group {group}"));
     }
@@ -117,7 +146,26 @@ impl Reaper for ScriptReaper {
 
 impl Drop for ScriptReaper {
     fn drop(&mut self) {
+        self.say("leave");
         self.pipe.lock().unwrap_or_else(PoisonError::into_inner).take();
         let _ = self.child.lock().unwrap_or_else(PoisonError::into_inner).wait();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_program_that_the_runner_had_no_time_to_note_is_found_by_its_mark() {
+        let reaper = ScriptReaper::start().unwrap();
+        let mut shell = Command::new("sh");
+        shell.args(["-c", "sleep 60; true"]).process_group(0);
+        reaper.mark(&mut shell);
+        let mut unnoted = shell.spawn().unwrap();
+        // As when the runner is killed: it takes no leave.
+        reaper.pipe.lock().unwrap().take();
+        reaper.child.lock().unwrap().wait().unwrap();
+        assert!(!unnoted.wait().unwrap().success());
     }
 }

@@ -97,6 +97,7 @@ impl StepProgram for Script {
             command.env("TABLE", serde_json::json!(table.rows).to_string());
         }
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        world.settings.reaper.iter().for_each(|reaper| reaper.mark(&mut command));
         let mut child = command.spawn().map_err(|error| Failure::broken(&name, error))?;
         let group = child.id();
         world.settings.reaper.iter().for_each(|reaper| reaper.started(group));

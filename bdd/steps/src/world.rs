@@ -5,6 +5,7 @@ use crate::variables::Variables;
 use std::any::{Any, TypeId};
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -30,6 +31,9 @@ impl Default for Settings {
 
 /// Notes what must not outlive the runner.
 pub trait Reaper: Send + Sync + std::fmt::Debug {
+    /// Marks a program that is about to be started: it and what it starts are found by that, should the runner die
+    /// before the next call.
+    fn mark(&self, program: &mut Command);
     /// A process group was started.
     fn started(&self, group: u32);
     /// A process group has ended.

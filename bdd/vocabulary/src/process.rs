@@ -49,10 +49,11 @@ impl Process {
         // One pipe for both, so that what was written first stands first.
         let (pipe, end) = std::io::pipe().map_err(failed)?;
         command.stdin(Stdio::null()).stdout(end.try_clone().map_err(failed)?).stderr(end);
+        let reaper = world.settings.reaper.clone();
+        reaper.iter().for_each(|reaper| reaper.mark(&mut command));
         let child = command.spawn().map_err(failed)?;
         // The command holds the pipe's other end; with it open the output would never end.
         drop(command);
-        let reaper = world.settings.reaper.clone();
         reaper.iter().for_each(|reaper| reaper.started(child.id()));
         let output = Arc::new(Mutex::new(Vec::new()));
         let readers = vec![collect(pipe, output.clone())];

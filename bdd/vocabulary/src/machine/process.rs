@@ -195,6 +195,7 @@ impl Machine {
         let failed = |error: std::io::Error| Failure::broken(format!("{program} run"), error);
         let (ours, its) = terminal().map_err(failed)?;
         command.stdin(its.try_clone().map_err(failed)?).stdout(its);
+        settings.reaper.iter().for_each(|reaper| reaper.mark(&mut command));
         let mut child = command.spawn().map_err(failed)?;
         // The command holds the other end; with it open the console would never end.
         drop(command);
