@@ -28,6 +28,8 @@ Commands:
   balloon SIZE                 leave the guest SIZE of its memory (--device virtio-balloon)
   attach FILE[,key=value…]     add a disk, as --disk takes it (--device hotplug); tells its name
   detach DISK                  take such a disk away, once the guest has let go of it
+  fail DISK reads|writes|everything|nothing
+                               let such requests fail, to see what the guest makes of it
   power-button | reset | quit
 
 Examples:

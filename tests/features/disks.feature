@@ -98,3 +98,50 @@ Feature: Machines have disks
       | there is none        | nowhere.img         | nowhere |
       | it is no such format | letter,format=qcow2 | letter  |
       | no such setting      | letter,colour=blue  | colour  |
+
+  Scenario: A disk comes while the machine runs, grows, and goes again
+    Given a 32 MiB disk "late" in qcow2 format
+    And a small Linux machine with drivers for disks
+    And the machine has 1 hot-plug slot
+    When the machine boots to a shell and loads its drivers
+    Then the guest does not see the disk "late"
+    When I attach the disk "late"
+    Then the guest sees the disk "late"
+    When I resize the disk "late" to 48 MiB
+    Then the guest sees 48 MiB on the disk "late"
+    When I run "echo 'came and went' | dd of=/dev/vda bs=512 conv=sync,fsync"
+    And I detach the disk "late"
+    Then the guest does not see the disk "late"
+    And the disk "late" holds "came and went"
+    And the disk "late" has 48 MiB
+    And the image "late" is consistent
+    And the machine is running
+
+  Scenario: A broken disk is an error for the guest, and a whole one is a disk again
+    Given a 16 MiB disk "worn"
+    And a small Linux machine with drivers for disks
+    And the machine has the disk "worn"
+    When the machine boots to a shell and loads its drivers
+    And the host disk returns I/O errors for "worn"
+    And I try to run "dd if=/dev/vda of=/dev/null bs=4096 skip=2000 count=1"
+    Then the command fails
+    And the output contains "I/O error"
+    When the host disk works again for "worn"
+    And I run "dd if=/dev/vda of=/dev/null bs=4096 skip=2000 count=1"
+    Then the machine is running
+
+  Scenario: A machine gives memory back while it runs
+    Given a small Linux machine with drivers for disks
+    And the machine has a memory balloon
+    When the machine boots to a shell and loads its drivers
+    Then the guest has at least 50 MiB of free memory
+    When I set the machine to 80 MiB of memory
+    Then the guest does not have at least 50 MiB of free memory
+    When I set the machine to 128 MiB of memory
+    Then the guest has at least 50 MiB of free memory
+    When I stop the machine
+    And I set the machine to 256 MiB of memory
+    And I set the machine to 2 vCPUs
+    And the machine boots to a shell
+    Then the guest sees 2 CPUs
+    And the guest sees at least 200 MiB of memory

@@ -7,7 +7,8 @@
 use crate::driver::{Driver, Flow};
 use crate::events::EventQueue;
 use crate::{Ending, VmmError, disks};
-use kezhan_control::Command;
+use kezhan_block::Faults;
+use kezhan_control::{Command, FailingRequests};
 use kezhan_machine_spec::{DiskSpec, Size};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -91,6 +92,7 @@ impl Driver<'_> {
             Command::Resize { disk, size } => self.resize(disk, *size),
             Command::Balloon(size) => self.set_balloon(*size),
             Command::Attach(disk) => self.attach(disk),
+            Command::Fail { disk, requests } => self.fail(disk, *requests),
             Command::Reset | Command::Quit | Command::Detach(_) => Ok(String::new()),
         }
     }
@@ -98,6 +100,13 @@ impl Driver<'_> {
     fn resize(&self, disk: &str, size: Size) -> Outcome {
         let handle = self.backends.disk(disk)?;
         handle.resize(size.bytes()).map_err(|error| error.to_string())?;
+        Ok(String::new())
+    }
+
+    /// Requests to a disk fail, or no longer. A machine that waits for the disk tries again by itself.
+    fn fail(&self, disk: &str, requests: FailingRequests) -> Outcome {
+        let faults = Faults { reads: requests.reads(), writes: requests.writes() };
+        self.backends.disk(disk)?.set_faults(faults);
         Ok(String::new())
     }
 

@@ -26,7 +26,6 @@ pub fn steps() -> Vec<StepDefinition> {
         disk_with_options,
         disk_copy,
         disk_with_files,
-        resize,
         convert,
         take_snapshot,
         apply_snapshot,
@@ -152,9 +151,8 @@ fn disk_with_files(world: &mut World, name: &str, files: Table) -> Result<(), Fa
     Ok(())
 }
 
-/// Changes the size of a disk; no machine may use it.
-#[step(en = "I resize the disk {string} to {size}", zh = "我把磁盘 {string} 扩容到 {size}")]
-fn resize(world: &mut World, name: &str, size: u64) -> Result<(), Failure> {
+/// Changes the size of a disk that no machine uses.
+pub(crate) fn resize(world: &mut World, name: &str, size: u64) -> Result<(), Failure> {
     let format = format_of(world, name)?;
     image(world, &["resize", "-q", "-f", &format, name, &size.to_string()]).map(drop)
 }

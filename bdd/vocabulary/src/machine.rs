@@ -17,6 +17,7 @@
 //! attached to the report. The machine's process ends with the world.
 
 mod boot_steps;
+mod change_steps;
 mod console;
 mod console_steps;
 mod control_steps;
@@ -26,6 +27,7 @@ mod network;
 mod network_steps;
 mod process;
 mod seed;
+mod terminal;
 
 pub use console::{Console, ConsoleError, Transcript};
 pub use process::Machine;
@@ -51,8 +53,15 @@ pub fn steps() -> Vec<StepDefinition> {
         machine_says
     ];
     let consoles = [console_steps::steps(), guest_steps::steps()].concat();
-    [machines, boot_steps::steps(), control_steps::steps(), consoles, network_steps::steps()]
-        .concat()
+    [
+        machines,
+        boot_steps::steps(),
+        control_steps::steps(),
+        change_steps::steps(),
+        consoles,
+        network_steps::steps(),
+    ]
+    .concat()
 }
 
 /// The machines of a scenario, by name; "the machine" is the last one spoken of, [`World::machine`]. They end before

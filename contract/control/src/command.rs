@@ -7,6 +7,7 @@
 //! | `balloon SIZE` | asks the guest to give all its memory but SIZE back |
 //! | `attach FILE[,key=value…]` | puts a disk into a free hot-plug slot; answers with its name |
 //! | `detach DISK` | asks the guest to let go of such a disk; answers when it has |
+//! | `fail DISK reads\|writes\|everything\|nothing` | lets such requests to a disk fail, as broken hardware does |
 //! | `power-button`, `reset`, `quit` | as in the console's menu |
 //!
 //! Words rather than a message for each: a person types them, and nothing here has structure that words do not
@@ -34,6 +35,13 @@ pub enum Command {
     Attach(DiskSpec),
     /// Take a disk out of its slot.
     Detach(String),
+    /// Let requests to a disk fail.
+    Fail {
+        /// The disk.
+        disk: String,
+        /// Which.
+        requests: FailingRequests,
+    },
     /// Press the power button.
     PowerButton,
     /// Reset the machine.
@@ -42,12 +50,52 @@ pub enum Command {
     Quit,
 }
 
+/// Requests to a disk that fail with EIO.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FailingRequests {
+    /// None: the disk is whole again.
+    Nothing,
+    /// Those that read.
+    Reads,
+    /// Those that write.
+    Writes,
+    /// All.
+    Everything,
+}
+
+impl FailingRequests {
+    const ALL: [(FailingRequests, &str); 4] = [
+        (FailingRequests::Nothing, "nothing"),
+        (FailingRequests::Reads, "reads"),
+        (FailingRequests::Writes, "writes"),
+        (FailingRequests::Everything, "everything"),
+    ];
+
+    /// Whether requests that read fail.
+    pub fn reads(self) -> bool {
+        matches!(self, FailingRequests::Reads | FailingRequests::Everything)
+    }
+
+    /// Whether requests that write fail.
+    pub fn writes(self) -> bool {
+        matches!(self, FailingRequests::Writes | FailingRequests::Everything)
+    }
+
+    fn name(self) -> &'static str {
+        FailingRequests::ALL.iter().find(|(one, _)| *one == self).map_or("", |(_, name)| name)
+    }
+
+    fn read(name: &str) -> Option<FailingRequests> {
+        FailingRequests::ALL.iter().find(|(_, known)| *known == name).map(|(one, _)| *one)
+    }
+}
+
 /// Why a line is no command.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum CommandError {
     /// Not a command.
     #[error(
-        "{0}: no such command; there are status, resize, balloon, attach, detach, power-button, reset and quit"
+        "{0}: no such command; there are status, resize, balloon, attach, detach, fail, power-button, reset and quit"
     )]
     Unknown(String),
     /// Too few or too many words.
@@ -82,6 +130,7 @@ impl FromStr for Command {
             "balloon" => Ok(Command::Balloon(one("balloon", "a size")?.parse()?)),
             "attach" => Ok(Command::Attach(one("attach", "FILE[,key=value…]")?.parse()?)),
             "detach" => Ok(Command::Detach(one("detach", "the disk's name")?.to_owned())),
+            "fail" => fail(rest),
             "resize" => {
                 let usage = || CommandError::Words {
                     command: "resize",
@@ -95,6 +144,18 @@ impl FromStr for Command {
     }
 }
 
+fn fail(rest: &str) -> Result<Command, CommandError> {
+    let usage = CommandError::Words {
+        command: "fail",
+        usage: "the disk's name, and one of reads, writes, everything and nothing",
+    };
+    let mut words = rest.split_whitespace();
+    match (words.next(), words.next().and_then(FailingRequests::read), words.next()) {
+        (Some(disk), Some(requests), None) => Ok(Command::Fail { disk: disk.to_owned(), requests }),
+        _ => Err(usage),
+    }
+}
+
 impl fmt::Display for Command {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -103,6 +164,7 @@ impl fmt::Display for Command {
             Command::Balloon(size) => write!(f, "balloon {size}"),
             Command::Attach(disk) => write!(f, "attach {disk}"),
             Command::Detach(disk) => write!(f, "detach {disk}"),
+            Command::Fail { disk, requests } => write!(f, "fail {disk} {}", requests.name()),
             Command::PowerButton => f.write_str("power-button"),
             Command::Reset => f.write_str("reset"),
             Command::Quit => f.write_str("quit"),
@@ -122,6 +184,8 @@ mod tests {
             "balloon 256M",
             "attach a disk.qcow2,format=qcow2",
             "detach disk1",
+            "fail disk0 reads",
+            "fail disk1 nothing",
             "power-button",
             "reset",
             "quit",
@@ -138,6 +202,8 @@ mod tests {
             ("resize disk0", "the disk's name and a size"),
             ("resize disk0 big", "big"),
             ("detach", "the disk's name"),
+            ("fail disk0", "reads, writes, everything and nothing"),
+            ("fail disk0 often", "reads, writes, everything and nothing"),
         ] {
             let error = line.parse::<Command>().unwrap_err().to_string();
             assert!(error.contains(part), "{line}: {error}");

@@ -28,7 +28,7 @@ mod error;
 mod message;
 mod wire;
 
-pub use command::{Command, CommandError};
+pub use command::{Command, CommandError, FailingRequests};
 pub use door::{Client, Door, MachineAddress, machines};
 pub use error::ControlError;
 pub use message::{CardState, Fault, NetReport, Reply, Request};

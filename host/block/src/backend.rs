@@ -15,10 +15,14 @@
 //! the host the request completes with it, or, with [`OnError::Pause`], is held back: the machine is told,
 //! and [`DiskHandle::retry`] runs it again.
 
+mod faults;
+
 use crate::engine::Image;
 use crate::limit::{Limits, Throttle};
 use crate::units::{GuestOffset, Span, is_zero};
 use crate::{BlockError, Result};
+use faults::Failing;
+pub use faults::Faults;
 use kezhan_ports::{Disk, DiskCompletion, DiskError, DiskInfo, DiskOperation, DiskRequest};
 use std::collections::VecDeque;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -89,6 +93,7 @@ struct Shared {
     options: DiskOptions,
     trouble: Trouble,
     start: Instant,
+    failing: Failing,
     queue: Mutex<Queue>,
     /// There is work, or an end to it.
     work: Condvar,
@@ -118,6 +123,7 @@ impl DiskBackend {
             options,
             trouble,
             start: Instant::now(),
+            failing: Failing::default(),
             queue: Mutex::new(queue),
             work: Condvar::new(),
             finished: Condvar::new(),
@@ -166,6 +172,11 @@ impl DiskHandle {
     pub fn set_limits(&self, limits: Limits) {
         let now = self.0.now();
         self.0.queue().throttle = Throttle::new(limits, now);
+    }
+
+    /// Lets requests fail, or none any more. What was held is tried again by [`DiskHandle::retry`].
+    pub fn set_faults(&self, faults: Faults) {
+        self.0.failing.set(faults);
     }
 
     /// Changes the capacity, and wakes the device.
@@ -240,6 +251,9 @@ impl Shared {
     /// Does what need not wait; `None` for what must.
     fn run_now(&self, operation: &mut DiskOperation) -> Option<Result<()>> {
         self.check(operation).ok()?;
+        if let Err(error) = self.failing.strike(self.image.name(), operation) {
+            return Some(Err(error));
+        }
         let done = match operation {
             DiskOperation::Read { offset, data } => self.image.read_now(GuestOffset(*offset), data),
             DiskOperation::Write { data, .. } if self.options.detect_zeroes && is_zero(data) => {
@@ -284,6 +298,7 @@ impl Shared {
 
     fn run(&self, operation: &mut DiskOperation) -> Result<()> {
         self.check(operation)?;
+        self.failing.strike(self.image.name(), operation)?;
         match operation {
             DiskOperation::Read { offset, data } => self.image.read(GuestOffset(*offset), data),
             DiskOperation::Write { offset, data } => {

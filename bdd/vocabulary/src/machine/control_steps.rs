@@ -1,9 +1,8 @@
 //! Steps that hold a machine and press its buttons, that give it disks, and that fill up the host's.
 //!
 //! A host without room is played by a limit on the size of the files of the machine's process: what would make an image
-//! longer fails as on a full disk, and nobody else's disk is filled. A host that cannot read needs faults in the block
-//! layer. Hot-plugging, resizing a disk while the machine runs and snapshots of whole machines need a control channel
-//! of the machine's process. Their steps come with these.
+//! longer fails as on a full disk, and nobody else's disk is filled. Snapshots of whole machines have their steps when
+//! there are such snapshots.
 
 use super::current;
 use kezhan_steps::{Failure, StepDefinition, World, step, steps};
@@ -18,8 +17,6 @@ pub(crate) fn steps() -> Vec<StepDefinition> {
         has_disk,
         has_read_only_disk,
         disk_setting,
-        attach_disk,
-        detach_disk,
         host_is_full,
         host_has_room,
         loses_keys
@@ -50,10 +47,16 @@ fn power_button(world: &mut World) -> Result<(), Failure> {
     current(world)?.choose(b'p')
 }
 
-fn attach(world: &mut World, name: &str, more: &str) -> Result<(), Failure> {
+/// A disk that a sentence made, as `--disk` takes it.
+pub(super) fn image(world: &mut World, name: &str) -> Result<String, Failure> {
     let format = crate::images::format_of(world, name)?;
     let path = world.folder.join(name).display().to_string();
-    current(world)?.add("disk", &format!("{path},format={format}{more}"));
+    Ok(format!("{path},format={format}"))
+}
+
+fn attach(world: &mut World, name: &str, more: &str) -> Result<(), Failure> {
+    let image = image(world, name)?;
+    current(world)?.add("disk", &format!("{image}{more}"));
     Ok(())
 }
 
@@ -76,26 +79,6 @@ pub(crate) fn has_read_only_disk(world: &mut World, name: &str) -> Result<(), Fa
 )]
 fn disk_setting(world: &mut World, name: &str, settings: &str) -> Result<(), Failure> {
     attach(world, name, &format!(",{settings}"))
-}
-
-/// Gives a machine that does not run one more disk.
-#[step(en = "I attach the disk {string}", zh = "我挂接磁盘 {string}")]
-fn attach_disk(world: &mut World, name: &str) -> Result<(), Failure> {
-    current(world)?.must_stand("attached")?;
-    has_disk(world, name)
-}
-
-/// Takes a disk away from a machine that does not run; what is on the disk stays.
-#[step(en = "I detach the disk {string}", zh = "我卸下磁盘 {string}")]
-fn detach_disk(world: &mut World, name: &str) -> Result<(), Failure> {
-    let path = world.folder.join(name).display().to_string();
-    let machine = current(world)?;
-    machine.must_stand("detached")?;
-    if machine.remove("disk", &format!("{path},")) {
-        return Ok(());
-    }
-    let machine = machine.name().to_owned();
-    Err(Failure::Broken(format!("machine \"{machine}\" has no disk \"{name}\"")))
 }
 
 /// Lets no image of the machine become longer, as if the host's disk were full. The machine must run, and its disks

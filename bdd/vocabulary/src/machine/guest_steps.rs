@@ -13,7 +13,16 @@ use std::time::{Duration, Instant};
 
 /// The family's steps.
 pub(crate) fn steps() -> Vec<StepDefinition> {
-    steps![run, run_script, try_to_run, guest_cpus, guest_memory]
+    steps![
+        run,
+        run_script,
+        try_to_run,
+        guest_cpus,
+        guest_memory,
+        guest_free_memory,
+        guest_disk,
+        guest_disk_size
+    ]
 }
 
 /// Told apart from all other text on the console.
@@ -101,16 +110,69 @@ fn guest_cpus(world: &mut World, expected: u64) -> Result<(), Failure> {
     }
 }
 
+/// Compares a line of the guest's /proc/meminfo, which is in KiB. (proc_meminfo(5))
+fn memory(world: &mut World, line: &str, expected: u64) -> Result<(), Failure> {
+    let read = format!("sed -n 's/{line}: *\\([0-9]*\\) kB/\\1/p' /proc/meminfo");
+    let seen = number(world, &read)? << 10;
+    if seen >= expected {
+        return Ok(());
+    }
+    let mebibytes = |bytes: u64| format!("{} MiB", bytes >> 20);
+    Err(Failure::mismatch(format!("at least {}", mebibytes(expected)), mebibytes(seen)))
+}
+
 /// Compares the memory that the guest's system has for its programs.
 #[check(en = "the guest sees at least {size} of memory", zh = "客户机看到至少 {size} 内存")]
 fn guest_memory(world: &mut World, expected: u64) -> Result<(), Failure> {
-    let seen = number(world, "sed -n 's/MemTotal: *\\([0-9]*\\) kB/\\1/p' /proc/meminfo")? << 10;
-    if seen >= expected {
-        Ok(())
-    } else {
-        Err(Failure::mismatch(
-            format!("at least {} MiB", expected >> 20),
-            format!("{} MiB", seen >> 20),
-        ))
+    memory(world, "MemTotal", expected)
+}
+
+/// Compares the memory that nobody in the guest uses. A balloon takes from it, and what it takes still counts as the
+/// guest's.
+#[check(
+    en = "the guest has at least {size} of free memory",
+    zh = "客户机有至少 {size} 空闲内存",
+    patience = "30 s"
+)]
+fn guest_free_memory(world: &mut World, expected: u64) -> Result<(), Failure> {
+    memory(world, "MemFree", expected)
+}
+
+/// Where the guest's system has a disk of a name, and its size in sectors of 512 bytes; nothing where it has none.
+fn disk_line(world: &mut World, name: &str) -> Result<Option<u64>, Failure> {
+    if !name.chars().all(|c| c.is_ascii_alphanumeric() || "-_.".contains(c)) {
+        return Err(Failure::Broken(format!("{name:?} cannot be a disk's serial number")));
+    }
+    // A disk's serial number is its name, as far as it has room. (virtio 1.2 §5.2.6)
+    let serial: String = name.chars().take(20).collect();
+    let line = format!(
+        "for d in /sys/block/*; do [ \"$(cat $d/serial 2>/dev/null)\" = '{serial}' ] && cat $d/size; done; true"
+    );
+    let last = run_line(world, &line)?;
+    Ok(last.output.split_whitespace().last().and_then(|word| word.parse().ok()))
+}
+
+/// Looks for a disk in the guest's system, by its name.
+#[check(en = "the guest sees the disk {string}", zh = "客户机看到磁盘 {string}", patience = "30 s")]
+fn guest_disk(world: &mut World, name: &str) -> Result<(), Failure> {
+    match disk_line(world, name)? {
+        Some(_) => Ok(()),
+        None => Err(Failure::mismatch(format!("disk {name} in the guest"), "none".to_owned())),
+    }
+}
+
+/// Compares the size of a disk in the guest's system.
+#[check(
+    en = "the guest sees {size} on the disk {string}",
+    zh = "客户机看到 {size} 的磁盘 {string}",
+    patience = "30 s"
+)]
+fn guest_disk_size(world: &mut World, size: u64, name: &str) -> Result<(), Failure> {
+    match disk_line(world, name)? {
+        Some(sectors) if sectors << 9 == size => Ok(()),
+        Some(sectors) => {
+            Err(Failure::mismatch(format!("{size} bytes"), format!("{} bytes", sectors << 9)))
+        }
+        None => Err(Failure::mismatch(format!("disk {name} in the guest"), "none".to_owned())),
     }
 }

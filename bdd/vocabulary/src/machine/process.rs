@@ -11,16 +11,13 @@
 //! SIGCONT lets it go on.
 
 use super::console::{Console, Lossy, Transcript};
+use super::terminal::{read_console, read_messages, terminal};
 use crate::files::tail;
 use kezhan_steps::{Failure, MachineState, Reaper, Settings};
 use regex::Regex;
-use rustix::fs::{Mode, OFlags};
 use rustix::process::{Pid, Resource, Rlimit, Signal, kill_process, kill_process_group, prlimit};
-use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
-use rustix::termios::{OptionalActions, tcgetattr, tcsetattr};
-use std::fs::File;
-use std::io::{Read, Write};
-use std::os::fd::OwnedFd;
+use std::collections::BTreeMap;
+use std::io::Write;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -60,6 +57,8 @@ struct Running {
     messages: Arc<Mutex<Vec<u8>>>,
     /// The threads that read console and messages.
     readers: Vec<JoinHandle<()>>,
+    /// The devices of its disks, by the names of these.
+    devices: BTreeMap<String, String>,
     status: Option<ExitStatus>,
     reaper: Option<Arc<dyn Reaper>>,
     /// The reaper's number of what takes away the socket of a machine that was killed.
@@ -102,18 +101,37 @@ impl Machine {
         self.options.len() < before
     }
 
-    /// A machine that runs cannot be given anything.
+    /// Whether its process runs, be the machine held or not.
+    pub fn is_alive(&mut self) -> bool {
+        matches!(self.state(), MachineState::Running | MachineState::Paused)
+    }
+
+    /// The device that it has for a disk.
     ///
     /// # Errors
-    /// When it runs.
-    pub fn must_stand(&mut self, what: &str) -> Result<(), Failure> {
-        match self.state() {
-            MachineState::Running | MachineState::Paused => Err(Failure::Broken(format!(
-                "machine \"{}\" is running; disks are {what} while it is stopped",
-                self.name
-            ))),
-            _ => Ok(()),
-        }
+    /// When it does not run, and when it has no such disk.
+    pub fn device(&mut self, disk: &str) -> Result<String, Failure> {
+        self.must_run()?;
+        let device = self.running.as_ref().and_then(|running| running.devices.get(disk));
+        device.cloned().ok_or_else(|| {
+            Failure::Broken(format!("machine \"{}\" has no disk \"{disk}\"", self.name))
+        })
+    }
+
+    /// Notes that it was given a disk, which has become a device.
+    ///
+    /// # Errors
+    /// When it does not run.
+    pub fn plugged(&mut self, disk: &str, device: &str) -> Result<(), Failure> {
+        self.must_run()?;
+        let devices = self.running.as_mut().map(|running| &mut running.devices);
+        devices.and_then(|devices| devices.insert(disk.to_owned(), device.to_owned()));
+        Ok(())
+    }
+
+    /// Notes that it has given a disk back.
+    pub fn unplugged(&mut self, disk: &str) {
+        self.running.iter_mut().for_each(|running| drop(running.devices.remove(disk)));
     }
 
     /// Lets none of its files grow beyond what its largest image takes now, or lets them grow again.
@@ -178,7 +196,7 @@ impl Machine {
     /// # Errors
     /// When it runs already, and when the program cannot be started.
     pub fn start(&mut self, settings: &Settings, folder: &Path) -> Result<(), Failure> {
-        if matches!(self.state(), MachineState::Running | MachineState::Paused) {
+        if self.is_alive() {
             return Err(Failure::Broken(format!("machine \"{}\" is running already", self.name)));
         }
         let mut command = Command::new("/bin/sh");
@@ -214,8 +232,10 @@ impl Machine {
         let reaper = settings.reaper.clone();
         let undo = undo(&settings.kezhan, &self.name, child.id());
         let door = reaper.as_ref().map_or(0, |reaper| reaper.made(&undo));
+        let devices = self.devices();
+        let status = None;
         self.running =
-            Some(Running { child, console, messages, readers, status: None, reaper, door });
+            Some(Running { child, console, messages, readers, devices, status, reaper, door });
         Ok(())
     }
 
@@ -374,11 +394,18 @@ impl Machine {
         Ok(format!("{}.{process}", self.name))
     }
 
+    /// The devices of the disks that it is started with: they are numbered in their order.
+    fn devices(&self) -> BTreeMap<String, String> {
+        let disks = self.options.iter().filter(|(option, _)| option == "disk");
+        let name = |value: &str| {
+            let file = Path::new(value.split(',').next().unwrap_or_default()).file_name();
+            file.map_or_else(String::new, |file| file.to_string_lossy().into_owned())
+        };
+        disks.enumerate().map(|(n, (_, value))| (name(value), format!("disk{n}"))).collect()
+    }
+
     fn must_run(&mut self) -> Result<(), Failure> {
-        match self.state() {
-            MachineState::Running | MachineState::Paused => Ok(()),
-            _ => Err(Failure::Broken(self.death())),
-        }
+        if self.is_alive() { Ok(()) } else { Err(Failure::Broken(self.death())) }
     }
 
     /// What a report should show when something failed: names and texts.
@@ -416,21 +443,6 @@ const LAST_WORDS: Duration = Duration::from_secs(5);
 /// Opens the menu of a machine at a terminal: Ctrl-].
 const ESCAPE: u8 = 0x1d;
 
-/// A pseudo-terminal: our end and the machine's.
-fn terminal() -> std::io::Result<(File, OwnedFd)> {
-    let ours = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC)?;
-    grantpt(&ours)?;
-    unlockpt(&ours)?;
-    let name = ptsname(&ours, Vec::new())?;
-    let flags = OFlags::RDWR | OFlags::NOCTTY | OFlags::CLOEXEC;
-    let its = rustix::fs::open(name, flags, Mode::empty())?;
-    // Until the machine makes it raw, the terminal would echo what is typed.
-    let mut modes = tcgetattr(&its)?;
-    modes.make_raw();
-    tcsetattr(&its, OptionalActions::Now, &modes)?;
-    Ok((File::from(ours), its))
-}
-
 impl Drop for Running {
     fn drop(&mut self) {
         // Told to end, it takes its socket for `kezhan net` with it.
@@ -453,34 +465,4 @@ impl Drop for Running {
 
 fn pid(child: &Child) -> Option<Pid> {
     i32::try_from(child.id()).ok().and_then(Pid::from_raw)
-}
-
-fn read_console(
-    mut pipe: impl Read + Send + 'static,
-    transcript: Arc<Transcript>,
-) -> JoinHandle<()> {
-    std::thread::spawn(move || {
-        let mut chunk = [0; 8192];
-        while let Ok(count @ 1..) = pipe.read(&mut chunk) {
-            transcript.push(chunk.get(..count).unwrap_or_default());
-        }
-        transcript.close();
-    })
-}
-
-/// The most of kezhan's messages that is kept, in bytes.
-const MAX_MESSAGES: usize = 1 << 20;
-
-fn read_messages(
-    mut pipe: impl Read + Send + 'static,
-    messages: Arc<Mutex<Vec<u8>>>,
-) -> JoinHandle<()> {
-    std::thread::spawn(move || {
-        let mut chunk = [0; 4096];
-        while let Ok(count @ 1..) = pipe.read(&mut chunk) {
-            let mut messages = messages.lock().unwrap_or_else(PoisonError::into_inner);
-            let room = MAX_MESSAGES.saturating_sub(messages.len()).min(count);
-            messages.extend_from_slice(chunk.get(..room).unwrap_or_default());
-        }
-    })
 }

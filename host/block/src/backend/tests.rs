@@ -90,6 +90,23 @@ fn a_full_host_holds_the_request_until_there_is_room_again() {
 }
 
 #[test]
+fn a_disk_that_is_told_to_fail_does_so_until_it_is_told_not_to() {
+    let mut bench = bench(DiskOptions::default());
+    let read =
+        |tag| DiskRequest { tag, operation: DiskOperation::Read { offset: 0, data: vec![0; 512] } };
+    let handle = bench.disk.handle();
+    handle.set_faults(Faults { reads: true, writes: false });
+    assert_eq!(bench.run(read(1)).result, Err(DiskError::Io));
+    assert_eq!(bench.run(write(0, vec![1; 512])).result, Ok(()));
+    handle.set_faults(Faults { reads: false, writes: true });
+    assert_eq!(bench.run(read(2)).result, Ok(()));
+    assert_eq!(bench.run(write(0, vec![2; 512])).result, Err(DiskError::Io));
+    assert_eq!(bench.memory.bytes()[..512], [1; 512], "what failed has not reached the image");
+    handle.set_faults(Faults::default());
+    assert_eq!(bench.run(write(0, vec![2; 512])).result, Ok(()));
+}
+
+#[test]
 fn after_a_drain_nothing_is_in_flight_and_every_completion_waits() {
     let mut bench = bench(DiskOptions { workers: 2, ..DiskOptions::default() });
     for index in 0..100 {
