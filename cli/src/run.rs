@@ -4,7 +4,7 @@ use crate::failure::Failure;
 use crate::machine_options::MachineOptions;
 use clap::Args;
 use kezhan_machine_spec::MachineSpec;
-use kezhan_vmm::tell;
+use kezhan_vmm::{Diagnosis, tell};
 
 /// Run a machine in the foreground, its console on this terminal
 ///
@@ -20,6 +20,10 @@ pub(crate) struct Run {
     /// Say at the end what the engine has counted
     #[arg(long)]
     stats: bool,
+
+    /// Write /tmp/perf-PID.map, by which Linux `perf` names what the software engine has translated
+    #[arg(long)]
+    perf_map: bool,
 }
 
 const AFTER_HELP: &str = "\
@@ -42,9 +46,9 @@ Exit status:
 
 impl Run {
     pub(crate) fn execute(self: Box<Run>) -> Result<u8, Failure> {
-        let stats = self.stats;
+        let diagnosis = Diagnosis { statistics: self.stats, perf_map: self.perf_map };
         let spec = MachineSpec::from(self.machine);
-        let ending = kezhan_vmm::run(&spec, stats)?;
+        let ending = kezhan_vmm::run(&spec, diagnosis)?;
         if let Some(message) = ending.message() {
             tell(&format!("{}: {message}", spec.name));
         }

@@ -43,6 +43,6 @@ void control_words(void);
 void changed_code(void);
 void races(void);
 /* Makes code for so many seconds without an end. */
-void flood(unsigned seconds);
+int flood(unsigned seconds);
 
 #endif

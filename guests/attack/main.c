@@ -69,10 +69,8 @@ int main(int argc, char **argv)
         random_programs(strtoull(argv[2], NULL, 10), strtoull(argv[3], NULL, 10), each);
         return 0;
     }
-    if (argc == 3 && strcmp(argv[1], "flood") == 0) {
-        flood((unsigned)strtoul(argv[2], NULL, 10));
-        return 0;
-    }
+    if (argc == 3 && strcmp(argv[1], "flood") == 0)
+        return flood((unsigned)strtoul(argv[2], NULL, 10));
     for (size_t i = 0; i < sizeof sections / sizeof *sections; i++) {
         int wanted = argc == 1;
         for (int word = 1; word < argc; word++)

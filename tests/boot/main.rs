@@ -15,6 +15,7 @@ mod boots;
 mod clock;
 mod desk;
 mod disks;
+mod flood;
 mod guest;
 mod hotplug;
 mod kernel_log;
@@ -35,6 +36,7 @@ fn main() -> ExitCode {
     let mut trials: Vec<Trial> = boots::trials();
     trials.extend(programs::trials());
     trials.extend(clock::trials());
+    trials.extend(flood::trials());
     trials.extend(person::trials());
     trials.extend(systems::trials());
     trials.extend(disks::trials());

@@ -11,7 +11,8 @@ use crate::verdict::{Circumstances, VerdictCache, folder};
 use crate::{HostRoot, KvmReport, VmmError};
 use kezhan_hypervisor::{EngineError, Hypervisor};
 use kezhan_kvm::{Kvm, Verdict};
-use kezhan_machine_spec::{EngineChoice, Switch};
+use kezhan_machine_spec::{EngineChoice, MachineSpec, Switch};
+use kezhan_soft::{PerfMap, SoftHypervisor};
 use std::sync::Arc;
 
 /// An engine, and what to tell the person about the choice.
@@ -46,11 +47,18 @@ impl Chosen {
 ///
 /// # Errors
 /// [`VmmError::Engine`] when the one that was asked for is not to be had.
-pub(crate) fn choose(choice: EngineChoice, jit: Switch) -> Result<Chosen, VmmError> {
-    match choice {
+pub(crate) fn choose(spec: &MachineSpec, perf_map: bool) -> Result<Chosen, VmmError> {
+    let soft = || soft(spec.jit, perf_map);
+    match spec.engine {
         EngineChoice::Kvm => kvm(),
-        EngineChoice::Soft => Ok(Chosen::fit(soft(jit), None)),
-        EngineChoice::Auto => Ok(automatic(jit)),
+        EngineChoice::Soft => Ok(Chosen::fit(soft()?, None)),
+        EngineChoice::Auto => match kvm_that_is_up_to_it() {
+            Ok(kvm) => Ok(Chosen::fit(Arc::new(kvm), None)),
+            Err(why) => {
+                let notice = format!("engine soft: {why} ('kezhan doctor' tells more)");
+                Ok(Chosen::fit(soft()?, Some(notice)))
+            }
+        },
     }
 }
 
@@ -63,21 +71,25 @@ fn kvm() -> Result<Chosen, VmmError> {
 }
 
 /// The software engine: on every host.
-fn soft(jit: Switch) -> Arc<dyn Hypervisor> {
-    Arc::new(kezhan_soft::SoftHypervisor::with_translator(jit == Switch::On))
+fn soft(jit: Switch, perf_map: bool) -> Result<Arc<dyn Hypervisor>, VmmError> {
+    let mut engine = SoftHypervisor::with_translator(jit == Switch::On);
+    if perf_map {
+        let failed = |error| VmmError::Host {
+            call: format!("--perf-map: {}", PerfMap::path().display()),
+            error,
+        };
+        engine = engine.with_perf_map(PerfMap::create().map_err(failed)?);
+    }
+    Ok(Arc::new(engine))
 }
 
-fn automatic(jit: Switch) -> Chosen {
-    let why = match Kvm::open().and_then(|kvm| Ok((verdict(&kvm)?, kvm))) {
-        Ok((verdict, kvm)) => match verdict.reason() {
-            None => return Chosen::fit(Arc::new(kvm), None),
-            Some(reason) => reason,
-        },
-        Err(EngineError::NoKvm(error)) => format!("/dev/kvm: {error}"),
-        Err(error) => error.to_string(),
-    };
-    let notice = format!("engine soft: {why} ('kezhan doctor' tells more)");
-    Chosen::fit(soft(jit), Some(notice))
+/// KVM, or why an operating system does not run under it here.
+fn kvm_that_is_up_to_it() -> Result<Kvm, String> {
+    match Kvm::open().and_then(|kvm| Ok((verdict(&kvm)?, kvm))) {
+        Ok((verdict, kvm)) => verdict.reason().map_or(Ok(kvm), Err),
+        Err(EngineError::NoKvm(error)) => Err(format!("/dev/kvm: {error}")),
+        Err(error) => Err(error.to_string()),
+    }
 }
 
 /// The probe's verdict, remembered or new.

@@ -102,12 +102,20 @@ const LAST_WORDS: Duration = Duration::from_secs(2);
 /// How long when a signal wants the process gone.
 const LAST_WORDS_IN_HASTE: Duration = Duration::from_millis(200);
 
-/// Runs a machine from start to end in this process, in the foreground. With `statistics` it says at the end
-/// what the engine has counted.
+/// What to tell of a run, beside what the guest does.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Diagnosis {
+    /// At the end, what the engine has counted.
+    pub statistics: bool,
+    /// For `perf`, what the software engine has translated.
+    pub perf_map: bool,
+}
+
+/// Runs a machine from start to end in this process, in the foreground.
 ///
 /// # Errors
 /// [`VmmError`] when it cannot be started, or a reset fails; its status is [`VmmError::status`].
-pub fn run(spec: &MachineSpec, statistics: bool) -> Result<Ending, VmmError> {
+pub fn run(spec: &MachineSpec, diagnosis: Diagnosis) -> Result<Ending, VmmError> {
     spec.validate()?;
     memory::check_host_has(&HostRoot::default(), spec.memory)?;
     let files = BootFiles::open(spec)?;
@@ -115,7 +123,7 @@ pub fn run(spec: &MachineSpec, statistics: bool) -> Result<Ending, VmmError> {
     let host_call = |call: &str, error| VmmError::Host { call: call.to_owned(), error };
     let signals = Signals::block().map_err(|error| host_call("signalfd", error))?;
     let events = Arc::new(EventQueue::new().map_err(|error| host_call("eventfd", error))?);
-    let chosen = engine::choose(spec.engine, spec.jit)?;
+    let chosen = engine::choose(spec, diagnosis.perf_map)?;
     chosen.check(&files)?;
     if let Some(notice) = &chosen.notice {
         tell(notice);
@@ -138,7 +146,7 @@ pub fn run(spec: &MachineSpec, statistics: bool) -> Result<Ending, VmmError> {
     };
     let result = driver.run();
     let Driver { mut machine, backends, .. } = driver;
-    if statistics {
+    if diagnosis.statistics {
         for line in machine.statistics()? {
             tell(&line);
         }

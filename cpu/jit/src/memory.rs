@@ -1,28 +1,32 @@
 //! Executable memory that is never writable where it is executable.
 //!
-//! One anonymous file is mapped twice: readable and writable at one address, readable and executable at
+//! Shared anonymous memory is mapped twice: readable and writable at one address, readable and executable at
 //! another. Code is appended through the first and run through the second.
 //!
 //! ```text
-//!                 ┌── RW view ◄── append(code)
-//!   memfd pages ──┤
-//!                 └── RX view ──► address(offset), called
+//!                  ┌── RW view ◄── append(code)
+//!   shared pages ──┤
+//!                  └── RX view ──► address(offset), called
 //! ```
+//!
+//! The second view is the first one's mapping "moved" with an old size of 0, which leaves it where it was
+//! (mremap(2)).
 //!
 //! The pages are shared with forked children, which must not append: a child runs another program, or only
 //! what was there before.
 //!
 //! Rejected: flipping one mapping with `mprotect` (7 µs for every thunk, and other threads that run in
-//! it would fault meanwhile).
+//! it would fault meanwhile); a memfd (it counts as a file for `ulimit -f`, and `perf` looks for names of what runs
+//! there in the file, not in its map of the process).
 #![expect(unsafe_code, reason = "maps memory and writes through the mapping")]
 
-use std::ptr::NonNull;
+use std::ptr::{self, NonNull};
 use std::sync::atomic::{Ordering, fence};
 
-use rustix::fs::{MemfdFlags, ftruncate, memfd_create};
 use rustix::io::Errno;
-use rustix::mm::{MapFlags, ProtFlags, mmap, munmap};
-use rustix::process::{Resource, getrlimit};
+use rustix::mm::{
+    MapFlags, MprotectFlags, MremapFlags, ProtFlags, mmap_anonymous, mprotect, mremap, munmap,
+};
 use thiserror::Error;
 
 /// The host refused executable memory.
@@ -49,16 +53,61 @@ const ALIGNMENT: usize = 64;
 /// A region that code can be appended to and run from.
 #[derive(Debug)]
 pub struct ExecutableMemory {
-    writable: NonNull<u8>,
-    executable: NonNull<u8>,
-    size: usize,
+    writable: View,
+    executable: View,
     used: usize,
 }
 
-// SAFETY: the two mappings belong to this value alone; nothing in it is tied to a thread.
-unsafe impl Send for ExecutableMemory {}
-// SAFETY: shared references only read addresses; writing needs `&mut`.
-unsafe impl Sync for ExecutableMemory {}
+/// A mapping, which ends with this.
+#[derive(Debug)]
+struct View {
+    start: NonNull<u8>,
+    size: usize,
+}
+
+// SAFETY: the mapping belongs to this value alone; nothing in it is tied to a thread.
+unsafe impl Send for View {}
+// SAFETY: shared references only read addresses; writing needs `&mut ExecutableMemory`.
+unsafe impl Sync for View {}
+
+impl View {
+    /// New pages, to read and to write.
+    fn new(size: usize) -> Result<View, Errno> {
+        let protection = ProtFlags::READ | ProtFlags::WRITE;
+        // SAFETY: a new mapping at an address of the kernel's choice touches nothing else.
+        let address =
+            unsafe { mmap_anonymous(ptr::null_mut(), size, protection, MapFlags::SHARED) }?;
+        let start = NonNull::new(address.cast()).ok_or(Errno::NOMEM)?;
+        Ok(View { start, size })
+    }
+
+    /// The same pages once more, at another address.
+    fn again(&self) -> Result<View, Errno> {
+        // SAFETY: an old size of 0 leaves this mapping as it is, and the new one goes where the kernel chooses.
+        let address =
+            unsafe { mremap(self.start.as_ptr().cast(), 0, self.size, MremapFlags::MAYMOVE) }?;
+        let start = NonNull::new(address.cast()).ok_or(Errno::NOMEM)?;
+        Ok(View { start, size: self.size })
+    }
+
+    /// To read and to execute from now on.
+    fn make_executable(&self) -> Result<(), Errno> {
+        let protection = MprotectFlags::READ | MprotectFlags::EXEC;
+        // SAFETY: the mapping is this value's, and nobody writes through it.
+        unsafe { mprotect(self.start.as_ptr().cast(), self.size, protection) }
+    }
+
+    fn as_ptr(&self) -> *mut u8 {
+        self.start.as_ptr()
+    }
+}
+
+impl Drop for View {
+    fn drop(&mut self) {
+        // SAFETY: the mapping was made with this size and ends with this value.
+        let _ = unsafe { munmap(self.start.as_ptr().cast(), self.size) };
+    }
+}
 
 impl ExecutableMemory {
     /// Reserves `size` bytes; pages are taken from the host as code is appended.
@@ -67,35 +116,16 @@ impl ExecutableMemory {
     /// The host call that was refused.
     pub fn new(size: usize) -> Result<ExecutableMemory, ExecutableMemoryError> {
         let failed = |step| move |source| ExecutableMemoryError { size, step, source };
-        if !is_allowed(size, getrlimit(Resource::Fsize).current) {
-            return Err(failed("its file under RLIMIT_FSIZE (ulimit -f)")(Errno::FBIG));
-        }
-        // Kernels before 6.3 know no MFD_EXEC, newer ones want it said.
-        let file = memfd_create("kezhan-code", MemfdFlags::CLOEXEC | MemfdFlags::EXEC)
-            .or_else(|_| memfd_create("kezhan-code", MemfdFlags::CLOEXEC))
-            .map_err(failed("memfd_create"))?;
-        ftruncate(&file, size as u64).map_err(failed("ftruncate"))?;
-        let map = |protection| {
-            // SAFETY: a new shared mapping at an address of the kernel's choice touches nothing else.
-            unsafe { mmap(std::ptr::null_mut(), size, protection, MapFlags::SHARED, &file, 0) }
-                .and_then(|address| NonNull::new(address.cast()).ok_or(Errno::NOMEM))
-        };
-        let writable =
-            map(ProtFlags::READ | ProtFlags::WRITE).map_err(failed("mmap for writing"))?;
-        match map(ProtFlags::READ | ProtFlags::EXEC) {
-            Ok(executable) => Ok(ExecutableMemory { writable, executable, size, used: 0 }),
-            Err(source) => {
-                // SAFETY: the mapping was made above and nobody else knows it.
-                let _ = unsafe { munmap(writable.as_ptr().cast(), size) };
-                Err(ExecutableMemoryError { size, step: "mmap for execution", source })
-            }
-        }
+        let writable = View::new(size).map_err(failed("mmap for writing"))?;
+        let executable = writable.again().map_err(failed("mremap"))?;
+        executable.make_executable().map_err(failed("mprotect for execution"))?;
+        Ok(ExecutableMemory { writable, executable, used: 0 })
     }
 
     /// Appends `code`; its offset, or `None` when it does not fit.
     pub fn append(&mut self, code: &[u8]) -> Option<usize> {
         let start = self.used.next_multiple_of(ALIGNMENT);
-        let end = start.checked_add(code.len()).filter(|end| *end <= self.size)?;
+        let end = start.checked_add(code.len()).filter(|end| *end <= self.writable.size)?;
         // SAFETY: `start..end` lies in the mapping (checked above), which `&mut self` owns, and `code`
         // cannot overlap it since no reference to it is ever given out.
         unsafe {
@@ -114,7 +144,8 @@ impl ExecutableMemory {
     ///
     /// The caller sees to it that nobody runs what changes, and calls [`synchronise`] before it is run.
     pub(crate) fn write(&mut self, offset: usize, code: &[u8]) -> bool {
-        let Some(end) = offset.checked_add(code.len()).filter(|end| *end <= self.size) else {
+        let Some(end) = offset.checked_add(code.len()).filter(|end| *end <= self.writable.size)
+        else {
             return false;
         };
         // SAFETY: `offset..end` lies in the mapping (checked above), which `&mut self` owns, and `code`
@@ -154,11 +185,6 @@ impl ExecutableMemory {
     }
 }
 
-/// Whether a file may have so many bytes. Asking for more would end the process by SIGXFSZ.
-fn is_allowed(size: usize, limit: Option<u64>) -> bool {
-    limit.is_none_or(|limit| size as u64 <= limit)
-}
-
 /// Makes this processor forget instructions that it fetched before they were written through the other
 /// view: a serialising instruction (Intel SDM vol. 3A §9.1.3 and §12.6). IRET to the next instruction: CPUID
 /// would be an exit of several microseconds where the host is itself a guest.
@@ -183,15 +209,6 @@ pub(crate) fn synchronise() {
     }
 }
 
-impl Drop for ExecutableMemory {
-    fn drop(&mut self) {
-        for view in [self.writable, self.executable] {
-            // SAFETY: both mappings were made in `new` with this size and end with this value.
-            let _ = unsafe { munmap(view.as_ptr().cast(), self.size) };
-        }
-    }
-}
-
 #[cfg(test)]
 mod test {
     use super::*;
@@ -213,13 +230,6 @@ mod test {
         let memory = ExecutableMemory::new(1 << 16).unwrap();
         assert_eq!(permissions(memory.writable.as_ptr() as usize), "rw-s");
         assert_eq!(permissions(memory.executable.as_ptr() as usize), "r-xs");
-    }
-
-    #[test]
-    fn a_limit_of_file_sizes_is_heeded() {
-        assert!(is_allowed(4096, None));
-        assert!(is_allowed(4096, Some(4096)));
-        assert!(!is_allowed(4096, Some(4095)));
     }
 
     #[test]

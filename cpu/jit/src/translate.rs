@@ -57,8 +57,9 @@ pub use step::{Operand, Rule, Segment, Step};
 
 /// The most instructions in a superblock.
 pub const LONGEST: usize = 48;
-/// Records of a vCPU.
-const RECORDS: usize = 1 << 19;
+/// Bytes of code memory for each record, and for each site: tables are full when the memory is, or a little earlier.
+const BYTES_PER_RECORD: usize = 128;
+const BYTES_PER_SITE: usize = 256;
 /// The most that one superblock takes of anything.
 const RESERVE: usize = 8 * LONGEST;
 /// The most bytes on either side of one superblock.
@@ -73,6 +74,8 @@ pub struct Translator {
     cold: usize,
     /// Where the cold side starts, and where it ends.
     bounds: (usize, usize),
+    /// What was emitted last: addresses and lengths of its hot and its cold part.
+    last: [(u64, usize); 2],
     records: Vec<Record>,
     sites: u32,
     /// For each site: whether it writes.
@@ -118,6 +121,7 @@ impl Translator {
             hot: 0,
             cold: hot,
             bounds: (hot, bytes),
+            last: [(0, 0); 2],
             records: Vec::new(),
             sites: 0,
             writes: Vec::new(),
@@ -135,6 +139,11 @@ impl Translator {
     #[inline(always)]
     pub fn registers(&mut self) -> &mut Registers {
         self.area.registers()
+    }
+
+    /// Where the code of the last superblock is: addresses and lengths of its hot and its cold part.
+    pub fn last(&self) -> [(u64, usize); 2] {
+        self.last
     }
 
     /// Bytes of code, hot and cold.
@@ -156,8 +165,8 @@ impl Translator {
     pub fn is_full(&self) -> bool {
         self.hot + RESERVE_BYTES > self.bounds.0
             || self.cold + RESERVE_BYTES > self.bounds.1
-            || self.records.len() + RESERVE > RECORDS
-            || self.sites as usize + RESERVE > SITES
+            || self.records.len() + RESERVE > self.bounds.1 / BYTES_PER_RECORD
+            || self.sites as usize + RESERVE > SITES.min(self.bounds.1 / BYTES_PER_SITE)
             || self.slots.len() + RESERVE > SLOTS
     }
 
@@ -196,6 +205,7 @@ impl Translator {
         for slot in known.2..self.slots.len() as u32 {
             self.area.set_slot(slot, None);
         }
+        self.last = [(hot, emitted.hot.len()), (cold, emitted.cold.len())];
         self.memory.write(self.hot, &emitted.hot);
         self.memory.write(self.cold, &emitted.cold);
         self.hot = (self.hot + emitted.hot.len()).next_multiple_of(16);

@@ -25,8 +25,6 @@ use std::hash::{BuildHasherDefault, Hasher};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
-/// When the blocks hold more instructions than this, all are dropped: 48 bytes each.
-const MOST_OPS: usize = 1 << 20;
 /// Instructions over a page's end after which their counts start again.
 const MOST_ACROSS: usize = 1 << 14;
 const JUMPS: usize = 1 << 14;
@@ -145,24 +143,13 @@ pub struct BlockCache {
     /// How often instructions over a page's end have run, by physical address: their blocks are not kept.
     across: Map<u32>,
     ops: usize,
+    /// When the blocks hold more instructions than this, all are dropped: 48 bytes each.
+    room: usize,
 }
 
 impl std::fmt::Debug for BlockCache {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "BlockCache({} blocks, {} ops)", self.blocks.len(), self.ops)
-    }
-}
-
-impl Default for BlockCache {
-    fn default() -> BlockCache {
-        BlockCache {
-            blocks: Map::default(),
-            pages: Map::default(),
-            jumps: vec![Jump::default(); JUMPS].into(),
-            singles: vec![Jump::default(); SINGLES].into(),
-            across: Map::default(),
-            ops: 0,
-        }
     }
 }
 
@@ -172,6 +159,19 @@ fn jump_slot(rip: u64) -> usize {
 }
 
 impl BlockCache {
+    /// Without blocks, for about so many instructions.
+    pub fn new(room: usize) -> BlockCache {
+        BlockCache {
+            blocks: Map::default(),
+            pages: Map::default(),
+            jumps: vec![Jump::default(); JUMPS].into(),
+            singles: vec![Jump::default(); SINGLES].into(),
+            across: Map::default(),
+            ops: 0,
+            room,
+        }
+    }
+
     /// What was last found for `rip` with the same `tag` (generation, view, width).
     #[inline(always)]
     pub fn jump(&self, rip: u64, tag: u64) -> Option<&Jump> {
@@ -221,7 +221,7 @@ impl BlockCache {
 
     /// Keeps a block.
     pub fn insert(&mut self, key: Key, block: Block<SoftMemory>) -> Arc<Warm> {
-        if self.ops > MOST_OPS {
+        if self.ops > self.room {
             self.clear();
         }
         self.ops += block.ops.len();
@@ -242,6 +242,6 @@ impl BlockCache {
 
     /// Drops everything.
     pub fn clear(&mut self) {
-        *self = BlockCache::default();
+        *self = BlockCache::new(self.room);
     }
 }

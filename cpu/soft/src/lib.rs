@@ -15,6 +15,7 @@
 //! * [`blocks`] keeps decoded blocks by physical address, so that they outlive address spaces.
 //! * [`code`] sees to it that a store to decoded bytes is never missed, on whichever vCPU or device.
 //! * `debug` finds the breakpoints that an instruction meets.
+//! * [`perf_map`] tells `perf` what the translated code is of.
 //! * [`apic`] is the local APIC, a plain state machine over a clock.
 //!
 //! # Trust
@@ -34,6 +35,7 @@ mod large;
 pub mod mailbox;
 pub mod memory;
 pub mod partition;
+pub mod perf_map;
 mod platform;
 pub mod ram;
 mod ticker;
@@ -44,3 +46,4 @@ mod vcpu;
 mod ways;
 
 pub use partition::{SoftHypervisor, SoftPartition};
+pub use perf_map::PerfMap;

@@ -1,11 +1,14 @@
 //! The partition: the software engine's side of the contract.
 
 use crate::apic::{Apic, CRYSTAL_KHZ, Clock, Message};
+use crate::blocks::BlockCache;
 use crate::code::Shared;
 use crate::debug::Watch;
 use crate::large::LargePages;
 use crate::memory::SoftMemory;
+use crate::perf_map::PerfMap;
 use crate::ram::Ram;
+use crate::tier::Tier;
 use crate::tlb::{Tlb, View};
 use crate::traffic::Traffic;
 use crate::vcpu::SoftVcpu;
@@ -20,9 +23,10 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use vm_memory::{GuestMemoryBackend, GuestMemoryRegion};
 
 /// The software engine.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct SoftHypervisor {
     translate: bool,
+    perf_map: Option<Arc<PerfMap>>,
 }
 
 impl Default for SoftHypervisor {
@@ -34,19 +38,27 @@ impl Default for SoftHypervisor {
 impl SoftHypervisor {
     /// The engine; it needs nothing of the host.
     pub fn new() -> SoftHypervisor {
-        SoftHypervisor { translate: true }
+        SoftHypervisor::with_translator(true)
     }
 
     /// With the translator (the usual), or with the interpreter alone.
     pub fn with_translator(on: bool) -> SoftHypervisor {
-        SoftHypervisor { translate: on }
+        SoftHypervisor { translate: on, perf_map: None }
+    }
+
+    /// Tells `perf` of what is translated.
+    pub fn with_perf_map(self, map: PerfMap) -> SoftHypervisor {
+        SoftHypervisor { perf_map: Some(Arc::new(map)), ..self }
     }
 }
 
-/// Code memory of all vCPUs together, in bytes.
-const CODE_MEMORY: usize = 192 << 20;
+/// Code memory of all vCPUs together, in bytes. The tables that go with it, whose bounds follow from its size, take
+/// up to 2.2 times as much: less than 256 MiB in all, whatever the guest does.
+const CODE_MEMORY: usize = 72 << 20;
 /// Code memory of a vCPU, in bytes: at least, and at most.
 const CODE_MEMORY_OF_ONE: (usize, usize) = (1 << 20, 64 << 20);
+/// Bytes of code memory for each decoded instruction that is kept.
+const BYTES_PER_OP: usize = 64;
 
 impl Hypervisor for SoftHypervisor {
     fn name(&self) -> &'static str {
@@ -72,6 +84,7 @@ impl Hypervisor for SoftHypervisor {
             roms: Mutex::new(Vec::new()),
             shared: OnceLock::new(),
             translate: self.translate,
+            perf_map: self.perf_map.clone(),
             config,
         }))
     }
@@ -104,6 +117,7 @@ pub struct SoftPartition {
     roms: Mutex<Vec<(u64, Arc<GuestMemory>)>>,
     shared: OnceLock<Arc<Shared>>,
     translate: bool,
+    perf_map: Option<Arc<PerfMap>>,
 }
 
 impl SoftPartition {
@@ -121,13 +135,17 @@ impl SoftPartition {
         })
     }
 
-    /// A translator for one vCPU; without executable memory the interpreter does everything.
-    fn translator(&self) -> Option<Translator> {
+    /// The code memory of one vCPU, in bytes.
+    fn code_memory(&self) -> usize {
         let (least, most) = CODE_MEMORY_OF_ONE;
-        let share = (CODE_MEMORY / self.config.cpus as usize).clamp(least, most) & !0xffff;
-        let translator = self.translate.then(|| Translator::new(share).ok())??;
+        (CODE_MEMORY / self.config.cpus as usize).clamp(least, most) & !0xffff
+    }
+
+    /// The translated tier of one vCPU; without executable memory the interpreter does everything.
+    fn tier(&self) -> Option<Tier> {
+        let translator = self.translate.then(|| Translator::new(self.code_memory()).ok())??;
         self.shared().ticker.start(self.shared(), &self.clock);
-        Some(translator)
+        Some(Tier::new(translator, self.perf_map.clone()))
     }
 
     fn cpuid(&self, index: u32) -> CpuidTable {
@@ -185,7 +203,8 @@ impl Partition for SoftPartition {
             watch: Watch::default(),
             traffic: Traffic::default(),
         };
-        Ok(Box::new(SoftVcpu::new(memory, self.translator())))
+        let cache = BlockCache::new(self.code_memory() / BYTES_PER_OP);
+        Ok(Box::new(SoftVcpu::new(memory, self.tier(), cache)))
     }
 
     fn kick(&self, index: u32) {

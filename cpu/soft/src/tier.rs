@@ -27,6 +27,7 @@
 //! through the gate with such a note unread, and notes arise only outside.
 
 use crate::blocks::Spread;
+use crate::perf_map::PerfMap;
 use crate::tlb::{Forgotten, Tlb};
 use crate::traffic::Traffic;
 use crate::ways::{Tables, Way, Ways};
@@ -37,6 +38,7 @@ use kezhan_x86::interp::fast_call::ring_selectors;
 use kezhan_x86::state::{CpuState, FS, GS, cr0, cr4, efer};
 use std::collections::HashMap;
 use std::hash::BuildHasherDefault;
+use std::sync::Arc;
 
 /// How often a block runs in the interpreter before it is translated.
 pub(crate) const HOT: u32 = 40;
@@ -175,6 +177,7 @@ pub(crate) struct Tier {
     /// Ways that lead somewhere, by half of linear memory.
     ways: [Ways; 2],
     pub counters: Counters,
+    perf_map: Option<Arc<PerfMap>>,
 }
 
 impl Name {
@@ -193,7 +196,7 @@ impl Name {
 }
 
 impl Tier {
-    pub fn new(translator: Translator) -> Tier {
+    pub fn new(translator: Translator, perf_map: Option<Arc<PerfMap>>) -> Tier {
         Tier {
             translator,
             superblocks: Map::default(),
@@ -205,6 +208,7 @@ impl Tier {
             vectors_away: false,
             ways: Default::default(),
             counters: Counters::default(),
+            perf_map,
         }
     }
 
@@ -254,6 +258,9 @@ impl Tier {
         self.counters.superblocks += 1;
         self.counters.instructions += request.steps.len() as u64;
         self.superblocks.insert(name, entry);
+        if let Some(map) = &self.perf_map {
+            map.tell(name.rip, name.view() == 0, self.translator.last());
+        }
         self.pages.entry(name.page()).or_default().push(name);
         Some(entry)
     }

@@ -23,7 +23,6 @@ use crate::ram::{PAGE, Page};
 use crate::tier::{HOT, Tier};
 use crate::traffic::Traffic;
 use kezhan_hypervisor::{CpuIo, EngineError, Exit, MpState, Vcpu, VcpuState};
-use kezhan_jit::translate::Translator;
 use kezhan_x86::block::{Block, LONGEST, LONGEST_INSTRUCTION, decode};
 use kezhan_x86::core::Machine;
 use kezhan_x86::fault::{Exception, vector};
@@ -85,17 +84,17 @@ struct Fetch {
 
 impl SoftVcpu {
     /// In the reset state; all but number 0 wait for SIPI.
-    pub(crate) fn new(mem: SoftMemory, translator: Option<Translator>) -> SoftVcpu {
+    pub(crate) fn new(mem: SoftMemory, tier: Option<Tier>, cache: BlockCache) -> SoftVcpu {
         let (shared, index) = (mem.shared.clone(), mem.index as usize);
-        let tier = translator.map(|mut translator| {
-            shared.mailboxes[index].hang(translator.area().bell());
-            Box::new(Tier::new(translator))
+        let tier = tier.map(|mut tier| {
+            shared.mailboxes[index].hang(tier.translator().area().bell());
+            Box::new(tier)
         });
         mem.apic.publish(&shared.identities[index]);
         let runner = Runner {
             shared,
             index,
-            cache: BlockCache::default(),
+            cache,
             tier,
             itlb: Box::new([Fetch::default(); 64]),
             waiting_for_sipi: index != 0,
