@@ -274,6 +274,11 @@ impl<T: Table + 'static> Format for Blocks<T> {
         let _order = self.flush_order.lock().unwrap_or_else(PoisonError::into_inner);
         let (dirty, writes) = {
             let mut state = self.state();
+            // The last block may be written in part; others take a file that ends within it for a lost one. Nobody
+            // writes behind the end while it is held still here.
+            if !state.dirty.is_empty() && self.file.size()? < state.end {
+                self.file.set_size(state.end)?;
+            }
             let dirty = std::mem::take(&mut state.dirty);
             let mut writes = Writes::new();
             for index in &dirty {

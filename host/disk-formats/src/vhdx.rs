@@ -5,17 +5,20 @@
 //!   1 M    log             2 M   metadata     3 M    block allocation table     then blocks
 //! ```
 //!
-//! Of the two headers the valid one with the larger sequence number counts. A log that is not empty has to
-//! be replayed before anything else; such images are refused. We write table entries without the log:
-//! one sector with one entry more is valid before and after.
+//! Of the two headers the valid one with the larger sequence number counts. A log that is not empty is replayed
+//! before anything else ([`log`]). We write table entries without the log: one sector with one entry more is valid
+//! before and after.
 //!
 //! Source: "[MS-VHDX]: Virtual Hard Disk v2 (VHDX) File Format", revision 8.
+
+mod log;
 
 use crate::blocks::{Blocks, Place, Places, Table, Writes, read_table};
 use crate::little::{put, random_uuid, u16_at, u32_at, u64_at};
 use kezhan_block::{
     BlockError, CreateRequest, FormatDriver, HostOffset, OpenContext, Opened, Result, Storage,
 };
+use log::Log;
 use std::sync::Arc;
 
 /// Layouts and identifiers; sections are those of [MS-VHDX].
@@ -133,12 +136,14 @@ impl FormatDriver for VhdxDriver {
             let (name, what) = (file.name().to_owned(), "its identifier is missing".to_owned());
             return Err(BlockError::WrongFormat { name, format: "vhdx", what });
         }
-        let (which, header) = current_header(&*file)?;
+        let (_, header) = current_header(&*file)?;
+        let file = replay(file, &header, context.writable)?;
         let (table, metadata) = regions(&*file)?;
         let disk = Disk::read(&*file, metadata)?;
         let (places, end) = disk.places(&*file, table)?;
         let vhdx = Vhdx { table_at: table.0, chunk: disk.chunk() };
         if context.writable && !context.for_check {
+            let (which, header) = current_header(&*file)?;
             take_over(&*file, which, header)?;
         }
         let end = end.max(table.0 + table.1).max(metadata.0 + metadata.1);
@@ -274,11 +279,28 @@ fn current_header(file: &dyn Storage) -> Result<(usize, Vec<u8>)> {
     if u16_at(&header, spec::AT_VERSION) != 1 {
         return Err(BlockError::unsupported(file.name(), "VHDX version is not 1"));
     }
-    if header[spec::AT_LOG_ID..spec::AT_LOG_ID + 16].iter().any(|byte| *byte != 0) {
-        let what = "was not closed properly; open it once with the program that made it";
-        return Err(BlockError::unsupported(file.name(), what));
-    }
     Ok((which, header))
+}
+
+/// The file with the changes of its log: in it when it is `writable`, else over it.
+fn replay(file: Arc<dyn Storage>, header: &[u8], writable: bool) -> Result<Arc<dyn Storage>> {
+    let id = header.get(spec::AT_LOG_ID..).and_then(|rest| rest.first_chunk::<16>());
+    let Some(id) = id.copied().filter(|id| *id != [0; 16]) else { return Ok(file) };
+    let length = u64::from(u32_at(header, spec::AT_LOG_LENGTH));
+    let log = Log { id, at: u64_at(header, spec::AT_LOG_OFFSET), length };
+    let changes = log.changes(&*file)?;
+    if !writable {
+        return Ok(changes.laid_over(file));
+    }
+    changes.write(&*file)?;
+    // The log is empty from here on, in both headers: whichever counts next.
+    let (mut which, mut header) = current_header(&*file)?;
+    for _ in spec::HEADERS {
+        put(&mut header, spec::AT_LOG_ID, &[0; 16]);
+        take_over(&*file, which, header)?;
+        (which, header) = current_header(&*file)?;
+    }
+    Ok(file)
 }
 
 /// Whoever changes an image says so first, in the header that does not count yet (§2.2.2.1).
