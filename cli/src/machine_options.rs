@@ -62,7 +62,8 @@ pub(crate) struct MachineOptions {
     ///
     /// Settings: format=NAME, readonly, serial=S, cache=writeback|writethrough|none|directsync|unsafe,
     /// backing=follow (open the files that the image stands on), on-error=report|pause (pause: when the host
-    /// has no room or fails otherwise, the machine stands still until it can go on).
+    /// has no room or fails otherwise, the machine stands still until it can go on), bus=pci|mmio (mmio: beside
+    /// PCI, announced by ACPI, for a guest that has no PCI).
     #[arg(long = "disk", value_name = "FILE[,key=value…]")]
     disks: Vec<DiskSpec>,
 

@@ -30,6 +30,7 @@ pub fn trials() -> Vec<Trial> {
             "a guest without MSI has two consoles, and gives memory back by its balloon",
             without_msi,
         ),
+        Trial::test("a guest writes and reads a disk that is not on PCI", beside_pci),
         Trial::test(
             "a guest writes and reads raw and qcow2 disks under every cache mode",
             every_mode,
@@ -108,6 +109,21 @@ fn resident(desk: &Desk) -> Result<u64, Failed> {
 pub fn init(append: &str, script: &str) -> Result<Command, Failed> {
     let system = format!("{},format=raw,readonly", file("system", "disk.raw")?.display());
     machine(&system, &format!("{append} ro init=/bin/bash -- -c \"{script}\""))
+}
+
+/// Two of them, so that places and interrupts of both count.
+fn beside_pci() -> Result<(), Failed> {
+    let folder = folder()?;
+    let script = SCRIPT.replacen("right=", "modprobe virtio_mmio; right=", 1);
+    let mut command = init("", &script.replace("b c d e f g h i j k", "b c"))?;
+    for name in ["one", "two"] {
+        let path = folder.path().join(name);
+        File::create(&path)?.set_len(1 << 20)?;
+        command.args(["--disk", &format!("{},bus=mmio", path.display())]);
+    }
+    let seen = Transcript::of(command)?;
+    let right = seen.lines.iter().filter(|(_, line)| line.ends_with(" is right")).count();
+    if right == 2 { Ok(()) } else { Err(seen.failed("both disks were to be right")) }
 }
 
 fn every_mode() -> Result<(), Failed> {

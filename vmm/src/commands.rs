@@ -9,7 +9,7 @@ use crate::events::EventQueue;
 use crate::{Ending, VmmError, disks};
 use kezhan_block::Faults;
 use kezhan_control::{Command, FailingRequests};
-use kezhan_machine_spec::{DiskSpec, Size};
+use kezhan_machine_spec::{DiskBus, DiskSpec, Size};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -125,6 +125,9 @@ impl Driver<'_> {
 
     /// Opens the image and puts it into a slot; the disk's name.
     fn attach(&mut self, spec: &DiskSpec) -> Outcome {
+        if spec.bus == DiskBus::Mmio {
+            return Err("attach: a slot is on PCI; leave bus=mmio out".to_owned());
+        }
         let (disk, handle) = disks::open(spec, &self.events).map_err(|error| error.to_string())?;
         let taken = &self.backends.disks;
         let name = (0..).map(|n| format!("disk{n}")).find(|name| !taken.contains_key(name));

@@ -42,6 +42,17 @@ pub enum DiskOnError {
     Pause,
 }
 
+/// Where a guest finds a disk.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum DiskBus {
+    /// On PCI.
+    #[default]
+    Pci,
+    /// At registers in memory that ACPI tells of, for a guest without PCI.
+    Mmio,
+}
+
 /// A disk of the machine, on virtio.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -66,6 +77,9 @@ pub struct DiskSpec {
     /// What happens when the host fails.
     #[serde(default)]
     pub on_error: DiskOnError,
+    /// Where the guest finds it.
+    #[serde(default)]
+    pub bus: DiskBus,
 }
 
 fn raw() -> String {
@@ -83,6 +97,7 @@ impl DiskSpec {
             cache: DiskCache::default(),
             backing: false,
             on_error: DiskOnError::default(),
+            bus: DiskBus::default(),
         }
     }
 
@@ -103,6 +118,8 @@ impl DiskSpec {
             ("backing", "deny") => self.backing = false,
             ("on-error", "report") => self.on_error = DiskOnError::Report,
             ("on-error", "pause") => self.on_error = DiskOnError::Pause,
+            ("bus", "pci") => self.bus = DiskBus::Pci,
+            ("bus", "mmio") => self.bus = DiskBus::Mmio,
             ("cache", value) => {
                 let found = CACHES.iter().find(|(name, _)| *name == value);
                 self.cache = found
@@ -111,7 +128,7 @@ impl DiskSpec {
             }
             _ => {
                 return Err("write FILE and of format=NAME, readonly, serial=S, cache=MODE, \
-                            backing=follow and on-error=report|pause what you need");
+                            backing=follow, on-error=report|pause and bus=pci|mmio what you need");
             }
         }
         Ok(())
@@ -149,7 +166,10 @@ impl fmt::Display for DiskSpec {
         if self.backing {
             f.write_str(",backing=follow")?;
         }
-        if self.on_error == DiskOnError::Pause { f.write_str(",on-error=pause") } else { Ok(()) }
+        if self.on_error == DiskOnError::Pause {
+            f.write_str(",on-error=pause")?;
+        }
+        if self.bus == DiskBus::Mmio { f.write_str(",bus=mmio") } else { Ok(()) }
     }
 }
 
@@ -162,6 +182,7 @@ mod tests {
         for text in [
             "a.img,format=raw",
             "b,format=qcow2,readonly,serial=S,cache=none,backing=follow,on-error=pause",
+            "c,format=raw,bus=mmio",
         ] {
             assert_eq!(text.parse::<DiskSpec>().unwrap().to_string(), text);
         }

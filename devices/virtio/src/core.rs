@@ -31,6 +31,9 @@ pub(crate) struct Raised {
     pub queues: u64,
 }
 
+/// Parts served in one call of a device's thread.
+pub(crate) const SLICES: u32 = 128;
+
 /// Registers of the core; part of the adapter's saved state, version 1.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]

@@ -4,18 +4,23 @@
 //!   region "registers"  0x000 identity, features, queues, status   0x100 device configuration
 //!   line                high while InterruptStatus is not zero
 //! ```
-//! For machines without PCI. The registers are the common configuration of the PCI adapter in another
-//! order, so they are translated and the core does the work.
+//! For guests without PCI. The registers are the common configuration of the PCI adapter in another
+//! order, so they are translated and the core does the work. A guest finds the device by its ACPI node, whose
+//! identifier `LNRO0005` is Linux' (`drivers/virtio/virtio_mmio.c`).
 //!
 //! # What was rejected
 //! The registers of version 1 (legacy), and shared memory regions, which no device here has.
 
-use crate::core::{Core, CoreState};
+use crate::core::{Core, CoreState, SLICES};
 use crate::device::VirtioDevice;
 use crate::spec::{common, mmio as numbers, pci};
+use acpi_tables::Aml;
+use acpi_tables::aml::{
+    Device as AmlDevice, Interrupt, Memory32Fixed, Name, Path, ResourceTemplate,
+};
 use kezhan_device::{
-    Access, Device, GuestMemory, LineInterrupt, Nanoseconds, Region, RegionIndex, RestoreError,
-    SavedState, Space,
+    Access, Device, Doorbells, GuestMemory, LineInterrupt, Nanoseconds, Placement, Region,
+    RegionIndex, RestoreError, SavedState, Space,
 };
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
@@ -155,6 +160,26 @@ impl Device for VirtioMmio {
         self.deliver();
     }
 
+    fn doorbells(&self) -> Option<Doorbells> {
+        let region = RegionIndex(0);
+        Some(Doorbells { region, start: numbers::QUEUE_NOTIFY, step: 4, count: 1 })
+    }
+
+    fn waiting(&mut self) -> u32 {
+        self.core.waiting()
+    }
+
+    fn rung(&mut self) {
+        for _ in 0..SLICES {
+            let more = self.core.rung();
+            self.deliver();
+            if !more {
+                return;
+            }
+        }
+        self.core.leave_unfinished();
+    }
+
     fn resume(&mut self) {
         self.core.resume();
         self.deliver();
@@ -169,6 +194,27 @@ impl Device for VirtioMmio {
         self.core.reset();
         self.interrupts = 0;
         self.line.set(false);
+    }
+
+    /// `VNNN`, NNN being the number of its page, with a level-triggered interrupt that is shared, as PCI's are.
+    fn aml(&self, placed: &Placement) -> Option<Vec<u8>> {
+        let base = u32::try_from(*placed.bases.first()?).ok()?;
+        let unit = base >> 12 & 0xfff;
+        let registers = Memory32Fixed::new(true, base, numbers::LENGTH as u32);
+        let interrupt = Interrupt::new(true, false, true, true, *placed.interrupts.first()?);
+        let resources = ResourceTemplate::new(vec![&registers, &interrupt]);
+        let mut bytes = Vec::new();
+        AmlDevice::new(
+            Path::new(&format!("V{unit:03X}")),
+            vec![
+                &Name::new("_HID".into(), &"LNRO0005"),
+                &Name::new("_UID".into(), &unit),
+                &Name::new("_STA".into(), &0x0f_u8),
+                &Name::new("_CRS".into(), &resources),
+            ],
+        )
+        .to_aml_bytes(&mut bytes);
+        Some(bytes)
     }
 
     fn save(&self) -> SavedState {

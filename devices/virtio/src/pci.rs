@@ -8,7 +8,7 @@
 //! Interrupts are MSI-X; for a driver without it, INTA#, which is high while the ISR status is not zero
 //! (§4.1.5.3, §4.1.5.4).
 
-use crate::core::{Core, CoreState};
+use crate::core::{Core, CoreState, SLICES};
 use crate::device::VirtioDevice;
 use crate::spec::{common, pci as numbers};
 use kezhan_device::{
@@ -32,8 +32,6 @@ const NOTIFY_AT: u64 = 0x3000;
 const NOTIFY_MULTIPLIER: u32 = 4;
 const LENGTH: u64 = 0x4000;
 
-/// Parts served in one call.
-const SLICES: u32 = 128;
 /// Bytes of a capability without its id and link: `cfg_len` to `length` (§4.1.4).
 const CAPABILITY_BODY: usize = 14;
 

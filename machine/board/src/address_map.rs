@@ -6,7 +6,8 @@
 //!   0x100000     RAM up to 3 GiB
 //!   0xc0000000   ECAM, 256 MiB                    (PCI Express base specification §7.2.2)
 //!   0xd0000000   PCI memory window up to 0xfebfffff
-//!   0xfec00000   IOAPIC   0xfed00000 HPET   0xfee00000 local APICs   0xff000000 test memory
+//!   0xfec00000   IOAPIC   0xfed00000 HPET   0xfed80000 virtio devices beside PCI, 4 KiB each
+//!   0xfee00000   local APICs   0xff000000 test memory
 //!   0x100000000  the rest of RAM
 //! ```
 //! Ports and ISA interrupts are those of the IBM PC/AT; the others follow what Intel's 9-series boards
@@ -27,6 +28,9 @@ pub(crate) const PCI_MEMORY: Range<u32> = 0xd000_0000..0xfec0_0000;
 pub(crate) const PCI_PORTS: u16 = 0xc000;
 /// Where the ACPI tables are: where a guest looks for the RSDP (ACPI 6.5 §5.2.5.1).
 pub(crate) const ACPI_TABLES: Range<u32> = 0xe_0000..0xf_0000;
+
+/// Registers of virtio devices beside PCI, a page each.
+pub(crate) const VIRTIO_MMIO: Range<u64> = 0xfed8_0000..0xfee0_0000;
 
 /// Where the PCI hole begins: RAM below 4 GiB ends here at the latest.
 pub(crate) const HOLE_START: u64 = 0xc000_0000;

@@ -23,7 +23,7 @@ use kezhan_machine_spec::MachineSpec;
 use kezhan_pci::{PciAddress, PciFunction, PciHost};
 use kezhan_ports::chardev::NullCharDevice;
 use kezhan_ports::{CharDevice, Disk, Entropy, Nic};
-use kezhan_virtio::{BalloonHandle, ConsolePort};
+use kezhan_virtio::{BalloonHandle, ConsolePort, VirtioDevice, VirtioMmio};
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -79,6 +79,8 @@ pub(crate) struct Assembly {
     port_called: Arc<AtomicBool>,
     /// Calls the thread of the device under construction, if it gets one.
     bell: Option<Arc<dyn Bell>>,
+    /// Virtio devices beside PCI.
+    virtio_pages: u8,
 }
 
 /// What is left when it is finished.
@@ -164,6 +166,7 @@ impl Assembly {
             behind: BTreeMap::new(),
             port_called: Arc::default(),
             bell: None,
+            virtio_pages: 0,
         }
     }
 
@@ -268,12 +271,40 @@ impl Assembly {
             .iter()
             .map(|region| place_of(&name, region, moved))
             .collect::<Result<Vec<_>, _>>()?;
-        let placement = Placement {
-            bases: places.iter().map(|(base, _)| *base).collect(),
-            interrupts: address_map::interrupts(&name).into_iter().map(address_map::gsi).collect(),
-        };
-        let slot = self.add(device, placement);
+        let interrupts = address_map::interrupts(&name);
+        self.place(device, &places, interrupts.into_iter().map(address_map::gsi).collect());
+        Ok(())
+    }
+
+    /// Puts a virtio device beside PCI: at the next free page, on an interrupt that it shares with PCI's.
+    pub(crate) fn mount_virtio(
+        &mut self,
+        name: &str,
+        device: Box<dyn VirtioDevice>,
+    ) -> Result<(), BoardError> {
+        let page = address_map::VIRTIO_MMIO.start + u64::from(self.virtio_pages) * 4096;
+        let turn = self.virtio_pages;
+        if page >= address_map::VIRTIO_MMIO.end {
+            return Err(BoardError::NoPlace(name.to_owned()));
+        }
+        self.virtio_pages += 1;
+        let line = self.wiring.intx(turn, 1, name);
+        let device = VirtioMmio::new(name, device, self.memory(), line);
+        self.place(Arc::new(Mutex::new(device)), &[(page, false)], vec![pci::route(turn, 0).gsi]);
+        Ok(())
+    }
+
+    fn place(
+        &mut self,
+        device: Arc<Mutex<dyn Device>>,
+        places: &[(u64, bool)],
+        interrupts: Vec<u32>,
+    ) {
+        let (name, regions) = name_and_regions(&device);
+        let bases = places.iter().map(|(base, _)| *base).collect();
+        let slot = self.add(device, Placement { bases, interrupts });
         for (index, (region, (start, inside))) in regions.iter().zip(places).enumerate() {
+            let (start, inside) = (*start, *inside);
             self.claims.push(Claim {
                 slot: slot.clone(),
                 region: index,
@@ -284,7 +315,6 @@ impl Assembly {
                 inside,
             });
         }
-        Ok(())
     }
 
     /// Says which port leads to a bus.

@@ -19,7 +19,7 @@ use kezhan_chipset::testdev::{PcTestdev, PciTestdev};
 use kezhan_device::{GuestMemory, MsiInterrupt};
 use kezhan_e1000::E1000;
 use kezhan_input::{I8042, I8042Wires};
-use kezhan_machine_spec::{DiskSpec, NetCard, NetSpec};
+use kezhan_machine_spec::{DiskBus, DiskSpec, NetCard, NetSpec};
 use kezhan_pci::HostBridge;
 use kezhan_ports::Disk;
 use kezhan_ports::nic::NullNic;
@@ -243,7 +243,13 @@ pub(crate) fn disk(board: &mut Assembly, index: usize, spec: &DiskSpec) -> Resul
     let name = format!("disk{index}");
     let Some(port) = board.begin_disk(&name) else { return Ok(()) };
     let host = DiskHost { cpus: board.cpus, memory: board.memory() };
-    board.plug(block(&name, spec, port, (host, board.wiring.msi())))
+    match spec.bus {
+        DiskBus::Pci => board.plug(block(&name, spec, port, (host, board.wiring.msi()))),
+        DiskBus::Mmio => {
+            let options = BlockOptions { serial: spec.serial.clone(), queues: 1 };
+            board.mount_virtio(&name, Box::new(Block::new(port, options)))
+        }
+    }
 }
 
 /// What a disk needs to know of the machine.
