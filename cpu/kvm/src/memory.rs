@@ -38,11 +38,22 @@ struct Region {
     host: u64,
 }
 
+impl Region {
+    /// Asks the host for large pages, which it need not have: fewer faults and misses of the TLB. (madvise(2),
+    /// MADV_HUGEPAGE)
+    fn want_large_pages(&self) {
+        let start = self.host as *mut libc::c_void;
+        // SAFETY: the advice changes nothing of what the region's mapping reads as, nor who may.
+        unsafe { libc::madvise(start, self.size, libc::MADV_HUGEPAGE) };
+    }
+}
+
 impl Slots {
     /// Gives KVM all of RAM.
     pub(crate) fn map(vm: &VmFd, ram: Arc<GuestMemory>) -> Result<Slots, EngineError> {
         let regions: Vec<Region> = (0..).zip(ram.iter()).map(|(n, r)| Region::of(n, r)).collect();
         for region in &regions {
+            region.want_large_pages();
             set(vm, region, 0)?;
         }
         let next = Mutex::new(regions.len() as u32);

@@ -32,6 +32,15 @@ struct Region {
     chunks: Box<[AtomicU8]>,
 }
 
+impl Region {
+    /// Asks the host for large pages, which it need not have: each access then misses the host's own TLB less often.
+    /// (madvise(2), MADV_HUGEPAGE)
+    fn want_large_pages(&self) {
+        // SAFETY: the advice changes nothing of what the mapping of `length` bytes at `host` reads as, nor who may.
+        unsafe { libc::madvise(self.host.cast(), self.length as usize, libc::MADV_HUGEPAGE) };
+    }
+}
+
 /// All RAM and ROM of a machine.
 #[derive(Debug)]
 pub struct Ram {
@@ -75,6 +84,7 @@ impl Ram {
     pub fn new(memory: Arc<GuestMemory>) -> Ram {
         let mut ram = Ram { regions: Vec::new(), _memory: Vec::new() };
         ram.add(memory, 0, true);
+        ram.regions.iter().for_each(Region::want_large_pages);
         ram
     }
 
