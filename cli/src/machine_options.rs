@@ -67,13 +67,15 @@ pub(crate) struct MachineOptions {
     #[arg(long = "disk", value_name = "FILE[,key=value…]")]
     disks: Vec<DiskSpec>,
 
-    /// Add a network card: user, tap=NAME, bridge=NAME, or none for no card; may be given again
+    /// Add a network card: user, tap=NAME, bridge=NAME, macvtap=NAME, or none for no card; may be given again
     ///
     /// user is a network of the machine's own, with the host as its router and no privilege needed; tap and
-    /// bridge are networks of the host (kezhan net --help).
+    /// bridge are networks of the host (kezhan net --help). macvtap=eth0 puts the machine into the network that
+    /// the host's eth0 is in; host and machine do not hear each other there.
     ///
     /// Settings of every card: card=virtio|e1000, mac=ADDRESS, mtu=BYTES, capture=FILE (every frame, for
-    /// tcpdump and Wireshark), loss=5%, delay=20ms, rate=100mbit.
+    /// tcpdump and Wireshark), loss=5%, delay=20ms, rate=100mbit. Of tap and bridge: queues=N for a guest with several
+    /// CPUs (a tap must be made with multi_queue).
     ///
     /// Settings of user: forward=tcp:[ADDRESS:]PORT:GUEST-PORT, udp:… or unix:PATH:GUEST-PORT leads from the
     /// host into the guest. allow=RULE and deny=RULE (deb.example:443, *.example, 10.0.0.0/8, any:25): the

@@ -208,7 +208,7 @@ fn on_a_bridge() -> Result<(), Failed> {
         exit $status"#;
     let folder = tempfile::tempdir()?;
     let words = "kezhan.ping=10.99.0.1 kezhan.ask=inn";
-    let guest = command(words, &["--net", "bridge=lan"])?;
+    let guest = command(words, &["--net", "bridge=lan,queues=2"])?;
     let mut command = Command::new("unshare");
     command.args(["--net", "sh", "-c", SCRIPT, "sh"]).arg(kezhan(&[])?.get_program());
     command.arg(guest.get_program()).args(guest.get_args());

@@ -9,7 +9,7 @@
 //! | consoles | `--console` | the same as `--serial` |
 //! | disks | `--disk FILE` | [`DiskBackend`](kezhan_block::DiskBackend) on a chain of images |
 //! | network cards | `--net user` | [`UserNic`](kezhan_net::user::UserNic), the thread behind it, layers around it |
-//! | | `--net tap=NAME`, `bridge=NAME` | [`Tap`](kezhan_networks::Tap) |
+//! | | `--net tap=NAME`, `bridge=NAME`, `macvtap=NAME` | [`Tap`](kezhan_networks::Tap) |
 //! | entropy | | getrandom(2), or the generator of `--seed` |
 
 use crate::commands::Orders;

@@ -60,6 +60,8 @@ pub fn remove_leavings() {
     // A folder that is not there, or not ours, has nothing of ours.
     machines(&store.folder().join(MACHINES)).ok();
     remove_dead_networks(&store.folder().join(NETWORKS));
+    // Without the privilege there is nothing of ours either.
+    kezhan_networks::remove_dead().ok();
 }
 
 /// A socket that is served until this is dropped.

@@ -43,21 +43,37 @@ pub(crate) struct Owner<'a> {
 /// [`VmmError::Net`] that names the option.
 pub(crate) fn open(spec: &NetSpec, owner: Owner<'_>) -> Result<Network, VmmError> {
     let failed = |reason: String| VmmError::Net { net: shown(spec), reason };
-    let (port, user): (Box<dyn Nic>, _) = match &spec.kind {
+    let mut user = None;
+    let ports = match &spec.kind {
         NetKind::User => {
             let (nic, network) =
                 user::spawn(user_config(spec, owner).map_err(failed)?).map_err(told(spec))?;
-            (Box::new(nic), Some(network))
+            user = Some(network);
+            vec![layers(Box::new(nic), spec, owner)?]
         }
-        NetKind::Tap(name) => (Box::new(Tap::open(name).map_err(told(spec))?), None),
-        NetKind::Bridge(name) => {
-            (Box::new(Tap::join(&Store::usual(), name).map_err(told(spec))?), None)
-        }
-        NetKind::None => return Ok(Network { ports: Vec::new(), user: None, socks: None }),
+        _ => taps(spec, owner)?
+            .into_iter()
+            .map(|tap| layers(Box::new(tap), spec, owner))
+            .collect::<Result<_, _>>()?,
     };
     let socks =
         spec.socks_listen.map(|address| ingress(spec, address)).transpose().map_err(failed)?;
-    Ok(Network { ports: vec![layers(port, spec, owner)?], user, socks })
+    Ok(Network { ports, user, socks })
+}
+
+/// The queues of the kernel's interface behind a card, none for one that has none.
+fn taps(spec: &NetSpec, owner: Owner<'_>) -> Result<Vec<Tap>, VmmError> {
+    let queues = spec.queues.unwrap_or(1);
+    let opened = match &spec.kind {
+        NetKind::Tap(name) => Tap::open(name, queues),
+        NetKind::Bridge(name) => Tap::join(&Store::usual(), name, queues),
+        NetKind::Macvtap(name) => {
+            let mac = spec.mac_of(owner.machine, owner.index).bytes();
+            Tap::macvtap(name, mac).map(|tap| vec![tap])
+        }
+        NetKind::User | NetKind::None => Ok(Vec::new()),
+    };
+    opened.map_err(told(spec))
 }
 
 /// A SOCKS server that reaches the machines of the card's network; without a network, this machine alone.
@@ -202,6 +218,7 @@ mod tests {
             "user,tftp=/no/folder",
             "tap=no-such-tap",
             "bridge=no-such-bridge",
+            "macvtap=no-such",
         ] {
             let error = opened(text).err().unwrap();
             assert!(error.to_string().starts_with(&format!("--net {text}")), "{error}");

@@ -11,7 +11,8 @@
 //! The kernel is spoken to by netlink (rtnetlink(7), and nf_tables' messages), never through other programs.
 //!
 //! # What a killed process leaves
-//! A tap interface ends with the process that opened it. A network that was half made is told by its record, and
+//! A tap interface ends with the process that opened it. A macvtap interface does not: its mark names the process,
+//! and the next command removes it ([`remove_dead`]). A network that was half made is told by its record, and
 //! the next `kezhan net` undoes it.
 //!
 //! # What answers
@@ -30,9 +31,11 @@ mod bytes;
 mod command;
 mod error;
 mod link;
+mod macvtap;
 mod netlink;
 mod network;
 mod nft;
+mod offload;
 mod service;
 mod store;
 mod subnet;
@@ -47,3 +50,11 @@ pub use network::{Network, Request, create, delete, list};
 pub use store::Store;
 pub use subnet::Subnet;
 pub use tap::Tap;
+
+/// Removes what killed machines left in the kernel.
+///
+/// # Errors
+/// The kernel's.
+pub fn remove_dead() -> Result<(), NetworkError> {
+    macvtap::remove_dead(&mut link::Links::open()?)
+}

@@ -4,7 +4,9 @@ use crate::netlink::Netlink;
 use crate::{NetworkError, Subnet};
 use netlink_packet_core::{NLM_F_CREATE, NLM_F_EXCL};
 use netlink_packet_route::address::{AddressAttribute, AddressMessage};
-use netlink_packet_route::link::{InfoKind, LinkAttribute, LinkFlags, LinkInfo, LinkMessage};
+use netlink_packet_route::link::{
+    InfoData, InfoKind, InfoMacVtap, LinkAttribute, LinkFlags, LinkInfo, LinkMessage, MacVtapMode,
+};
 use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
 use std::io;
 use std::net::IpAddr;
@@ -60,7 +62,33 @@ impl Links {
             .map_err(NetworkError::kernel(format!("bridge {name}")))?;
         // A bridge's alias cannot be given when it is made.
         let made = self.existing(name)?;
-        self.change(&made, vec![LinkAttribute::IfAlias(alias.to_owned())])
+        self.set_alias(&made, alias)
+    }
+
+    /// A macvtap interface on another, in bridge mode, with this Ethernet address.
+    pub(crate) fn add_macvtap(
+        &mut self,
+        name: &str,
+        parent: &Link,
+        mac: [u8; 6],
+    ) -> Result<(), NetworkError> {
+        let mut message = LinkMessage::default();
+        message.attributes = vec![
+            LinkAttribute::IfName(name.to_owned()),
+            LinkAttribute::Link(parent.index),
+            LinkAttribute::Address(mac.to_vec()),
+            LinkAttribute::LinkInfo(vec![
+                LinkInfo::Kind(InfoKind::MacVtap),
+                LinkInfo::Data(InfoData::MacVtap(vec![InfoMacVtap::Mode(MacVtapMode::Bridge)])),
+            ]),
+        ];
+        self.0
+            .perform(RouteNetlinkMessage::NewLink(message), NLM_F_CREATE | NLM_F_EXCL)
+            .map_err(NetworkError::kernel(format!("macvtap interface on {}", parent.name)))
+    }
+
+    pub(crate) fn set_alias(&mut self, link: &Link, alias: &str) -> Result<(), NetworkError> {
+        self.change(link, vec![LinkAttribute::IfAlias(alias.to_owned())])
     }
 
     fn existing(&mut self, name: &str) -> Result<Link, NetworkError> {

@@ -3,7 +3,7 @@
 use super::*;
 use crate::command::{NetCommand, Output, perform};
 use crate::link::Links;
-use kezhan_ports::nic::{Nic, Packet};
+use kezhan_ports::nic::{Nic, Offloads, Packet, PartialChecksum, Segmentation, SegmentationKind};
 use std::time::{Duration, Instant};
 
 /// A namespace of this thread's own, and a runtime folder; `None`, and why, where that is not allowed.
@@ -123,8 +123,8 @@ fn frame() -> Vec<u8> {
 fn machines_in_a_network_hear_each_other_and_their_taps_go_with_them() {
     let Some((_folder, store)) = namespace() else { return };
     create(&store, &request("lan", None)).unwrap();
-    let mut one = Tap::join(&store, "lan").unwrap();
-    let mut two = Tap::join(&store, "kz-lan").unwrap();
+    let mut one = Tap::join(&store, "lan", 1).unwrap().remove(0);
+    let mut two = Tap::join(&store, "kz-lan", 1).unwrap().remove(0);
     assert_eq!(list(&store).unwrap()[0].members.len(), 2);
     let (woken, wakes) = std::sync::mpsc::channel();
     two.set_waker(std::sync::Arc::new(move || {
@@ -150,9 +150,9 @@ fn machines_in_a_network_hear_each_other_and_their_taps_go_with_them() {
 #[test]
 fn a_tap_that_is_not_there_is_named_with_what_makes_one() {
     let Some((_folder, store)) = namespace() else { return };
-    let error = Tap::open("tap9").unwrap_err().to_string();
+    let error = Tap::open("tap9", 1).unwrap_err().to_string();
     assert!(error.contains("ip tuntap add"), "{error}");
-    let error = Tap::join(&store, "lo").unwrap_err().to_string();
+    let error = Tap::join(&store, "lo", 1).unwrap_err().to_string();
     assert!(error.contains("kezhan net create"), "{error}");
 }
 
@@ -163,10 +163,97 @@ fn a_tap_that_an_administrator_made_is_used_and_stays() {
     let made = made.unwrap();
     made.persist().unwrap();
     drop(made);
-    let tap = Tap::open("made").unwrap();
-    assert_eq!(tap.info().mtu, 1500);
-    drop(tap);
+    let taps = Tap::open("made", 1).unwrap();
+    assert_eq!(taps[0].info().mtu, 1500);
+    drop(taps);
+    let error = Tap::open("made", 2).unwrap_err().to_string();
+    assert!(error.contains("made"), "it has one queue: {error}");
     assert!(names().contains(&"made".to_owned()));
+}
+
+#[test]
+fn an_interface_with_several_queues_is_one_interface() {
+    let Some((_folder, store)) = namespace() else { return };
+    create(&store, &request("lan", None)).unwrap();
+    let taps = Tap::join(&store, "lan", 4).unwrap();
+    assert_eq!(taps.len(), 4);
+    assert_eq!(list(&store).unwrap()[0].members.len(), 1);
+    drop(taps);
+    assert_eq!(list(&store).unwrap()[0].members, [""; 0]);
+}
+
+/// A segment of TCP that is left to the other side of a bridge to cut: whoever reads it plain gets its parts.
+#[test]
+fn a_large_segment_passes_a_bridge_whole_or_in_parts() {
+    let Some((_folder, store)) = namespace() else { return };
+    create(&store, &request("lan", None)).unwrap();
+    let [mut one, mut two] =
+        [1, 1].map(|queues| Tap::join(&store, "lan", queues).unwrap().remove(0));
+    let mut large = frame();
+    large[12..14].copy_from_slice(&[8, 0]);
+    large.truncate(14);
+    large.extend([0x45, 0, 0x0f, 0xc8, 0, 1, 0, 0, 64, 6, 0x56, 0x85, 10, 77, 0, 9, 10, 77, 0, 8]);
+    large.extend([0, 80, 0, 90, 0, 0, 0, 7, 0, 0, 0, 0, 0x50, 0x10, 1, 0, 0x23, 0x9d, 0, 0]);
+    large.resize(14 + 4040, 7);
+    let checksum = Some(PartialChecksum { start: 34, offset: 16 });
+    let cut = Segmentation { kind: SegmentationKind::Tcp4, headers: 54, size: 1000 };
+    let packet = Packet { checksum, segmentation: Some(cut) };
+    for accepted in [offload::OFFLOADS, Offloads::default()] {
+        two.accept(accepted);
+        let sizes = hear(&mut one, &mut two, (&large, packet));
+        let whole = accepted == offload::OFFLOADS;
+        assert_eq!(sizes, if whole { vec![4054] } else { vec![1054; 4] }, "{accepted:?}");
+    }
+}
+
+/// Sends until it is heard; the lengths of the frames of TCP that come of it.
+fn hear(one: &mut Tap, two: &mut Tap, (frame, packet): (&[u8], Packet)) -> Vec<usize> {
+    let until = Instant::now() + Duration::from_secs(20);
+    let mut buffer = vec![0; 65_549];
+    loop {
+        assert!(Instant::now() < until, "nothing is heard");
+        let _ = one.transmit(frame, packet);
+        std::thread::sleep(Duration::from_millis(20));
+        let frames =
+            std::iter::from_fn(|| two.receive(&mut buffer).map(|got| (got.length, buffer[23])));
+        let sizes: Vec<usize> =
+            frames.filter(|(length, kind)| *length > 1000 && *kind == 6).map(|(n, _)| n).collect();
+        if !sizes.is_empty() {
+            return sizes;
+        }
+    }
+}
+
+#[test]
+fn a_macvtap_goes_with_its_machine_and_that_of_a_killed_one_with_the_next_command() {
+    let Some((_folder, store)) = namespace() else { return };
+    create(&store, &request("lan", None)).unwrap();
+    let mac = [0x52, 0x54, 0, 1, 2, 3];
+    let tap = match Tap::macvtap("kz-lan", mac) {
+        Ok(tap) => tap,
+        Err(error) => {
+            eprintln!("skipped: {error}");
+            return;
+        }
+    };
+    assert!(names().contains(&"kzmv0".to_owned()));
+    assert_eq!(tap.info().mtu, 1500);
+    remove_dead().unwrap();
+    assert!(names().contains(&"kzmv0".to_owned()), "its process lives");
+    drop(tap);
+    assert!(!names().contains(&"kzmv0".to_owned()));
+    let mut links = Links::open().unwrap();
+    let parent = links.find("kz-lan").unwrap().unwrap();
+    for (name, alias) in [("left", "kezhan macvtap 4194305 7"), ("foreign", "somebody's")] {
+        links.add_macvtap(name, &parent, mac).unwrap();
+        let link = links.find(name).unwrap().unwrap();
+        links.set_alias(&link, alias).unwrap();
+    }
+    remove_dead().unwrap();
+    let names = names();
+    assert!(!names.contains(&"left".to_owned()) && names.contains(&"foreign".to_owned()));
+    let error = Tap::macvtap("eth77", mac).unwrap_err().to_string();
+    assert!(error.contains("eth77") && error.contains("ip link"), "{error}");
 }
 
 #[test]

@@ -1,8 +1,8 @@
 //! Network cards: `--net KIND[,key=value]…`.
 //!
 //! What is given here is a card and what is behind it: `user`, a network of the machine's own with the host as
-//! its router, no privilege needed; `tap=` and `bridge=`, a network of the host's kernel; `none`. Rules are
-//! kept as text: what reads them is the network itself.
+//! its router, no privilege needed; `tap=`, `bridge=` and `macvtap=`, a network of the host's kernel; `none`. Rules
+//! are kept as text: what reads them is the network itself.
 
 mod forward;
 mod values;
@@ -19,6 +19,8 @@ use std::str::FromStr;
 
 /// The longest name of a network interface (netdevice(7): IFNAMSIZ less its zero).
 const LONGEST_INTERFACE: usize = 15;
+/// Pairs of queues at most.
+const MOST_QUEUES: u16 = 16;
 /// The smallest MTU of IPv4 (RFC 791 §3.2).
 const LEAST_MTU: u16 = 68;
 
@@ -33,6 +35,8 @@ pub enum NetKind {
     Tap(String),
     /// A tap interface made for the machine in this bridge or network of the host.
     Bridge(String),
+    /// A macvtap interface made for the machine on this interface of the host.
+    Macvtap(String),
     /// There is no card.
     None,
 }
@@ -89,6 +93,8 @@ pub struct NetSpec {
     pub delay: LineDelay,
     /// How much passes in a second, in each direction.
     pub rate: Option<BitRate>,
+    /// Tap and bridge: pairs of queues, one when left out.
+    pub queues: Option<u16>,
     /// User: ports of the host that lead into the guest.
     pub forwards: Vec<Forward>,
     /// User: rules, the first that matches decides.
@@ -110,8 +116,8 @@ pub struct NetSpec {
 }
 
 /// What is possible, for a setting that is not.
-const SETTINGS: &str = "write user, tap=NAME, bridge=NAME or none, and of card=, mac=, mtu=, capture=, loss=, \
-                        delay=, rate=, and for user forward=, allow=, deny=, default=, resolver=, socks=, \
+const SETTINGS: &str = "write user, tap=NAME, bridge=NAME, macvtap=NAME or none, and of card=, mac=, mtu=, capture=, \
+                        loss=, delay=, rate=, for tap and bridge queues=, and for user forward=, allow=, deny=, default=, resolver=, socks=, \
                         socks-listen=, network=, tftp= and bootfile= what you need";
 
 impl NetSpec {
@@ -133,7 +139,7 @@ impl NetSpec {
         if self.mac.is_some_and(MacAddress::is_group) {
             return wrong("mac is a group's address; its first byte has to be even");
         }
-        if let NetKind::Tap(name) | NetKind::Bridge(name) = &self.kind
+        if let NetKind::Tap(name) | NetKind::Bridge(name) | NetKind::Macvtap(name) = &self.kind
             && !is_interface(name)
         {
             return wrong("an interface's name has 1 to 15 characters, without '/' and spaces");
@@ -152,10 +158,31 @@ impl NetSpec {
                  bootfile= belong to user",
             );
         }
+        if let Some(queues) = self.queues {
+            return self.validate_queues(queues).or_else(wrong);
+        }
         if self.kind == NetKind::None && *self != NetSpec::of(NetKind::None) {
             return wrong("none takes no settings: there is no card");
         }
         Ok(())
+    }
+
+    fn validate_queues(&self, queues: u16) -> Result<(), &'static str> {
+        let layered = self.capture.is_some()
+            || self.loss != Loss::default()
+            || self.delay != LineDelay::default()
+            || self.rate.is_some();
+        match self.kind {
+            NetKind::Tap(_) | NetKind::Bridge(_) if self.card == NetCard::Virtio => {}
+            _ => return Err("queues= belongs to tap and bridge, and to a virtio card"),
+        }
+        match queues {
+            1..=MOST_QUEUES if layered => {
+                Err("queues= does not go with capture=, loss=, delay= and rate=")
+            }
+            1..=MOST_QUEUES => Ok(()),
+            _ => Err("queues is 1 to 16"),
+        }
     }
 
     /// A card with nothing set.
@@ -186,6 +213,7 @@ impl NetSpec {
             "loss" => self.loss = value.parse()?,
             "delay" => self.delay = value.parse()?,
             "rate" => self.rate = Some(value.parse()?),
+            "queues" => self.queues = Some(value.parse().map_err(|_number| "queues is 1 to 16")?),
             _ => return self.set_user(key, value),
         }
         Ok(())
@@ -241,6 +269,7 @@ fn kind(text: &str) -> Result<NetKind, &'static str> {
         None if text == "none" => Ok(NetKind::None),
         Some(("tap", name)) if !name.is_empty() => Ok(NetKind::Tap(name.to_owned())),
         Some(("bridge", name)) if !name.is_empty() => Ok(NetKind::Bridge(name.to_owned())),
+        Some(("macvtap", name)) if !name.is_empty() => Ok(NetKind::Macvtap(name.to_owned())),
         _ => Err(SETTINGS),
     }
 }
@@ -283,6 +312,7 @@ impl fmt::Display for NetSpec {
             NetKind::User => f.write_str("user")?,
             NetKind::Tap(name) => write!(f, "tap={name}")?,
             NetKind::Bridge(name) => write!(f, "bridge={name}")?,
+            NetKind::Macvtap(name) => write!(f, "macvtap={name}")?,
             NetKind::None => f.write_str("none")?,
         }
         if self.card == NetCard::E1000 {
@@ -294,6 +324,7 @@ impl fmt::Display for NetSpec {
         write_some(f, "loss", Some(&self.loss).filter(|loss| **loss != Loss::default()))?;
         write_some(f, "delay", Some(&self.delay).filter(|delay| **delay != LineDelay::default()))?;
         write_some(f, "rate", self.rate.as_ref())?;
+        write_some(f, "queues", self.queues.as_ref())?;
         for forward in &self.forwards {
             write!(f, ",forward={forward}")?;
         }

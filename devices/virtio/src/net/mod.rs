@@ -124,7 +124,9 @@ impl Net {
         }
     }
 
+    /// The frames of a pair, and those of pairs that are not in use: the network knows nothing of which are.
     fn receive(&mut self, index: usize, rings: &mut Rings<'_>) {
+        let in_use = usize::from(self.settings.pairs).min(self.pairs.len());
         let rules = receive::Rules {
             mac: self.settings.mac,
             filter: &self.settings.filter,
@@ -132,8 +134,11 @@ impl Net {
             accepted: self.accepted(),
             mergeable: self.has(numbers::MRG_RXBUF),
         };
-        if let Some(pair) = self.pairs.get_mut(index) {
-            pair.receiver.run(&mut *pair.nic, 2 * index, rings, &rules);
+        let (used, idle) = self.pairs.split_at_mut(in_use);
+        let Some(pair) = used.get_mut(index) else { return };
+        pair.receiver.run(&mut *pair.nic, 2 * index, rings, &rules);
+        for idle in idle.iter_mut().skip(index).step_by(in_use) {
+            pair.receiver.run(&mut *idle.nic, 2 * index, rings, &rules);
         }
     }
 

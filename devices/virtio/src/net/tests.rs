@@ -450,6 +450,23 @@ fn pairs_of_queues_are_used_once_the_driver_says_so() {
 }
 
 #[test]
+fn frames_of_a_pair_that_is_not_in_use_come_by_one_that_is() {
+    let ports = [NicBuffer::default(), NicBuffer::default(), NicBuffer::default()];
+    let boxed = |port: &NicBuffer| Box::new(port.clone()) as Box<dyn Nic>;
+    let mut bench = Bench::new(Net::new(ports.iter().map(boxed).collect(), MAC));
+    bench.use_msix();
+    assert!(bench.negotiate(numbers::MQ | numbers::CTRL_VQ));
+    let mut first = bench.ring(0);
+    bench.go_live();
+    for port in &ports {
+        first.add(&[(BUFFERS, 100, true)]);
+        port.feed(&frame(MAC, 60));
+        bench.poll();
+        assert!(first.take(1).is_some());
+    }
+}
+
+#[test]
 fn a_card_goes_on_from_a_saved_state() {
     let features =
         numbers::CTRL_VQ | numbers::CTRL_RX | numbers::CTRL_MAC_ADDR | numbers::GUEST_CSUM;
