@@ -44,6 +44,7 @@
 //! say what it is).
 
 mod backend;
+mod buffer;
 mod create;
 mod engine;
 mod error;
@@ -57,6 +58,7 @@ pub mod testkit;
 mod units;
 
 pub use backend::{DiskBackend, DiskHandle, DiskOptions, Faults, OnError, Trouble};
+pub use buffer::Buffer;
 pub use create::{CreateRequest, Preallocation};
 pub use engine::{Image, MapEntry};
 pub use error::{BlockError, Result};

@@ -8,6 +8,7 @@ use crate::size;
 use kezhan_block::storage::CacheMode;
 use kezhan_block::{GuestOffset, Image, MappingKind, Span};
 use kezhan_qcow2::Qcow2;
+use std::ops::Range;
 use std::process::ExitCode;
 
 /// Write an image's changes into its backing file.
@@ -56,17 +57,10 @@ impl CommitArgs {
             base.resize(top.size())?;
         }
         let progress = Progress::new(self.progress && !self.quiet, top.size(), self.rate);
-        let skip = |mut at: u64| {
-            let from = at;
-            while at < top.size() {
-                let (held, length) = held_above(&top, depth, at, top.size() - at)?;
-                if !matches!(held, Held::Nothing) {
-                    break;
-                }
-                at += length;
-            }
-            progress.add(at - from);
-            Ok(at)
+        let skip = |at| {
+            let next = next_held(&top, depth, at)?;
+            progress.add(next.start - at);
+            Ok(next)
         };
         each_piece(top.size(), PIECE, threads(), skip, |piece| {
             commit_piece(&top, &base, depth, piece)?;
@@ -107,6 +101,18 @@ impl CommitArgs {
             None => format!("{}: has no backing file to commit to", self.file),
         }))
     }
+}
+
+/// The first run at or after `at` that one of the first `depth` images holds.
+fn next_held(top: &Image, depth: usize, mut at: u64) -> Result<Range<u64>> {
+    while at < top.size() {
+        let (held, length) = held_above(top, depth, at, top.size() - at)?;
+        if !matches!(held, Held::Nothing) {
+            return Ok(at..at + length);
+        }
+        at += length;
+    }
+    Ok(at..at)
 }
 
 /// Writes what the images above the base hold of a piece into the base.

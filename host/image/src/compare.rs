@@ -2,9 +2,10 @@
 
 use crate::error::Result;
 use crate::open::{Open, SecretArgs};
-use crate::parallel::{PIECE, Piece, each_piece, threads};
+use crate::parallel::{COPY_PIECE, Piece, each_piece, threads};
 use crate::progress::Progress;
-use kezhan_block::{GuestOffset, Image};
+use kezhan_block::{Buffer, GuestOffset, Image};
+use std::ops::Range;
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -42,7 +43,7 @@ pub struct CompareArgs {
 }
 
 /// What one thread reads from both images.
-type Pair = [Vec<u8>; 2];
+type Pair = [Buffer; 2];
 
 fn pool(buffers: &Mutex<Vec<Pair>>) -> MutexGuard<'_, Vec<Pair>> {
     buffers.lock().unwrap_or_else(PoisonError::into_inner)
@@ -69,11 +70,12 @@ impl CompareArgs {
         let difference = AtomicU64::new(u64::MAX);
         let buffers = Mutex::new(Vec::new());
         let skip = |at| {
-            let next = if self.strict { at } else { next_not_zero(&first, &second, at, total)? };
-            progress.add(next - at);
+            let next =
+                if self.strict { at..total } else { next_not_zero(&first, &second, at, total)? };
+            progress.add(next.start - at);
             Ok(next)
         };
-        each_piece(total, PIECE, threads(), skip, |piece| {
+        each_piece(total, COPY_PIECE, threads(), skip, |piece| {
             if piece.start < difference.load(Ordering::Relaxed) {
                 let mut pair = pool(&buffers).pop().unwrap_or_default();
                 if let Some(at) = self.compare_piece([&first, &second], piece, &mut pair)? {
@@ -125,7 +127,7 @@ impl CompareArgs {
         }
         read_padded(first, piece, a)?;
         read_padded(second, piece, b)?;
-        if a == b {
+        if **a == **b {
             return Ok(None);
         }
         let sectors = a.chunks(512).zip(b.chunks(512));
@@ -134,35 +136,38 @@ impl CompareArgs {
     }
 }
 
-/// The first byte at or after `at` where one of the images may have something.
-pub fn next_not_zero(first: &Image, second: &Image, mut at: u64, end: u64) -> Result<u64> {
-    let zeroes = |image: &Image, at: u64| -> Result<u64> {
-        if at >= image.size() {
-            return Ok(end - at);
-        }
-        let entry = image.map(GuestOffset(at), image.size() - at)?;
-        Ok(if entry.zero { entry.length } else { 0 })
-    };
+/// The first run at or after `at` where one of the images may have something.
+pub fn next_not_zero(first: &Image, second: &Image, mut at: u64, end: u64) -> Result<Range<u64>> {
     while at < end {
-        let both = zeroes(first, at)?.min(zeroes(second, at)?);
-        if both == 0 {
-            break;
+        let (a, b) = (run_at(first, at, end)?, run_at(second, at, end)?);
+        match (a, b) {
+            ((true, a), (true, b)) => at += a.min(b),
+            ((false, a), (false, b)) => return Ok(at..at + a.max(b)),
+            ((false, length), _) | (_, (false, length)) => return Ok(at..at + length),
         }
-        at += both;
     }
-    Ok(at.min(end))
+    Ok(end..end)
+}
+
+/// Whether an image is known to be zero at `at`, as it is past its end, and how far.
+fn run_at(image: &Image, at: u64, end: u64) -> Result<(bool, u64)> {
+    if at >= image.size() {
+        return Ok((true, end - at));
+    }
+    let entry = image.map(GuestOffset(at), image.size() - at)?;
+    Ok((entry.zero, entry.length))
 }
 
 /// The bytes of a piece, zeroes past the end of the disk.
-pub fn padded(image: &Image, piece: Piece) -> Result<Vec<u8>> {
-    let mut data = Vec::new();
+pub fn padded(image: &Image, piece: Piece) -> Result<Buffer> {
+    let mut data = Buffer::default();
     read_padded(image, piece, &mut data)?;
     Ok(data)
 }
 
 /// The same into a buffer that may have been used before.
-fn read_padded(image: &Image, piece: Piece, data: &mut Vec<u8>) -> Result<()> {
-    data.resize(piece.length as usize, 0);
+fn read_padded(image: &Image, piece: Piece, data: &mut Buffer) -> Result<()> {
+    data.resize(piece.length as usize);
     let have = image.size().saturating_sub(piece.start).min(piece.length) as usize;
     let (inside, past) = data.split_at_mut(have);
     past.fill(0);

@@ -3,25 +3,27 @@
 //! ```text
 //!   sources ── map ── read ── look for zeroes ── compress ──┐  any thread, any order
 //!                                                           ▼
-//!                                       turnstile: pieces are written in the order of the disk
+//!                                       in line: pieces are written in the order of the disk
 //! ```
 //!
 //! Reading, looking for zeroes and compressing use all processors. Writing keeps the order of the disk, so
-//! that the same source always gives the same image; with `-W`, and for raw images, it does not wait.
+//! that the same source always gives the same image; with `-W` it does not. A raw image would be the same in any
+//! order, but a file that grows from its end to its end costs the host least.
 
 mod target;
 
 use crate::error::{ImageError, Result};
 use crate::open::{Open, SecretArgs, cache_mode, qcow2};
-use crate::parallel::{PIECE, Piece, Turnstile, each_piece, threads};
+use crate::parallel::{COPY_PIECE, InOrder, PIECE, Piece, each_piece, threads};
 use crate::progress::Progress;
 use crate::size;
 use kezhan_block::storage::CacheMode;
-use kezhan_block::{GuestOffset, Image, is_zero};
+use kezhan_block::{Buffer, GuestOffset, Image, is_zero};
 use kezhan_qcow2::spec::BITMAP_IN_USE;
+use std::ops::Range;
 use std::process::ExitCode;
 use std::sync::{Mutex, PoisonError};
-use target::{Target, Unit};
+use target::{Prepared, Target, Unit};
 
 /// Smallest run of zeroes that becomes a hole, in bytes, when `-S` does not say otherwise.
 const SPARSE: u64 = 4096;
@@ -112,29 +114,29 @@ impl ConvertArgs {
         let source = Source::open(&self, sources, passphrase.as_deref())?;
         let target = self.target(target_name, source.size, passphrase.as_deref())?;
         let progress = Progress::new(self.progress && !self.quiet, source.size, self.rate);
-        let turnstile = Turnstile::default();
-        let ordered = !self.out_of_order && target.has_order();
         let threads = self.threads.unwrap_or_else(threads).clamp(1, 16);
+        let line = InOrder::new(threads);
         let buffers = Mutex::new(Vec::new());
         let skip = |at| {
             let next = source.next_wanted(at, &target)?;
-            progress.add(next - at);
+            progress.add(next.start - at);
             Ok(next)
         };
-        each_piece(source.size, PIECE.max(target.unit), threads, skip, |piece| {
-            let mut buffer = take(&buffers, piece);
-            let units = self.prepare(&source, &target, piece, &mut buffer);
-            let write = || -> Result<()> {
-                units?.into_iter().try_for_each(|unit| target.write(unit, piece.start, &buffer))
-            };
-            if ordered {
-                turnstile.pass(piece.index, write)?
-            } else {
-                write()?
-            }
+        let write = |prepared: Result<Prepared>| {
+            let prepared = prepared?;
+            let length = prepared.piece.length;
+            let buffer = target.write(prepared)?;
             buffers.lock().unwrap_or_else(PoisonError::into_inner).push(buffer);
-            progress.add(piece.length);
+            progress.add(length);
             Ok(())
+        };
+        each_piece(source.size, self.piece().max(target.unit), threads, skip, |piece| {
+            let prepared = self.prepare(&source, &target, piece, take(&buffers, piece));
+            if self.out_of_order {
+                write(prepared)
+            } else {
+                line.hand_in(piece.index, prepared, write)
+            }
         })?;
         progress.finish();
         if self.bitmaps {
@@ -174,18 +176,23 @@ impl ConvertArgs {
         Target::new(image, zero, self.compress, self.sparse.unwrap_or(SPARSE))
     }
 
+    /// Bytes that a thread takes at a time.
+    fn piece(&self) -> u64 {
+        if self.compress { PIECE } else { COPY_PIECE }
+    }
+
     /// Reads a piece into `buffer` and notes what of it is to be written.
     fn prepare(
         &self,
         source: &Source,
         target: &Target,
         piece: Piece,
-        buffer: &mut [u8],
-    ) -> Result<Vec<Unit>> {
+        mut buffer: Buffer,
+    ) -> Result<Prepared> {
         let mut units = Vec::new();
         if !self.compress {
-            self.gather(source, target, piece, buffer, &mut units)?;
-            return Ok(units);
+            self.gather(source, target, piece, &mut buffer, &mut units)?;
+            return Ok(Prepared { piece, units, buffer });
         }
         let mut done = 0;
         while done < piece.length {
@@ -198,7 +205,7 @@ impl ConvertArgs {
             target.pack(cluster, &buffer[from..to], held, &mut units);
             done += length;
         }
-        Ok(units)
+        Ok(Prepared { piece, units, buffer })
     }
 
     /// Reads what is data; what is zeroes, or comes from the backing file, is zero in the buffer.
@@ -290,18 +297,18 @@ impl Source {
         Ok(Source { images, size })
     }
 
-    /// The first byte at or after `at` that must be written to the target.
-    fn next_wanted(&self, mut at: u64, target: &Target) -> Result<u64> {
+    /// The first run at or after `at` that must be written to the target.
+    fn next_wanted(&self, mut at: u64, target: &Target) -> Result<Range<u64>> {
         while at < self.size {
             let (image, base) = self.at(at);
             let entry = image.map(GuestOffset(at - base), base + image.size() - at)?;
             let wanted = if target.backed { entry.depth == 0 } else { !entry.zero };
             if wanted || !target.skips_zeroes() && entry.zero {
-                return Ok(at);
+                return Ok(at..at + entry.length);
             }
             at += entry.length;
         }
-        Ok(self.size)
+        Ok(self.size..self.size)
     }
 
     /// The image at an offset and where it starts.
@@ -327,10 +334,10 @@ pub fn open_source(open: Open<'_>, name: &str, snapshot: Option<&str>) -> Result
 }
 
 /// A buffer for a piece: one that was used before, if there is one.
-fn take(buffers: &Mutex<Vec<Vec<u8>>>, piece: Piece) -> Vec<u8> {
+fn take(buffers: &Mutex<Vec<Buffer>>, piece: Piece) -> Buffer {
     let old = buffers.lock().unwrap_or_else(PoisonError::into_inner).pop();
     let mut buffer = old.unwrap_or_default();
-    buffer.resize(piece.length as usize, 0);
+    buffer.resize(piece.length as usize);
     buffer
 }
 

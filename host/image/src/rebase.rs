@@ -96,7 +96,7 @@ impl RebaseArgs {
         let progress = Progress::new(self.progress && !self.quiet, image.size(), None);
         let skip = |at| {
             let next = crate::compare::next_not_zero(image, &new, at, image.size())?;
-            progress.add(next - at);
+            progress.add(next.start - at);
             Ok(next)
         };
         each_piece(image.size(), piece_size, 1, skip, |piece| {
@@ -124,7 +124,7 @@ impl RebaseArgs {
             let piece = Piece { index: 0, start: at, length: run };
             let now = crate::compare::padded(image, piece)?;
             let then = crate::compare::padded(new, piece)?;
-            if now != then {
+            if *now != *then {
                 self.store(image, at, &now, run == cluster)?;
             }
             at += run;

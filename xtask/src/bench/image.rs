@@ -1,16 +1,17 @@
 //! `kezhan image` beside `qemu-img` on one image of real files: this host's programs and libraries.
 //!
 //! Each row runs both in turns and removes what it wrote. The ratio is time against time: below 1 is faster.
+//!
+//! The host's own part is made the same for both. What a row reads is in the host's memory before each run, or
+//! whoever comes first would read it from the host's disk for both. A row's time is the best of its rounds, since
+//! what else the host does, and finding memory that nobody has used before, only ever adds.
 
-use super::{folder, in_turns, tell_named, timed};
+use super::{folder, tell_named, timed};
 use crate::{Outcome, place, program};
+use std::fs::File;
 use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
-
-/// Size of the disk, in MiB; three quarters of it are files, as far as the host has so many.
-const SIZE: u64 = 4096;
-const FILES: u64 = 3072;
 
 /// What both are asked to do: the arguments, and the file that they write in the place of `OUT`.
 const ROWS: [(&str, &str); 9] = [
@@ -33,29 +34,27 @@ struct Images {
     out: String,
 }
 
-pub(super) fn measure(rounds: usize) -> Outcome {
-    let images = Images::make(&folder()?)?;
-    // Who first fills the host's memory pays for it; nobody is to do that in a row.
-    let (_, first) = ROWS[0];
-    images.time(Command::new("qemu-img"), first)?;
+/// `size` is that of the disk in MiB; three quarters of it are files, as far as the host has so many.
+pub(super) fn measure(rounds: usize, size: u64) -> Outcome {
+    let images = Images::make(&folder()?, size)?;
     for (name, row) in ROWS {
-        // A snapshot can be made and deleted once: the other's has another name, in the same image.
-        let ours = || {
-            let mut command = Command::new(place::kezhan());
-            command.arg("image");
-            images.time(command, &row.replace(" row ", " ours "))
-        };
-        let theirs = || images.time(Command::new("qemu-img"), &row.replace(" row ", " theirs "));
-        let once = row.starts_with("snapshot");
-        let (a, b) = in_turns(if once { 1 } else { rounds }, ours, theirs)?;
-        tell_named(&format!("image, {name}"), "qemu-img", a, b);
+        let (mut ours, mut theirs) = (Duration::MAX, Duration::MAX);
+        for round in 0..rounds.max(1) {
+            // A snapshot can be made and deleted once: each run's has a name of its own, in the same image.
+            let named = |who: &str| row.replace(" row ", &format!(" {who}{round} "));
+            let mut kezhan = Command::new(place::kezhan());
+            kezhan.arg("image");
+            ours = ours.min(images.time(kezhan, &named("ours"))?);
+            theirs = theirs.min(images.time(Command::new("qemu-img"), &named("theirs"))?);
+        }
+        tell_named(&format!("image, {name}"), "qemu-img", ours, theirs);
     }
     images.remove();
     Ok(())
 }
 
 impl Images {
-    fn make(folder: &Path) -> Outcome<Images> {
+    fn make(folder: &Path, size: u64) -> Outcome<Images> {
         let path = |name: &str| folder.join(name).display().to_string();
         let images = Images {
             raw: path("files.raw"),
@@ -64,9 +63,10 @@ impl Images {
             out: path("out"),
         };
         let script = format!(
-            "set -o pipefail; tar -C / -cf - usr/bin usr/sbin usr/lib usr/share 2>/dev/null | head -c {FILES}M >{raw} || true; \\
-             truncate -s {SIZE}M {raw}; qemu-img convert -f raw -O qcow2 {raw} {qcow2}; \\
+            "set -o pipefail; tar -C / -cf - usr/bin usr/sbin usr/lib usr/share 2>/dev/null | head -c {files}M >{raw} || true; \
+             truncate -s {size}M {raw}; qemu-img convert -f raw -O qcow2 {raw} {qcow2}; \
              qemu-img convert -c -f raw -O qcow2 {raw} {zlib}; sync",
+            files = size / 4 * 3,
             raw = images.raw,
             qcow2 = images.qcow2,
             zlib = images.zlib,
@@ -78,13 +78,17 @@ impl Images {
     fn time(&self, mut command: Command, row: &str) -> Outcome<Duration> {
         let _ = std::fs::remove_file(&self.out);
         for word in row.split(' ') {
-            command.arg(match word {
+            let read = match word {
                 "RAW" => &self.raw,
                 "QCOW2" => &self.qcow2,
                 "ZLIB" => &self.zlib,
-                "OUT" => &self.out,
-                word => word,
-            });
+                word => {
+                    command.arg(if word == "OUT" { &self.out } else { word });
+                    continue;
+                }
+            };
+            std::io::copy(&mut File::open(read)?, &mut std::io::sink())?;
+            command.arg(read);
         }
         timed(command, 0)
     }

@@ -41,6 +41,9 @@ pub(crate) struct Bench {
     /// How often; 2 for the table and 3 for the others when not given
     #[arg(long)]
     rounds: Option<usize>,
+    /// Size of the disk that `image` is about, in MiB
+    #[arg(long, value_name = "MIB", default_value_t = 4096)]
+    image_size: u64,
     #[command(flatten)]
     table: table::Table,
 }
@@ -83,7 +86,7 @@ impl Bench {
             Figure::Share => share::measure(),
             Figure::Idle => idle::measure(),
             Figure::Disk => disk::measure(rounds),
-            Figure::Image => image::measure(rounds),
+            Figure::Image => image::measure(rounds, self.image_size),
             Figure::Memory => memory::measure(),
             Figure::Network => network::measure(rounds),
         }

@@ -1,6 +1,8 @@
 //! Files and block devices.
 
+use super::changes::Changes;
 use super::{Extent, Storage, lock};
+use crate::buffer::{ALIGN, Buffer, is_aligned};
 use crate::units::HostOffset;
 use crate::{BlockError, Result};
 use rustix::fs::{FallocateFlags, SeekFrom};
@@ -62,9 +64,6 @@ impl FileOptions {
     pub const CREATE: FileOptions = FileOptions { create: true, ..FileOptions::WRITE };
 }
 
-/// Alignment that every direct transfer satisfies: offsets, lengths and memory.
-const DIRECT_ALIGN: usize = 4096;
-
 /// A file or a block device.
 #[derive(Debug)]
 pub struct FileStorage {
@@ -79,6 +78,7 @@ pub struct FileStorage {
     data: Mutex<Range<u64>>,
     /// The file system cannot be asked whether a read would wait.
     waits: AtomicBool,
+    changes: Changes,
 }
 
 impl FileStorage {
@@ -109,7 +109,7 @@ impl FileStorage {
         }
         let path = path.to_owned();
         let (cache, data, waits) = (options.cache, Mutex::default(), AtomicBool::new(false));
-        Ok(FileStorage { name, path, file, device, cache, data, waits })
+        Ok(FileStorage { name, path, file, device, cache, data, waits, changes: Changes::new() })
     }
 
     /// Where it is.
@@ -144,28 +144,34 @@ impl FileStorage {
         Ok(())
     }
 
+    /// Without the page cache: whole pages at page boundaries, to and from aligned memory (open(2), `O_DIRECT`).
     fn read_direct(&self, offset: u64, data: &mut [u8]) -> Result<()> {
-        let start = offset - offset % DIRECT_ALIGN as u64;
+        if is_direct(offset, data) {
+            return self.read_cached(offset, data);
+        }
+        let (start, mut bounce) = around(offset, data.len());
         let skip = (offset - start) as usize;
-        let mut bounce = Bounce::new(skip + data.len());
-        self.read_cached(start, bounce.bytes())?;
-        data.copy_from_slice(&bounce.bytes()[skip..skip + data.len()]);
+        self.read_cached(start, &mut bounce)?;
+        data.copy_from_slice(&bounce[skip..skip + data.len()]);
         Ok(())
     }
 
     fn write_direct(&self, offset: u64, data: &[u8]) -> Result<()> {
-        let start = offset - offset % DIRECT_ALIGN as u64;
-        let skip = (offset - start) as usize;
-        let mut bounce = Bounce::new(skip + data.len());
-        if skip + data.len() != bounce.bytes().len() || skip != 0 {
-            self.read_cached(start, bounce.bytes())?;
+        let write = |at, bytes: &[u8]| {
+            self.file.write_all_at(bytes, at).map_err(BlockError::io(&self.name, "write"))
+        };
+        if is_direct(offset, data) {
+            return write(offset, data);
         }
-        bounce.bytes()[skip..skip + data.len()].copy_from_slice(data);
+        let (start, mut bounce) = around(offset, data.len());
+        let skip = (offset - start) as usize;
+        if skip + data.len() != bounce.len() || skip != 0 {
+            self.read_cached(start, &mut bounce)?;
+        }
+        bounce[skip..skip + data.len()].copy_from_slice(data);
         let old_size = if self.device { u64::MAX } else { self.size()? };
         let end = offset + data.len() as u64;
-        self.file
-            .write_all_at(bounce.bytes(), start)
-            .map_err(BlockError::io(&self.name, "write"))?;
+        write(start, &bounce)?;
         if old_size < end && self.size()? > end {
             self.set_size(end)?;
         }
@@ -192,28 +198,20 @@ impl FileStorage {
     }
 
     fn after_write(&self) -> Result<()> {
+        self.changes.count();
         if self.cache.through() { self.flush() } else { Ok(()) }
     }
 }
 
-/// A buffer whose start is aligned for direct I/O.
-struct Bounce {
-    memory: Vec<u8>,
-    skip: usize,
-    length: usize,
+fn is_direct(offset: u64, data: &[u8]) -> bool {
+    offset.is_multiple_of(ALIGN as u64) && data.len().is_multiple_of(ALIGN) && is_aligned(data)
 }
 
-impl Bounce {
-    fn new(at_least: usize) -> Bounce {
-        let length = at_least.next_multiple_of(DIRECT_ALIGN);
-        let memory = vec![0; length + DIRECT_ALIGN];
-        let skip = memory.as_ptr().align_offset(DIRECT_ALIGN).min(DIRECT_ALIGN);
-        Bounce { memory, skip, length }
-    }
-
-    fn bytes(&mut self) -> &mut [u8] {
-        &mut self.memory[self.skip..self.skip + self.length]
-    }
+/// The whole pages around a range: where they start, and memory for them.
+fn around(offset: u64, length: usize) -> (u64, Buffer) {
+    let start = offset - offset % ALIGN as u64;
+    let whole = ((offset - start) as usize + length).next_multiple_of(ALIGN);
+    (start, Buffer::new(whole))
 }
 
 impl Storage for FileStorage {
@@ -259,14 +257,14 @@ impl Storage for FileStorage {
     }
 
     fn write_at(&self, offset: HostOffset, data: &[u8]) -> Result<()> {
-        if self.cache.direct() {
-            self.write_direct(offset.get(), data)?;
+        let written = if self.cache.direct() {
+            self.write_direct(offset.get(), data)
         } else {
-            self.file
-                .write_all_at(data, offset.get())
-                .map_err(BlockError::io(&self.name, "write"))?;
-        }
-        self.after_write()
+            let written = self.file.write_all_at(data, offset.get());
+            written.map_err(BlockError::io(&self.name, "write"))
+        };
+        self.after_write()?;
+        written
     }
 
     fn write_zeroes(&self, offset: HostOffset, length: u64, unmap: bool) -> Result<()> {
@@ -284,7 +282,9 @@ impl Storage for FileStorage {
         } else {
             FallocateFlags::ZERO_RANGE
         };
-        match rustix::fs::fallocate(&self.file, how, offset.get(), length) {
+        let done = rustix::fs::fallocate(&self.file, how, offset.get(), length);
+        self.changes.count();
+        match done {
             Ok(()) => self.after_write(),
             Err(Errno::OPNOTSUPP | Errno::INVAL | Errno::NODEV | Errno::NOSYS) => {
                 self.zero_by_writing(offset, length)
@@ -297,7 +297,10 @@ impl Storage for FileStorage {
         if self.cache == CacheMode::Unsafe {
             return Ok(());
         }
-        self.file.sync_data().map_err(BlockError::io(&self.name, "flush"))
+        let Some(pending) = self.changes.pending() else { return Ok(()) };
+        self.file.sync_data().map_err(BlockError::io(&self.name, "flush"))?;
+        self.changes.settle(pending);
+        Ok(())
     }
 
     fn set_size(&self, size: u64) -> Result<()> {
@@ -311,7 +314,9 @@ impl Storage for FileStorage {
                 "a block device cannot grow; make the device larger first",
             ));
         }
-        self.file.set_len(size).map_err(BlockError::io(&self.name, "resize"))
+        let resized = self.file.set_len(size).map_err(BlockError::io(&self.name, "resize"));
+        self.changes.count();
+        resized
     }
 
     fn extent(&self, offset: HostOffset, length: u64) -> Result<Extent> {
@@ -345,8 +350,10 @@ impl Storage for FileStorage {
         if length == 0 || self.device {
             return Ok(());
         }
-        rustix::fs::fallocate(&self.file, FallocateFlags::empty(), offset.get(), length)
-            .map_err(|errno| BlockError::io(&self.name, "reserve space for")(errno.into()))
+        let reserved =
+            rustix::fs::fallocate(&self.file, FallocateFlags::empty(), offset.get(), length);
+        self.changes.count();
+        reserved.map_err(|errno| BlockError::io(&self.name, "reserve space for")(errno.into()))
     }
 
     fn occupied(&self) -> Result<u64> {

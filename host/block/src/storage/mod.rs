@@ -11,6 +11,7 @@
 //! | [`crate::testkit::CrashStorage`] | power loss: loses, reorders and tears what was not flushed |
 //! | [`crate::testkit::FaultStorage`] | errors of the host, on demand |
 
+mod changes;
 mod file;
 mod lock;
 mod memory;

@@ -4,7 +4,7 @@ use super::runs;
 use crate::error::{ImageError, Result};
 use crate::open::close;
 use crate::parallel::Piece;
-use kezhan_block::{CompressedCluster, GuestOffset, Image, Span};
+use kezhan_block::{Buffer, CompressedCluster, GuestOffset, Image, Span};
 
 /// Something to write.
 #[derive(Debug)]
@@ -15,6 +15,17 @@ pub enum Unit {
     Packed { at: u64, cluster: CompressedCluster },
     /// Zeroes.
     Zeroes { at: u64, length: u64 },
+}
+
+/// A piece of the source, ready to be written.
+#[derive(Debug)]
+pub struct Prepared {
+    /// Which.
+    pub piece: Piece,
+    /// What of it is to be written, in order.
+    pub units: Vec<Unit>,
+    /// Its bytes.
+    pub buffer: Buffer,
 }
 
 /// The target.
@@ -49,11 +60,6 @@ impl Target {
         };
         let backed = image.reference().is_some();
         Ok(Target { image, unit, backed, zero: zero && !backed, compress, sparse })
-    }
-
-    /// Whether the order of writing shows in the image.
-    pub fn has_order(&self) -> bool {
-        self.unit > 1
     }
 
     /// Whether zeroes of the source need nothing to be done.
@@ -109,21 +115,25 @@ impl Target {
         });
     }
 
-    /// Writes; `buffer` holds the disk from `start` on.
-    pub fn write(&self, unit: Unit, start: u64, buffer: &[u8]) -> Result<()> {
-        match unit {
-            Unit::Data { at, length } => {
-                let from = (at - start) as usize;
-                self.image.write(GuestOffset(at), &buffer[from..from + length as usize])?;
-            }
-            Unit::Packed { at, cluster } => {
-                self.image.write_compressed(GuestOffset(at), cluster)?;
-            }
-            Unit::Zeroes { at, length } => {
-                self.image.write_zeroes(Span { start: GuestOffset(at), length }, true)?;
+    /// Writes a piece; gives its buffer back.
+    pub fn write(&self, prepared: Prepared) -> Result<Buffer> {
+        let Prepared { piece, units, buffer } = prepared;
+        for unit in units {
+            match unit {
+                Unit::Data { at, length } => {
+                    let from = (at - piece.start) as usize;
+                    let data = &buffer[from..from + length as usize];
+                    self.image.write(GuestOffset(at), data)?;
+                }
+                Unit::Packed { at, cluster } => {
+                    self.image.write_compressed(GuestOffset(at), cluster)?;
+                }
+                Unit::Zeroes { at, length } => {
+                    self.image.write_zeroes(Span { start: GuestOffset(at), length }, true)?;
+                }
             }
         }
-        Ok(())
+        Ok(buffer)
     }
 
     /// Everything is written.
