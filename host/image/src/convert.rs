@@ -14,7 +14,7 @@ mod target;
 
 use crate::error::{ImageError, Result};
 use crate::open::{Open, SecretArgs, cache_mode, qcow2};
-use crate::parallel::{COPY_PIECE, InOrder, PIECE, Piece, each_piece, threads};
+use crate::parallel::{COPY_PIECE, InOrder, PIECE, Piece, copy_threads, each_piece, threads};
 use crate::progress::Progress;
 use crate::size;
 use kezhan_block::storage::CacheMode;
@@ -114,7 +114,8 @@ impl ConvertArgs {
         let source = Source::open(&self, sources, passphrase.as_deref())?;
         let target = self.target(target_name, source.size, passphrase.as_deref())?;
         let progress = Progress::new(self.progress && !self.quiet, source.size, self.rate);
-        let threads = self.threads.unwrap_or_else(threads).clamp(1, 16);
+        let usual = if self.compress { threads() } else { copy_threads() };
+        let threads = self.threads.unwrap_or(usual).clamp(1, 16);
         let line = InOrder::new(threads);
         let buffers = Mutex::new(Vec::new());
         let skip = |at| {

@@ -30,6 +30,12 @@ pub fn threads() -> usize {
     std::thread::available_parallelism().map_or(2, |processors| 2 * processors.get()).min(16)
 }
 
+/// The same for what only copies or compares, which the host seldom keeps waiting: one a processor, and two at
+/// least, so that one reads while another writes.
+pub fn copy_threads() -> usize {
+    std::thread::available_parallelism().map_or(2, usize::from).clamp(2, 16)
+}
+
 /// Hands out pieces, leaving out what needs no work.
 struct Pieces<S> {
     at: u64,
