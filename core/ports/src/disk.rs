@@ -17,6 +17,10 @@
 //! 5. Before reset, save and unplug the device calls [`Disk::drain`]; after it no request is in flight
 //!    and every completion waits to be taken. This is the only call that blocks.
 //!
+//! # At once
+//! What the back-end can do without a wait it does before [`Disk::read_at_once`] and [`Disk::write_at_once`] return,
+//! straight into guest memory and out of it. A device tries them first and submits a request when they did nothing.
+//!
 //! # Buffers
 //! A request **owns** its buffer from `submit` until its completion hands it back, so that a guest that
 //! resets its device or frees its memory cannot reach it. A read's buffer comes back filled, or in an
@@ -32,6 +36,7 @@
 //! pause on errors, the back-end keeps the request back and tells the machine by its own means; the
 //! device sees nothing until the retry has an outcome.
 
+use crate::LentMemory;
 use std::sync::Arc;
 
 /// What a disk is. May change only in [`DiskInfo::capacity`] while the machine runs.
@@ -133,6 +138,27 @@ pub trait Disk: Send {
     /// # Errors
     /// Gives the request back when the queue is full; a wake follows when there is room.
     fn submit(&mut self, request: DiskRequest) -> Result<(), DiskRequest>;
+
+    /// Reads from `offset` into lent memory when that waits for nothing. `None` when it would: submit a request then,
+    /// and take the memory's content for undefined.
+    fn read_at_once(
+        &mut self,
+        offset: u64,
+        into: &LentMemory<'_>,
+    ) -> Option<Result<(), DiskError>> {
+        let _ = (offset, into);
+        None
+    }
+
+    /// Writes lent memory to `offset` when that waits for nothing. `None` when it would: submit a request then.
+    fn write_at_once(
+        &mut self,
+        offset: u64,
+        from: &LentMemory<'_>,
+    ) -> Option<Result<(), DiskError>> {
+        let _ = (offset, from);
+        None
+    }
 
     /// Takes a finished request, if there is one.
     fn complete(&mut self) -> Option<DiskCompletion>;

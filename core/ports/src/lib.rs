@@ -22,10 +22,12 @@
 pub mod chardev;
 pub mod disk;
 pub mod entropy;
+mod lent;
 pub mod nic;
 pub mod testkit;
 
 pub use chardev::CharDevice;
 pub use disk::{Disk, DiskCompletion, DiskError, DiskInfo, DiskOperation, DiskRequest};
 pub use entropy::Entropy;
+pub use lent::{LentMemory, LentPart};
 pub use nic::Nic;

@@ -1,7 +1,9 @@
 //! A buffer that a driver has made available: what the device may read, then what it may write.
 
-use kezhan_device::GuestMemory;
-use vm_memory::{Bytes, GuestAddress};
+use kezhan_device::{GuestMemory, PageLogSlice};
+use kezhan_ports::LentMemory;
+use vm_memory::bitmap::Bitmap;
+use vm_memory::{Bytes, GuestAddress, GuestMemoryBackend, VolatileSlice};
 
 /// A part of guest memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -61,6 +63,26 @@ impl Chain {
         self.writable.iter().map(|segment| (segment.address, segment.length.into()))
     }
 
+    /// Lends `length` bytes of the readable part, from `offset` on; `None` when they are not all in guest memory.
+    pub(crate) fn lend_readable<'a>(
+        &self,
+        memory: &'a GuestMemory,
+        offset: u64,
+        length: u64,
+    ) -> Option<Loan<'a>> {
+        Loan::of(&self.readable, memory, offset, length)
+    }
+
+    /// The same of the writable part.
+    pub(crate) fn lend_writable<'a>(
+        &self,
+        memory: &'a GuestMemory,
+        offset: u64,
+        length: u64,
+    ) -> Option<Loan<'a>> {
+        Loan::of(&self.writable, memory, offset, length)
+    }
+
     /// Fills `data` from the readable part.
     ///
     /// # Errors
@@ -97,6 +119,40 @@ impl Chain {
             rest = later;
         }
         if rest.is_empty() { Ok(()) } else { Err(OutsideMemory) }
+    }
+}
+
+/// Memory that a chain lends, and what has to be told when it was written to.
+#[derive(Debug, Default)]
+pub(crate) struct Loan<'a> {
+    pub memory: LentMemory<'a>,
+    slices: Vec<VolatileSlice<'a, PageLogSlice>>,
+}
+
+impl<'a> Loan<'a> {
+    /// The bytes of `segments` from `offset` on.
+    fn of(
+        segments: &[Segment],
+        memory: &'a GuestMemory,
+        offset: u64,
+        length: u64,
+    ) -> Option<Loan<'a>> {
+        let mut loan = Loan::default();
+        for (address, count) in pieces(segments, offset, length) {
+            for slice in memory.get_slices(GuestAddress(address), count) {
+                let slice = slice.ok()?;
+                loan.memory.push(&slice);
+                loan.slices.push(slice);
+            }
+        }
+        (loan.memory.len() as u64 == length).then_some(loan)
+    }
+
+    /// All of it was written to.
+    pub(crate) fn written(&self) {
+        for slice in &self.slices {
+            slice.bitmap().mark_dirty(0, slice.len());
+        }
     }
 }
 

@@ -23,7 +23,9 @@ use crate::units::{GuestOffset, Span, is_zero};
 use crate::{BlockError, Result};
 use faults::Failing;
 pub use faults::Faults;
-use kezhan_ports::{Disk, DiskCompletion, DiskError, DiskInfo, DiskOperation, DiskRequest};
+use kezhan_ports::{
+    Disk, DiskCompletion, DiskError, DiskInfo, DiskOperation, DiskRequest, LentMemory,
+};
 use std::collections::VecDeque;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
@@ -271,6 +273,22 @@ impl Shared {
         }
     }
 
+    /// Whether a request may be done by who brings it: none is held or to fail, and no rate is to be kept.
+    fn is_open(&self) -> bool {
+        let queue = self.queue();
+        queue.held.is_empty() && queue.throttle.is_open() && !self.failing.any()
+    }
+
+    /// What was done at once with lent memory, as a device is told; `None` when it is to be done by a request: that
+    /// is also for an error that must hold the machine.
+    fn at_once(&self, done: Result<bool>) -> Option<std::result::Result<(), DiskError>> {
+        match done {
+            Ok(done) => done.then_some(Ok(())),
+            Err(error) if self.holds(&error) => None,
+            Err(error) => Some(Err(told(&error))),
+        }
+    }
+
     /// The next request and how long it has to wait; `None` at the end.
     fn next(&self) -> Option<(DiskRequest, u64)> {
         let mut queue = self.queue();
@@ -324,7 +342,6 @@ impl Shared {
 
     /// Requests are in whole logical blocks.
     fn check(&self, operation: &DiskOperation) -> Result<()> {
-        let block = u64::from(self.options.logical_block);
         let (offset, length) = match operation {
             DiskOperation::Flush => return Ok(()),
             DiskOperation::Read { offset, data } | DiskOperation::Write { offset, data } => {
@@ -333,6 +350,11 @@ impl Shared {
             DiskOperation::Discard { offset, length }
             | DiskOperation::WriteZeroes { offset, length, .. } => (*offset, *length),
         };
+        self.check_blocks(offset, length)
+    }
+
+    fn check_blocks(&self, offset: u64, length: u64) -> Result<()> {
+        let block = u64::from(self.options.logical_block);
         if offset.is_multiple_of(block) && length.is_multiple_of(block) {
             return Ok(());
         }
@@ -400,6 +422,29 @@ impl Disk for DiskBackend {
         drop(queue);
         self.shared.work.notify_one();
         Ok(())
+    }
+
+    fn read_at_once(
+        &mut self,
+        offset: u64,
+        into: &LentMemory<'_>,
+    ) -> Option<std::result::Result<(), DiskError>> {
+        let shared = &self.shared;
+        shared.check_blocks(offset, into.len() as u64).ok().filter(|()| shared.is_open())?;
+        shared.at_once(shared.image.read_lent_now(GuestOffset(offset), into))
+    }
+
+    fn write_at_once(
+        &mut self,
+        offset: u64,
+        from: &LentMemory<'_>,
+    ) -> Option<std::result::Result<(), DiskError>> {
+        let shared = &self.shared;
+        shared.check_blocks(offset, from.len() as u64).ok().filter(|()| shared.is_open())?;
+        if shared.options.detect_zeroes {
+            return None;
+        }
+        shared.at_once(shared.image.write_lent_now(GuestOffset(offset), from))
     }
 
     fn complete(&mut self) -> Option<DiskCompletion> {

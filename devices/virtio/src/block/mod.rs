@@ -1,7 +1,7 @@
 //! virtio-blk (virtio 1.2 §5.2) on a disk port.
 //!
 //! ```text
-//!   process: pop ─► Request::parse ─┬─► answer at once (serial number, errors)
+//!   process: pop ─► Request::parse ─┬─► answer at once (serial number, errors, what the port does without a wait)
 //!                                   └─► submit ─► in flight ─► finish: data and status into the buffer
 //! ```
 //! # Bounds
@@ -18,10 +18,11 @@ mod request;
 #[cfg(test)]
 mod tests;
 
-use crate::chain::Chain;
+use crate::chain::{Chain, OutsideMemory};
 use crate::device::{Identity, Rings, VirtioDevice};
 use crate::spec::{block as numbers, device_id};
 use buffers::Buffers;
+use kezhan_device::GuestMemory;
 use kezhan_ports::{Disk, DiskCompletion, DiskError, DiskInfo, DiskOperation, DiskRequest};
 use request::{Answer, Request};
 use std::collections::BTreeMap;
@@ -94,13 +95,70 @@ impl Block {
     }
 
     fn begin(&mut self, queue: usize, chain: Chain, rings: &mut Rings<'_>) {
-        let request = Request::parse(&chain, rings.memory(), &self.disk.info(), &mut self.buffers);
-        let answer = match request {
-            Request::Disk(operation) => return self.submit(queue, chain, operation),
-            Request::Serial => self.answer_serial(&chain, rings),
-            Request::Refused(status) => Answer { status, written: 0 },
+        let request = Request::parse(&chain, rings.memory(), &self.disk.info());
+        let answer = match self.answer_at_once(&request, &chain, rings) {
+            Some(answer) => answer,
+            None => match self.operation(request, &chain, rings.memory()) {
+                Ok(operation) => return self.submit(queue, chain, operation),
+                Err(OutsideMemory) => Answer { status: numbers::IO_ERROR, written: 0 },
+            },
         };
         answer.give(queue, &chain, rings);
+    }
+
+    /// Does what needs no request in flight: `None` for what does.
+    fn answer_at_once(
+        &mut self,
+        request: &Request,
+        chain: &Chain,
+        rings: &Rings<'_>,
+    ) -> Option<Answer> {
+        match *request {
+            Request::Read { length, .. } | Request::Write { length, .. }
+                if length > REQUEST_LIMIT =>
+            {
+                Some(Answer { status: numbers::IO_ERROR, written: 0 })
+            }
+            Request::Read { offset, length } => {
+                let loan = chain.lend_writable(rings.memory(), 0, length)?;
+                let done = self.disk.read_at_once(offset, &loan.memory);
+                loan.written();
+                Some(answer_to(done?, length as u32))
+            }
+            Request::Write { offset, length } if !self.owes_flushes() => {
+                let loan = chain.lend_readable(rings.memory(), numbers::HEADER, length)?;
+                Some(answer_to(self.disk.write_at_once(offset, &loan.memory)?, 0))
+            }
+            Request::Serial => Some(self.answer_serial(chain, rings)),
+            Request::Refused(status) => Some(Answer { status, written: 0 }),
+            Request::Write { .. } | Request::Disk(_) => None,
+        }
+    }
+
+    /// What the disk is to do, with a buffer that outlives what the guest does.
+    fn operation(
+        &mut self,
+        request: Request,
+        chain: &Chain,
+        memory: &GuestMemory,
+    ) -> Result<DiskOperation, OutsideMemory> {
+        match request {
+            Request::Read { offset, length } => {
+                Ok(DiskOperation::Read { offset, data: self.buffers.take(length as usize) })
+            }
+            Request::Write { offset, length } => {
+                let mut data = self.buffers.take(length as usize);
+                chain.read_at(memory, numbers::HEADER, &mut data)?;
+                Ok(DiskOperation::Write { offset, data })
+            }
+            Request::Disk(operation) => Ok(operation),
+            Request::Serial | Request::Refused(_) => Err(OutsideMemory),
+        }
+    }
+
+    /// Whether each write is followed by a flush.
+    fn owes_flushes(&self) -> bool {
+        self.write_through && self.disk.info().write_cache
     }
 
     /// Up to 20 bytes, zeroes after a shorter one (§5.2.6).
@@ -124,7 +182,7 @@ impl Block {
             DiskOperation::Discard { .. } | DiskOperation::WriteZeroes { .. } => (0, true),
         };
         self.bytes += bytes;
-        let flush_after = writes && self.write_through && self.disk.info().write_cache;
+        let flush_after = writes && self.owes_flushes();
         self.flights.insert(tag, Flight { queue, chain, bytes, flush_after });
         self.send(DiskRequest { tag, operation });
     }
@@ -195,6 +253,14 @@ impl Block {
         put(52, &1_u32.to_le_bytes());
         put(56, &[1]);
         bytes
+    }
+}
+
+/// The answer to what the disk has done, which put `written` bytes into the buffer if it went well.
+fn answer_to(done: Result<(), DiskError>, written: u32) -> Answer {
+    match done {
+        Ok(()) => Answer { status: numbers::OK, written },
+        Err(error) => Answer { status: status_of(error), written: 0 },
     }
 }
 

@@ -1,7 +1,5 @@
 //! A driver's request, read and checked (virtio 1.2 §5.2.6).
 
-use super::REQUEST_LIMIT;
-use super::buffers::Buffers;
 use crate::chain::{Chain, OutsideMemory};
 use crate::device::Rings;
 use crate::spec::block::{
@@ -14,7 +12,11 @@ use kezhan_ports::{DiskInfo, DiskOperation};
 /// What is to be done.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Request {
-    /// By the disk.
+    /// Bytes of the disk into the writable part of the buffer.
+    Read { offset: u64, length: u64 },
+    /// The readable part of the buffer, after the header, to the disk.
+    Write { offset: u64, length: u64 },
+    /// By the disk, without a byte of the buffer.
     Disk(DiskOperation),
     /// The serial number is asked for.
     Serial,
@@ -52,12 +54,7 @@ impl Answer {
 }
 
 impl Request {
-    pub(super) fn parse(
-        chain: &Chain,
-        memory: &GuestMemory,
-        info: &DiskInfo,
-        buffers: &mut Buffers,
-    ) -> Request {
+    pub(super) fn parse(chain: &Chain, memory: &GuestMemory, info: &DiskInfo) -> Request {
         let mut header = [0; HEADER as usize];
         if chain.writable_length() == 0 || chain.read_at(memory, 0, &mut header).is_err() {
             return Request::Refused(IO_ERROR);
@@ -68,16 +65,21 @@ impl Request {
         if writes && info.read_only {
             return Request::Refused(IO_ERROR);
         }
-        let operation = match kind {
-            IN => read(chain, sector, info, buffers),
-            OUT => place(sector, chain.readable_length() - HEADER, info)
-                .and_then(|offset| write(chain, memory, offset, buffers)),
-            FLUSH_REQUEST => Some(DiskOperation::Flush),
-            GET_ID => return Request::Serial,
-            DISCARD_REQUEST | WRITE_ZEROES_REQUEST => return range(chain, memory, kind, info),
-            _ => return Request::Refused(UNSUPPORTED),
-        };
-        operation.map_or(Request::Refused(IO_ERROR), Request::Disk)
+        let (readable, writable) = (chain.readable_length(), chain.writable_length());
+        match kind {
+            IN => match place(sector, writable - 1, info) {
+                Some(offset) => Request::Read { offset, length: writable - 1 },
+                None => Request::Refused(IO_ERROR),
+            },
+            OUT => match place(sector, readable - HEADER, info) {
+                Some(offset) => Request::Write { offset, length: readable - HEADER },
+                None => Request::Refused(IO_ERROR),
+            },
+            FLUSH_REQUEST => Request::Disk(DiskOperation::Flush),
+            GET_ID => Request::Serial,
+            DISCARD_REQUEST | WRITE_ZEROES_REQUEST => range(chain, memory, kind, info),
+            _ => Request::Refused(UNSUPPORTED),
+        }
     }
 }
 
@@ -87,32 +89,6 @@ fn place(sector: u64, length: u64, info: &DiskInfo) -> Option<u64> {
     let offset = sector.checked_mul(SECTOR)?;
     let whole = offset.is_multiple_of(block) && length.is_multiple_of(block);
     (whole && offset.checked_add(length)? <= info.capacity).then_some(offset)
-}
-
-fn read(
-    chain: &Chain,
-    sector: u64,
-    info: &DiskInfo,
-    buffers: &mut Buffers,
-) -> Option<DiskOperation> {
-    let length = chain.writable_length() - 1;
-    let offset = place(sector, length, info).filter(|_| length <= REQUEST_LIMIT)?;
-    Some(DiskOperation::Read { offset, data: buffers.take(length as usize) })
-}
-
-fn write(
-    chain: &Chain,
-    memory: &GuestMemory,
-    offset: u64,
-    buffers: &mut Buffers,
-) -> Option<DiskOperation> {
-    let length = chain.readable_length() - HEADER;
-    if length > REQUEST_LIMIT {
-        return None;
-    }
-    let mut data = buffers.take(length as usize);
-    chain.read_at(memory, HEADER, &mut data).ok()?;
-    Some(DiskOperation::Write { offset, data })
 }
 
 /// One range (the configuration allows no more): sector, count of sectors, flags.

@@ -4,6 +4,7 @@ use super::*;
 use crate::spec::{common, feature, status};
 use crate::testkit::{Bench, Part, Ring};
 use kezhan_device::Device;
+use kezhan_ports::LentMemory;
 use kezhan_ports::testkit::MemoryDisk;
 
 const HEADER: u64 = 0x8000;
@@ -199,4 +200,61 @@ fn a_disk_that_grows_is_told_to_the_driver() {
     assert_eq!(bench.get(CONFIG, 8), 4096);
     assert_ne!(bench.get(common::GENERATION, 1), before);
     assert_eq!(bench.interrupts(), [0]);
+}
+
+/// Does every transfer at once, with this result; has nothing to do with requests.
+struct Prompt {
+    result: Result<(), DiskError>,
+    lengths: std::sync::Arc<std::sync::Mutex<Vec<usize>>>,
+}
+
+impl Prompt {
+    fn note(&self, memory: &LentMemory<'_>) -> Option<Result<(), DiskError>> {
+        self.lengths.lock().unwrap().push(memory.len());
+        Some(self.result)
+    }
+}
+
+impl Disk for Prompt {
+    fn info(&self) -> DiskInfo {
+        DiskInfo { write_cache: false, ..MemoryDisk::new(1 << 20).info() }
+    }
+
+    fn submit(&mut self, request: DiskRequest) -> Result<(), DiskRequest> {
+        panic!("submitted: {request:?}");
+    }
+
+    fn read_at_once(&mut self, _: u64, into: &LentMemory<'_>) -> Option<Result<(), DiskError>> {
+        self.note(into)
+    }
+
+    fn write_at_once(&mut self, _: u64, from: &LentMemory<'_>) -> Option<Result<(), DiskError>> {
+        self.note(from)
+    }
+
+    fn complete(&mut self) -> Option<DiskCompletion> {
+        None
+    }
+
+    fn set_waker(&mut self, _: std::sync::Arc<dyn Fn() + Send + Sync>) {}
+
+    fn drain(&mut self) {}
+}
+
+#[test]
+fn what_the_disk_does_at_once_is_answered_without_a_request() {
+    for (result, status) in [(Ok(()), numbers::OK), (Err(DiskError::NoSpace), numbers::IO_ERROR)] {
+        let lengths = std::sync::Arc::default();
+        let disk = Prompt { result, lengths: std::sync::Arc::clone(&lengths) };
+        let options = BlockOptions { serial: String::new(), queues: 1 };
+        let mut bench = Bench::new(Block::new(Box::new(disk), options));
+        bench.use_msix();
+        let mut ring = bench.live(0);
+        let parts = [(DATA, 500, true), (DATA + 0x1000, 524, true)];
+        let read = request(&mut bench, &mut ring, 0, 3, &parts);
+        assert_eq!(read, (status, if result.is_ok() { 1025 } else { 0 }));
+        let parts = [(DATA, 500, false), (DATA + 0x1000, 12, false)];
+        assert_eq!(request(&mut bench, &mut ring, 1, 3, &parts).0, status);
+        assert_eq!(*lengths.lock().unwrap(), [1024, 512]);
+    }
 }

@@ -31,6 +31,11 @@ impl Failing {
         self.writes.store(faults.writes, Ordering::Relaxed);
     }
 
+    /// Whether anything is to fail.
+    pub(super) fn any(&self) -> bool {
+        self.reads.load(Ordering::Relaxed) || self.writes.load(Ordering::Relaxed)
+    }
+
     /// Fails what is to fail.
     pub(super) fn strike(&self, name: &str, operation: &DiskOperation) -> Result<()> {
         let (failing, action) = match operation {

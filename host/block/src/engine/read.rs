@@ -4,6 +4,8 @@ use super::Image;
 use crate::Result;
 use crate::format::MappingKind;
 use crate::units::GuestOffset;
+use kezhan_calls::vectored::fill_with_zeroes;
+use kezhan_ports::LentMemory;
 
 impl Image {
     /// Fills `data` from `offset`.
@@ -41,6 +43,32 @@ impl Image {
             }
             at = at.plus(mapping.length);
             data = later;
+        }
+        Ok(true)
+    }
+
+    /// As [`Image::read_now`], into memory of the guest.
+    ///
+    /// # Errors
+    /// As [`Image::read`].
+    pub fn read_lent_now(&self, offset: GuestOffset, into: &LentMemory<'_>) -> Result<bool> {
+        self.check_range(offset, into.len() as u64)?;
+        let Ok(_busy) = self.activity.try_read() else { return Ok(false) };
+        let mut done = 0;
+        while done < into.len() {
+            let left = (into.len() - done) as u64;
+            let mapping = self.format.locate(offset.plus(done as u64), left)?;
+            let count = mapping.length as usize;
+            let whole = done == 0 && count == into.len();
+            let part = if whole { None } else { Some(into.part(done, count)) };
+            let now = part.as_ref().unwrap_or(into);
+            match mapping.kind {
+                MappingKind::Data { storage, offset } if storage.read_lent_now(offset, now)? => {}
+                MappingKind::Zero { .. } => fill_with_zeroes(now),
+                MappingKind::Unallocated if self.backing.is_none() => fill_with_zeroes(now),
+                _ => return Ok(false),
+            }
+            done += count;
         }
         Ok(true)
     }

@@ -5,6 +5,8 @@ use crate::Result;
 use crate::format::{CompressedCluster, Ticket, WritePlan};
 use crate::storage::Storage;
 use crate::units::{GuestOffset, HostOffset, Span, is_zero};
+use kezhan_calls::vectored::copy;
+use kezhan_ports::LentMemory;
 
 /// Regions up to this size are put together in memory and written at once.
 const GATHER_LIMIT: u64 = 256 << 10;
@@ -55,6 +57,36 @@ impl Image {
         }
         let Ok(_busy) = self.activity.try_read() else { return Ok(false) };
         self.write_busy(offset, data)?;
+        Ok(!self.format.wants_flush())
+    }
+
+    /// As [`Image::write_now`], out of memory of the guest.
+    ///
+    /// # Errors
+    /// As [`Image::write`].
+    pub fn write_lent_now(&self, offset: GuestOffset, from: &LentMemory<'_>) -> Result<bool> {
+        self.check_writable()?;
+        self.check_range(offset, from.len() as u64)?;
+        if !self.file.writes_promptly() {
+            return Ok(false);
+        }
+        let Ok(_busy) = self.activity.try_read() else { return Ok(false) };
+        let mut done = 0;
+        while done < from.len() {
+            let at = offset.plus(done as u64);
+            let left = from.len() - done;
+            done += match self.format.prepare_write(at, left as u64)? {
+                WritePlan::InPlace { storage, offset, length } => {
+                    storage.write_lent(offset, &from.part(done, length as usize))?;
+                    length as usize
+                }
+                WritePlan::Allocate { storage, offset, fill, fresh, ticket } => {
+                    let new = Allocation { storage, offset, fill, fresh, region: ticket.region };
+                    let count = (new.region.end().get() - at.get()).min(left as u64) as usize;
+                    self.write_allocated(at, &copy(&from.part(done, count)), new, ticket)?
+                }
+            };
+        }
         Ok(!self.format.wants_flush())
     }
 

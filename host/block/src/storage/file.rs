@@ -5,6 +5,8 @@ use super::{Extent, Storage, lock};
 use crate::buffer::{ALIGN, Buffer, is_aligned};
 use crate::units::HostOffset;
 use crate::{BlockError, Result};
+use kezhan_calls::vectored;
+use kezhan_ports::LentMemory;
 use rustix::fs::{FallocateFlags, SeekFrom};
 use rustix::io::{Errno, ReadWriteFlags, preadv2};
 use std::fs::File;
@@ -197,6 +199,27 @@ impl FileStorage {
         *self.data.lock().unwrap_or_else(PoisonError::into_inner) = data;
     }
 
+    /// Whether every read may wait, as far as is known.
+    fn waits(&self) -> bool {
+        self.cache.direct() || self.waits.load(Ordering::Relaxed)
+    }
+
+    /// Whether a read that was not to wait has read all of `whole` bytes.
+    fn whole_now(&self, read: io::Result<usize>, whole: usize) -> Result<bool> {
+        let error = match read {
+            Ok(count) => return Ok(count == whole),
+            Err(error) => error,
+        };
+        match Errno::from_io_error(&error) {
+            Some(Errno::AGAIN | Errno::INTR) => Ok(false),
+            Some(Errno::OPNOTSUPP | Errno::NOSYS) => {
+                self.waits.store(true, Ordering::Relaxed);
+                Ok(false)
+            }
+            _ => Err(BlockError::io(&self.name, "read")(error)),
+        }
+    }
+
     fn after_write(&self) -> Result<()> {
         self.changes.count();
         if self.cache.through() { self.flush() } else { Ok(()) }
@@ -236,20 +259,29 @@ impl Storage for FileStorage {
 
     /// From the page cache (preadv2(2), RWF_NOWAIT), which not every file system can be asked for.
     fn read_now(&self, offset: HostOffset, data: &mut [u8]) -> Result<bool> {
-        if self.cache.direct() || self.waits.load(Ordering::Relaxed) {
+        if self.waits() {
             return Ok(false);
         }
         let whole = data.len();
         let buffers = &mut [IoSliceMut::new(data)];
-        match preadv2(&self.file, buffers, offset.get(), ReadWriteFlags::NOWAIT) {
-            Ok(count) => Ok(count == whole),
-            Err(Errno::AGAIN | Errno::INTR) => Ok(false),
-            Err(Errno::OPNOTSUPP | Errno::NOSYS) => {
-                self.waits.store(true, Ordering::Relaxed);
-                Ok(false)
-            }
-            Err(errno) => Err(BlockError::io(&self.name, "read")(errno.into())),
+        let read = preadv2(&self.file, buffers, offset.get(), ReadWriteFlags::NOWAIT);
+        self.whole_now(read.map_err(io::Error::from), whole)
+    }
+
+    fn read_lent_now(&self, offset: HostOffset, into: &LentMemory<'_>) -> Result<bool> {
+        if self.waits() {
+            return Ok(false);
         }
+        self.whole_now(vectored::read_now(&self.file, offset.get(), into), into.len())
+    }
+
+    fn write_lent(&self, offset: HostOffset, from: &LentMemory<'_>) -> Result<()> {
+        if self.cache.direct() {
+            return self.write_at(offset, &vectored::copy(from));
+        }
+        let written = vectored::write_all(&self.file, offset.get(), from);
+        self.after_write()?;
+        written.map_err(BlockError::io(&self.name, "write"))
     }
 
     fn writes_promptly(&self) -> bool {

@@ -23,6 +23,8 @@ pub use nbd::{NbdAddress, NbdServer, NbdStorage};
 
 use crate::Result;
 use crate::units::HostOffset;
+use kezhan_calls::vectored::copy;
+use kezhan_ports::LentMemory;
 
 /// A run of bytes that are all data or all hole.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -69,6 +71,23 @@ pub trait Storage: Send + Sync + std::fmt::Debug {
     /// Whether [`Storage::write_at`] only hands data to the host's memory.
     fn writes_promptly(&self) -> bool {
         false
+    }
+
+    /// As [`Storage::read_now`], into memory of the guest.
+    ///
+    /// # Errors
+    /// The host's.
+    fn read_lent_now(&self, offset: HostOffset, into: &LentMemory<'_>) -> Result<bool> {
+        let _ = (offset, into);
+        Ok(false)
+    }
+
+    /// As [`Storage::write_at`], out of memory of the guest.
+    ///
+    /// # Errors
+    /// The host's.
+    fn write_lent(&self, offset: HostOffset, from: &LentMemory<'_>) -> Result<()> {
+        self.write_at(offset, &copy(from))
     }
 
     /// Makes a range read as zeroes, giving space back when `unmap` and the host can.

@@ -2,6 +2,7 @@
 
 mod crash;
 mod hostile;
+mod lent;
 mod model;
 mod peer;
 mod snapshots;

@@ -1,0 +1,9 @@
+//! Calls to the host's kernel that take raw memory: the one place of `host/` where `unsafe` is.
+//!
+//! | module | calls |
+//! |---|---|
+//! | [`vectored`] | preadv2(2) and pwritev(2) on guest memory that a device has lent |
+//!
+//! Everything here is small, says for each call why it is sound, and offers functions that are safe to use.
+
+pub mod vectored;
