@@ -60,7 +60,8 @@ impl Control {
 /// The machine has a working directory of its own.
 fn absolute(command: Command) -> Command {
     match command {
-        Command::Attach(mut disk) => {
+        // Not that of an NBD server's export.
+        Command::Attach(mut disk) if !disk.is_remote() => {
             disk.file = std::path::absolute(&disk.file).unwrap_or(disk.file);
             Command::Attach(disk)
         }

@@ -58,7 +58,7 @@ pub(crate) struct MachineOptions {
     #[arg(long = "console", value_name = "WHERE[,name=NAME]")]
     consoles: Vec<ConsoleSpec>,
 
-    /// Add a disk: an image or a block device, raw unless format= says otherwise; may be given again
+    /// Add a disk: an image, a block device or nbd://HOST[:PORT]/EXPORT, raw unless format= says otherwise; may be given again
     ///
     /// Settings: format=NAME, readonly, serial=S, cache=writeback|writethrough|none|directsync|unsafe,
     /// backing=follow (open the files that the image stands on), on-error=report|pause (pause: when the host

@@ -27,6 +27,7 @@ mod person;
 mod programs;
 mod running;
 mod systems;
+mod trouble;
 
 use libtest_mimic::{Arguments, Trial};
 use std::process::ExitCode;
@@ -40,6 +41,7 @@ fn main() -> ExitCode {
     trials.extend(person::trials());
     trials.extend(systems::trials());
     trials.extend(disks::trials());
+    trials.extend(trouble::trials());
     trials.extend(hotplug::trials());
     trials.extend(networks::trials());
     trials.extend(running::trials());

@@ -2,10 +2,10 @@
 
 use crate::VmmError;
 use crate::events::{Event, EventQueue};
-use kezhan_block::storage::{CacheMode, FileOptions};
+use kezhan_block::storage::{CacheMode, FileOptions, NbdAddress, NbdStorage};
 use kezhan_block::{
-    DenyAll, DiskBackend, DiskHandle, DiskOptions, FileStorage, FollowFiles, Gate, OnError,
-    OpenOptions, open_chain,
+    BlockError, DenyAll, DiskBackend, DiskHandle, DiskOptions, FileStorage, FollowFiles, Gate,
+    OnError, OpenOptions, Storage, open_chain,
 };
 use kezhan_disk_formats::DRIVERS;
 use kezhan_machine_spec::{DiskCache, DiskOnError, DiskSpec};
@@ -20,9 +20,7 @@ pub(crate) fn open(
     events: &Arc<EventQueue>,
 ) -> Result<(Box<dyn Disk>, DiskHandle), VmmError> {
     let failed = |error| VmmError::Disk { disk: spec.to_string(), error };
-    let file =
-        FileOptions { writable: !spec.readonly, cache: cache(spec.cache), ..FileOptions::READ };
-    let file = FileStorage::open(&spec.file, file).map_err(failed)?;
+    let file = storage(spec).map_err(failed)?;
     let gate: &dyn Gate = if spec.backing { &FollowFiles { lock: true } } else { &DenyAll };
     let options = OpenOptions {
         drivers: DRIVERS,
@@ -34,7 +32,7 @@ pub(crate) fn open(
         passphrase: None,
         for_check: false,
     };
-    let image = open_chain(Arc::new(file), &options).map_err(failed)?;
+    let image = open_chain(file, &options).map_err(failed)?;
     let options = DiskOptions { on_error: on_error(spec.on_error), ..DiskOptions::default() };
     let (events, name) = (events.clone(), spec.file.display().to_string());
     let trouble = Box::new(move |text: &str| {
@@ -47,6 +45,18 @@ pub(crate) fn open(
     let disk = DiskBackend::new(Arc::new(image), options, trouble).map_err(failed)?;
     let handle = disk.handle();
     Ok((Box::new(disk), handle))
+}
+
+/// Where the image's bytes are: an export of an NBD server, a file or a block device.
+fn storage(spec: &DiskSpec) -> Result<Arc<dyn Storage>, BlockError> {
+    if let Some(name) = spec.file.to_str()
+        && let Some(address) = NbdAddress::parse(name)
+    {
+        return Ok(Arc::new(NbdStorage::connect(name, address, !spec.readonly)?));
+    }
+    let options =
+        FileOptions { writable: !spec.readonly, cache: cache(spec.cache), ..FileOptions::READ };
+    Ok(Arc::new(FileStorage::open(&spec.file, options)?))
 }
 
 fn on_error(choice: DiskOnError) -> OnError {

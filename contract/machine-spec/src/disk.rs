@@ -57,7 +57,7 @@ pub enum DiskBus {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct DiskSpec {
-    /// The image or block device.
+    /// The image or block device, or the address of an NBD server's export.
     pub file: PathBuf,
     /// Its format. Never guessed: a guest could write the header of another format to a raw disk.
     #[serde(default = "raw")]
@@ -99,6 +99,13 @@ impl DiskSpec {
             on_error: DiskOnError::default(),
             bus: DiskBus::default(),
         }
+    }
+
+    /// Whether it is an export of an NBD server: `nbd://HOST[:PORT]/EXPORT`, `nbd+unix:///EXPORT?socket=PATH`, or
+    /// their older forms, which begin with `nbd:`.
+    pub fn is_remote(&self) -> bool {
+        let name = self.file.as_os_str().as_encoded_bytes();
+        name.starts_with(b"nbd:") || name.starts_with(b"nbd+unix:")
     }
 
     pub(crate) fn validate(&self) -> Result<(), SpecError> {

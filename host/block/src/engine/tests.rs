@@ -1,6 +1,6 @@
 use super::*;
 use crate::raw::Raw;
-use crate::storage::MemoryStorage;
+use crate::storage::{FileOptions, FileStorage, MemoryStorage};
 use crate::units::Span;
 use crate::{MapEntry, testkit::FaultStorage};
 
@@ -78,4 +78,23 @@ fn a_read_only_image_refuses_every_change() {
     ] {
         assert!(matches!(result, Err(BlockError::ReadOnly { .. })));
     }
+}
+
+#[test]
+fn a_file_that_somebody_else_makes_shorter_is_an_error_and_not_zeroes() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("disk.raw");
+    std::fs::write(&path, [7; 8192]).unwrap();
+    let file = Arc::new(FileStorage::open(&path, FileOptions::WRITE).unwrap());
+    let format = Box::new(Raw::open(file.clone(), true).unwrap());
+    let image = Image::new("disk".to_owned(), file.clone(), format, true);
+    std::fs::File::options().write(true).open(&path).unwrap().set_len(4096).unwrap();
+    let mut data = [0; 4096];
+    image.read(GuestOffset(0), &mut data).unwrap();
+    let error = image.read(GuestOffset(2048), &mut data).unwrap_err().to_string();
+    assert!(error.contains("has ended at 4096"), "{error}");
+    // What we have made shorter ourselves is no surprise.
+    file.set_size(1024).unwrap();
+    file.read_at(crate::HostOffset(1024), &mut data).unwrap();
+    assert_eq!(data, [0; 4096]);
 }

@@ -1,6 +1,7 @@
 //! Files and block devices.
 
 use super::changes::Changes;
+use super::options::{CacheMode, FileOptions};
 use super::{Extent, Storage, lock};
 use crate::buffer::{ALIGN, Buffer, is_aligned};
 use crate::units::HostOffset;
@@ -14,57 +15,8 @@ use std::io::{self, IoSliceMut};
 use std::ops::Range;
 use std::os::unix::fs::{FileExt, FileTypeExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
-
-/// How the host's page cache is used; the words are those of `--disk …,cache=`.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum CacheMode {
-    /// The page cache, durable at flush.
-    #[default]
-    WriteBack,
-    /// The page cache, durable at every write.
-    WriteThrough,
-    /// No page cache, durable at flush.
-    None,
-    /// No page cache, durable at every write.
-    DirectSync,
-    /// The page cache, flushes ignored: for images that are thrown away.
-    Unsafe,
-}
-
-impl CacheMode {
-    fn direct(self) -> bool {
-        matches!(self, CacheMode::None | CacheMode::DirectSync)
-    }
-
-    fn through(self) -> bool {
-        matches!(self, CacheMode::WriteThrough | CacheMode::DirectSync)
-    }
-}
-
-/// How to open a file.
-#[derive(Clone, Copy, Debug)]
-pub struct FileOptions {
-    /// Open for writing too.
-    pub writable: bool,
-    /// Make a new, empty file, or empty an old one.
-    pub create: bool,
-    /// Refuse when another process uses the file in a way that excludes ours.
-    pub lock: bool,
-    /// Use of the page cache.
-    pub cache: CacheMode,
-}
-
-impl FileOptions {
-    /// For reading, locked.
-    pub const READ: FileOptions =
-        FileOptions { writable: false, create: false, lock: true, cache: CacheMode::WriteBack };
-    /// For reading and writing, locked.
-    pub const WRITE: FileOptions = FileOptions { writable: true, ..FileOptions::READ };
-    /// A new file, locked.
-    pub const CREATE: FileOptions = FileOptions { create: true, ..FileOptions::WRITE };
-}
 
 /// A file or a block device.
 #[derive(Debug)]
@@ -81,6 +33,8 @@ pub struct FileStorage {
     /// The file system cannot be asked whether a read would wait.
     waits: AtomicBool,
     changes: Changes,
+    /// What was before this is to be there: that somebody else has made the file shorter is an error.
+    length: AtomicU64,
 }
 
 impl FileStorage {
@@ -111,7 +65,10 @@ impl FileStorage {
         }
         let path = path.to_owned();
         let (cache, data, waits) = (options.cache, Mutex::default(), AtomicBool::new(false));
-        Ok(FileStorage { name, path, file, device, cache, data, waits, changes: Changes::new() })
+        let (changes, length) = (Changes::new(), AtomicU64::new(0));
+        let storage = FileStorage { name, path, file, device, cache, data, waits, changes, length };
+        storage.length.store(storage.size()?, Ordering::Relaxed);
+        Ok(storage)
     }
 
     /// Where it is.
@@ -132,6 +89,7 @@ impl FileStorage {
         while !data.is_empty() {
             match self.file.read_at(data, offset) {
                 Ok(0) => {
+                    self.check_length(offset)?;
                     data.fill(0);
                     return Ok(());
                 }
@@ -144,6 +102,16 @@ impl FileStorage {
             }
         }
         Ok(())
+    }
+
+    /// Nothing is at `offset`: an error when something was.
+    fn check_length(&self, offset: u64) -> Result<()> {
+        let length = self.length.load(Ordering::Relaxed);
+        if offset >= length {
+            return Ok(());
+        }
+        let what = format!("the file has ended at {offset}, it had {length} bytes");
+        Err(BlockError::io(&self.name, "read")(io::Error::new(io::ErrorKind::UnexpectedEof, what)))
     }
 
     /// Without the page cache: whole pages at page boundaries, to and from aligned memory (open(2), `O_DIRECT`).
@@ -346,6 +314,7 @@ impl Storage for FileStorage {
                 "a block device cannot grow; make the device larger first",
             ));
         }
+        self.length.fetch_min(size, Ordering::Relaxed);
         let resized = self.file.set_len(size).map_err(BlockError::io(&self.name, "resize"));
         self.changes.count();
         resized

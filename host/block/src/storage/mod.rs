@@ -16,10 +16,12 @@ mod file;
 mod lock;
 mod memory;
 mod nbd;
+mod options;
 
-pub use file::{CacheMode, FileOptions, FileStorage};
+pub use file::FileStorage;
 pub use memory::MemoryStorage;
 pub use nbd::{NbdAddress, NbdServer, NbdStorage};
+pub use options::{CacheMode, FileOptions};
 
 use crate::Result;
 use crate::units::HostOffset;

@@ -181,12 +181,19 @@ impl NbdStorage {
             if pool.open < most {
                 pool.open += 1;
                 drop(pool);
-                return negotiate(&self.address)
-                    .map(|(stream, _)| stream)
-                    .inspect_err(|_| self.lost());
+                return self.connect_again().inspect_err(|_| self.lost());
             }
             pool = self.returned.wait(pool).unwrap_or_else(PoisonError::into_inner);
         }
+    }
+
+    fn connect_again(&self) -> io::Result<Box<dyn Stream>> {
+        let (stream, export) = negotiate(&self.address)?;
+        if export.size != self.export.size {
+            let what = format!("the export has {} bytes now", export.size);
+            return Err(io::Error::new(io::ErrorKind::InvalidData, what));
+        }
+        Ok(stream)
     }
 
     /// A connection broke; the next request opens another.
