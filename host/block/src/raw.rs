@@ -93,6 +93,9 @@ impl Format for Raw {
     }
 }
 
+/// The unit of a disk's size in bytes.
+const SECTOR: u64 = 512;
+
 /// Opens and makes raw images.
 #[derive(Debug)]
 pub struct RawDriver;
@@ -107,8 +110,10 @@ impl FormatDriver for RawDriver {
     }
 
     fn open(&self, file: Arc<dyn Storage>, context: &OpenContext<'_>) -> Result<Opened> {
-        let format = Box::new(Raw::open(file, context.writable)?);
-        Ok(Opened { format, backing: None })
+        let raw = Raw::open(file, context.writable)?;
+        // A disk has whole sectors; what the file lacks of the last one reads as zeroes.
+        raw.size.store(raw.size().next_multiple_of(SECTOR), Ordering::Relaxed);
+        Ok(Opened { format: Box::new(raw), backing: None })
     }
 
     fn create(&self, file: Arc<dyn Storage>, request: &CreateRequest) -> Result<()> {

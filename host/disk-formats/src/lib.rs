@@ -19,7 +19,7 @@ mod tests;
 mod vdi;
 mod vhd;
 mod vhdx;
-mod vmdk;
+pub mod vmdk;
 
 pub use vdi::VdiDriver;
 pub use vhd::VhdDriver;

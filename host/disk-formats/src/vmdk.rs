@@ -10,8 +10,11 @@
 //!
 //! Source: "Virtual Disk Format 5.0" (VMware). Little-endian; sizes in sectors of 512 bytes.
 
+mod describe;
 mod extents;
 mod sparse;
+
+pub use describe::{VmdkDescription, VmdkExtent, describe};
 
 use kezhan_block::{
     BlockError, CreateRequest, FormatDriver, HostOffset, OpenContext, Opened, Reference,

@@ -125,6 +125,8 @@ pub fn create(file: &str, format: &str, mut request: CreateRequest) -> Result<()
     }
     let storage: Arc<dyn Storage> =
         Arc::new(FileStorage::open(Path::new(file), FileOptions::CREATE)?);
+    // A disk has whole sectors.
+    request.size = request.size.next_multiple_of(512);
     driver.create(storage, &request)?;
     Ok(())
 }

@@ -5,8 +5,10 @@ use crate::error::Result;
 use crate::open::Open;
 use crate::{OutputFormat, size, snapshot};
 use kezhan_block::{Image, Storage};
+use kezhan_disk_formats::vmdk::VmdkDescription;
 use kezhan_qcow2::{Compression, Qcow2, spec};
 use serde_json::{Map, Value, json};
+use std::os::unix::fs::MetadataExt;
 use std::process::ExitCode;
 
 /// Tell what an image is.
@@ -83,7 +85,45 @@ pub fn describe(image: &Image) -> Result<Value> {
         let data = qcow2_specific(qcow2)?;
         object.insert("format-specific".into(), json!({"type": "qcow2", "data": data}));
     }
+    if image.format().format_name() == "vmdk"
+        && let Some(description) = kezhan_disk_formats::vmdk::describe(&**image.file())?
+    {
+        let beside = description.extents.iter().filter(|extent| extent.file != image.name());
+        let more: u64 = beside.map(|extent| occupied(&extent.file)).sum();
+        object.insert("actual-size".into(), json!(image.file().occupied()? + more));
+        let data = vmdk_specific(&description);
+        object.insert("format-specific".into(), json!({"type": "vmdk", "data": data}));
+    }
     Ok(Value::Object(object))
+}
+
+/// Bytes that a file occupies on the host; none when it is not there.
+fn occupied(file: &str) -> u64 {
+    std::fs::metadata(file).map_or(0, |about| about.blocks() * 512)
+}
+
+fn vmdk_specific(description: &VmdkDescription) -> Value {
+    let mut extents = Vec::new();
+    for extent in &description.extents {
+        let mut told = json!({
+            "virtual-size": extent.size,
+            "filename": extent.file,
+            "format": extent.kind,
+        });
+        if let Some(grain) = extent.grain {
+            told["cluster-size"] = json!(grain);
+        }
+        if extent.compressed {
+            told["compressed"] = json!(true);
+        }
+        extents.push(told);
+    }
+    json!({
+        "cid": description.cid,
+        "parent-cid": description.parent_cid,
+        "create-type": description.create_type,
+        "extents": extents,
+    })
 }
 
 fn children(image: &Image) -> Result<Value> {

@@ -4,6 +4,7 @@ use crate::error::Result;
 use crate::open::Open;
 use crate::{OutputFormat, size};
 use kezhan_block::{GuestOffset, Image, MapEntry};
+use kezhan_qcow2::Qcow2;
 use std::io::Write;
 use std::process::ExitCode;
 
@@ -53,12 +54,32 @@ pub struct Runs<'a> {
     at: u64,
     end: u64,
     held: Option<MapEntry>,
+    /// For each image of the chain, whether its data counts as data where the host has a hole.
+    opaque: Vec<bool>,
 }
 
 impl<'a> Runs<'a> {
     /// From `start` to `end`.
     pub fn new(image: &'a Image, start: u64, end: u64) -> Runs<'a> {
-        Runs { image, at: start, end, held: None }
+        Runs { image, at: start, end, held: None, opaque: Vec::new() }
+    }
+
+    /// The same, but that data of qcow2 and dynamic vpc counts as data also where the host has a hole, unless the
+    /// image seems to have been allocated beforehand. So qemu-img tells it.
+    fn told(self) -> Result<Runs<'a>> {
+        let (mut opaque, mut image) = (Vec::new(), Some(self.image));
+        while let Some(now) = image {
+            let qcow2 = now.format().as_any().downcast_ref::<Qcow2>();
+            opaque.push(match qcow2 {
+                Some(qcow2) => !qcow2.is_preallocated()?,
+                None => {
+                    now.format().format_name() == "vpc"
+                        && now.format().info().cluster_size.is_some()
+                }
+            });
+            image = now.backing().map(|below| &**below);
+        }
+        Ok(Runs { opaque, ..self })
     }
 }
 
@@ -67,7 +88,7 @@ impl Iterator for Runs<'_> {
 
     fn next(&mut self) -> Option<Result<MapEntry>> {
         while self.at < self.end {
-            let entry = match self.image.map(GuestOffset(self.at), self.end - self.at) {
+            let mut entry = match self.image.map(GuestOffset(self.at), self.end - self.at) {
                 Ok(entry) => entry,
                 Err(error) => {
                     self.at = self.end;
@@ -75,6 +96,9 @@ impl Iterator for Runs<'_> {
                 }
             };
             self.at += entry.length;
+            if entry.data && self.opaque.get(entry.depth) == Some(&true) {
+                entry.zero = false;
+            }
             match &mut self.held {
                 Some(held) if continues(held, &entry) => held.length += entry.length,
                 held => {
@@ -123,7 +147,7 @@ impl Printer {
         } else {
             writeln!(out, "{:<16}{:<16}{:<16}File", "Offset", "Length", "Mapped to")
         };
-        for run in Runs::new(image, start, end) {
+        for run in Runs::new(image, start, end).told()? {
             let run = run?;
             written = written.and_then(|()| self.one(&run, out));
         }

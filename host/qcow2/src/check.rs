@@ -108,6 +108,25 @@ pub(crate) struct Walk<'a> {
 }
 
 impl Qcow2 {
+    /// Whether clusters seem to have been allocated before they were written, so that many of them have no place on
+    /// the host yet: more are in use than the host has space for, by a tenth and two.
+    ///
+    /// # Errors
+    /// The storage's; a refcount block that is not valid.
+    pub fn is_preallocated(&self) -> Result<bool> {
+        let cluster = self.layout.cluster();
+        let (clusters, real) = (self.file.size()? / cluster, self.file.occupied()? / cluster);
+        let many = (real * 10 / 9).max(real + 2);
+        let (mut state, mut used) = (self.state(), 0);
+        for index in 0..clusters {
+            used += u64::from(state.refcounts.get(&*self.file, index)? != 0);
+            if used >= many {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
     /// Checks the image and mends what was asked for. No request may be running.
     ///
     /// # Errors

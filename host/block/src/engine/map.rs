@@ -73,8 +73,8 @@ impl Image {
                 let extent = storage.extent(offset, entry.length)?;
                 entry.length = extent.length;
                 entry.zero = extent.hole;
-                // A format of clusters has them allocated, hole or not; a raw disk is its file.
-                entry.data = !extent.hole || self.format.info().cluster_size.is_some();
+                // Another format has it allocated, hole or not; a raw disk is its file.
+                entry.data = !extent.hole || self.format.format_name() != "raw";
                 entry.offset = Some(offset);
                 entry.file = Some(storage.name().to_owned());
             }

@@ -108,14 +108,27 @@ pub fn embedded_descriptor(file: &dyn Storage) -> Result<Option<String>> {
     Ok(Some(String::from_utf8_lossy(&text).trim_end_matches('\0').to_owned()))
 }
 
+/// Bytes of the disk in an extent, bytes of a grain, and whether grains are compressed.
+pub fn shape(file: &dyn Storage) -> Result<(u64, u64, bool)> {
+    let header = header(file)?;
+    let bytes = |at| u64_at(&header, at).saturating_mul(512);
+    let compressed = u32_at(&header, spec::AT_FLAGS) & spec::COMPRESSED != 0;
+    Ok((bytes(spec::AT_CAPACITY), bytes(spec::AT_GRAIN), compressed))
+}
+
+fn header(file: &dyn Storage) -> Result<Vec<u8>> {
+    let header = read_table(file, 0, spec::HEADER as u64, "header")?;
+    if u64_at(&header, spec::AT_DIRECTORY) != spec::DIRECTORY_AT_END {
+        return Ok(header);
+    }
+    // Streams know their directory only at the end: the last but one sector is the header again.
+    let at = file.size()?.saturating_sub(1024);
+    read_table(file, at, spec::HEADER as u64, "footer")
+}
+
 /// Opens an extent.
 pub fn open(file: Arc<dyn Storage>, writable: bool) -> Result<Blocks<Sparse>> {
-    let mut header = read_table(&*file, 0, spec::HEADER as u64, "header")?;
-    if u64_at(&header, spec::AT_DIRECTORY) == spec::DIRECTORY_AT_END {
-        // Streams know their directory only at the end: the last but one sector is the header again.
-        let at = file.size()?.saturating_sub(1024);
-        header = read_table(&*file, at, spec::HEADER as u64, "footer")?;
-    }
+    let header = header(&*file)?;
     let (capacity, grain) = (u64_at(&header, spec::AT_CAPACITY), u64_at(&header, spec::AT_GRAIN));
     let entries = u64::from(u32_at(&header, spec::AT_TABLE_ENTRIES));
     let grains = if grain == 0 { u64::MAX } else { capacity.div_ceil(grain) };
