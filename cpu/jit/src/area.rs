@@ -1,7 +1,8 @@
 //! The vCPU area: everything of a vCPU that translated code touches, but guest RAM.
 //!
 //! ```text
-//!   GS base ──► 0x0000  state   registers at the gate, scratch slots, exits        [`Registers`]
+//!               …       stack   of translated code: for its calls of the gate, and for signals
+//!   RSP ──────► 0x0000  state   registers at the gate, scratch slots, exits        [`Registers`]
 //!               0x1000  bell    one byte that other threads set                    [`Bell`]
 //!               0x2000  jumps   {rip, code} by the low 16 bits of RIP, for each view
 //!               …       slots   where each branch to another page goes
@@ -9,19 +10,21 @@
 //!               …       sites   {lo, limit, delta, host …} of each access
 //! ```
 //!
-//! Translated code addresses it by constants off the GS base, which glibc and the kernel leave alone; no
-//! register is needed, and no value of the guest's ever takes part in such an address but the low 16 bits of
-//! an index into `jumps`, which has a place for each.
+//! Translated code addresses it by constants off RSP, which is the host's in translated code too: whoever comes
+//! by signal finds a stack below it. No value of the guest's ever takes part in such an address but the low 16 bits
+//! of an index into `jumps`, which has a place for each. Where the gate's helpers have pushed something, they use the
+//! GS base instead, which glibc and the kernel leave alone and which is the same address.
 //!
 //! The area is touched by the thread that runs the vCPU only, the bell excepted.
 //!
-//! Rejected: a reserved register instead of GS (guests use all sixteen), the area on the Rust side of a
-//! `Core` (its address would change from run to run).
+//! Rejected: a reserved register (guests use all sixteen); the GS base alone (a byte more in each instruction, and
+//! processors forward stores to loads at once only where both are off the stack's register); the area on the Rust
+//! side of a `Core` (its address would change from run to run).
 #![expect(unsafe_code, reason = "maps the area, and reads and writes it by offset")]
 
 use crate::frame::{X87, X87_BYTES};
 use crate::memory::ExecutableMemoryError;
-use rustix::mm::{MapFlags, ProtFlags, mmap_anonymous, munmap};
+use rustix::mm::{MapFlags, MprotectFlags, ProtFlags, mmap_anonymous, mprotect, munmap};
 use std::mem::offset_of;
 use std::ptr::NonNull;
 use std::sync::Arc;
@@ -31,16 +34,17 @@ use std::sync::atomic::{AtomicU8, Ordering};
 #[derive(Debug)]
 #[repr(C)]
 pub struct Registers {
-    /// General registers in the order of their encoding.
-    pub gpr: [u64; 16],
-    /// Status flags: OF in bit 0; SF, ZF, AF, PF, CF in bits 15:8 as LAHF has them.
-    pub flags: u64,
-    /// Number of the [`crate::translate::Record`] of the last exit.
-    pub exit: u64,
-    /// Where an indirect branch goes.
-    pub rip: u64,
     pub(crate) saved_rax: u64,
     pub(crate) saved_rcx: u64,
+    /// Status flags: OF in bit 0; SF, ZF, AF, PF, CF in bits 15:8 as LAHF has them.
+    pub flags: u64,
+    /// Where an indirect branch goes.
+    pub rip: u64,
+    /// Number of the [`crate::translate::Record`] of the last exit.
+    pub exit: u64,
+    pub(crate) spill: [u64; 4],
+    /// General registers in the order of their encoding.
+    pub gpr: [u64; 16],
     /// Base of FS.
     pub fs_base: u64,
     /// Base of GS.
@@ -48,6 +52,8 @@ pub struct Registers {
     /// IA32_KERNEL_GS_BASE.
     pub kernel_gs_base: u64,
     pub(crate) pushed: u64,
+    /// RSP of whoever has entered.
+    pub(crate) host_stack: u64,
     pub(crate) leave: u64,
     pub(crate) leave_saved: u64,
     pub(crate) load_vectors: u64,
@@ -61,7 +67,7 @@ pub struct Registers {
     /// MXCSR.
     pub mxcsr: u32,
     pub(crate) host_mxcsr: u32,
-    pub(crate) spill: [u64; 4],
+    pub(crate) reserved: [u64; 2],
     /// XMM0 to XMM15.
     pub xmm: [u128; 16],
     /// Whether the vectors may have changed since [`Registers::xmm`] was last written by Rust.
@@ -191,7 +197,7 @@ impl Site {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[repr(C)]
 struct Jump {
-    /// The negative of the linear RIP.
+    /// The linear RIP.
     tag: u64,
     code: u64,
 }
@@ -215,6 +221,9 @@ pub(crate) const SLOTS_AT: usize = JUMPS_AT + VIEWS * JUMPS_BYTES;
 pub(crate) const SITES_AT: usize = SLOTS_AT + SLOTS * 8;
 pub(crate) const JOURNAL_AT: usize = SITES_AT + SITES * size_of::<Site>();
 pub(crate) const AREA: usize = JOURNAL_AT + SITES * 4;
+/// Bytes of stack below the state. The lowest page of them cannot be reached.
+const STACK: usize = 1 << 16;
+const GUARD: usize = 0x1000;
 
 const _: () = assert!(size_of::<Registers>() <= BELL);
 const _: () = assert!(offset_of!(Registers, xmm).is_multiple_of(16));
@@ -224,7 +233,7 @@ pub(crate) const fn jumps_of(view: u8) -> usize {
     JUMPS_AT + view as usize * JUMPS_BYTES
 }
 
-/// The mapping, which a bell keeps alive as well.
+/// The mapping, which a bell keeps alive as well: where its state begins.
 #[derive(Debug)]
 struct Mapping(NonNull<u8>);
 
@@ -236,7 +245,7 @@ unsafe impl Sync for Mapping {}
 impl Drop for Mapping {
     fn drop(&mut self) {
         // SAFETY: the mapping was made in `Area::new` with this size and ends with this value.
-        let _ = unsafe { munmap(self.0.as_ptr().cast(), AREA) };
+        let _ = unsafe { munmap(self.0.as_ptr().sub(STACK).cast(), STACK + AREA) };
     }
 }
 
@@ -282,17 +291,22 @@ impl Area {
         let mapped = unsafe {
             mmap_anonymous(
                 std::ptr::null_mut(),
-                AREA,
+                STACK + AREA,
                 ProtFlags::READ | ProtFlags::WRITE,
                 MapFlags::PRIVATE | MapFlags::NORESERVE,
             )
         };
-        let failed = |source| ExecutableMemoryError::area(AREA, source);
-        let base = mapped
+        let failed = |source| ExecutableMemoryError::area(STACK + AREA, source);
+        let lowest: NonNull<u8> = mapped
             .and_then(|base| NonNull::new(base.cast()).ok_or(rustix::io::Errno::NOMEM))
             .map_err(failed)?;
+        // SAFETY: the state begins within the mapping.
+        let mapping = Mapping(unsafe { lowest.add(STACK) });
+        // SAFETY: the page belongs to the mapping, and nobody has used it yet.
+        unsafe { mprotect(lowest.as_ptr().cast(), GUARD, MprotectFlags::empty()) }
+            .map_err(failed)?;
         let exits = crate::gate::exits();
-        let mut area = Area { mapping: Arc::new(Mapping(base)), void: exits.void_slot };
+        let mut area = Area { mapping: Arc::new(mapping), void: exits.void_slot };
         let registers = area.registers();
         registers.leave = exits.leave;
         registers.leave_saved = exits.leave_saved;
@@ -303,7 +317,7 @@ impl Area {
         Ok(area)
     }
 
-    /// What the GS base is to be.
+    /// What the GS base is to be, and RSP in translated code.
     pub(crate) fn base(&self) -> u64 {
         self.mapping.0.as_ptr() as u64
     }
@@ -369,8 +383,7 @@ impl Area {
     #[inline(always)]
     pub fn set_jump(&mut self, view: u8, rip: u64, code: u64) {
         let index = (rip & 0xffff) as usize;
-        let tag = rip.wrapping_neg();
-        *self.item::<Jump>(jumps_of(view.min(VIEWS as u8 - 1)), index) = Jump { tag, code };
+        *self.item::<Jump>(jumps_of(view.min(VIEWS as u8 - 1)), index) = Jump { tag: rip, code };
     }
 
     /// Forgets what is remembered for the place of `rip`.
@@ -394,18 +407,17 @@ impl Area {
         self.void_edges();
     }
 
-    /// A tag of zero is void for all RIPs but two: 0, and with the bell, the last one.
+    /// A tag of zero is void for all places but the first.
     fn void_edges(&mut self) {
         for view in 0..VIEWS as u8 {
             self.clear_jump(view, 0);
-            self.clear_jump(view, u64::MAX);
         }
     }
 }
 
 impl Jump {
-    /// A tag that only an address which is not canonical could match.
+    /// A tag that no address matches which is looked up there: its low 16 bits are another place's.
     fn void(index: usize) -> Jump {
-        Jump { tag: (1 << 62) - index as u64, code: 0 }
+        Jump { tag: !index as u64, code: 0 }
     }
 }

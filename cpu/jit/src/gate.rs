@@ -10,7 +10,7 @@
 //!
 //! | host | holds |
 //! |---|---|
-//! | RSP | the host's stack: a signal may come at any time |
+//! | RSP | the area, with a stack below it: a signal may come at any time |
 //! | R10 | guest RSP |
 //! | R11 | nothing for long: the one scratch register |
 //!
@@ -20,7 +20,8 @@
 //! a guest's register points.
 //!
 //! XMM registers and MXCSR are loaded by the first block that uses them after the gate, and stored at the
-//! next exit; x87 state likewise. RFLAGS.DF, TF, AC and the rest stay the host's: only the six status flags pass.
+//! next exit; x87 state likewise. RFLAGS.DF, TF, AC and the rest stay the host's: only the six status flags pass, on
+//! the way in by the area.
 #![expect(unsafe_code, reason = "the entry into translated code")]
 
 use crate::area::{Area, JOURNAL_AT, MOST_PATIENCE, Registers, SITES_AT, Site, TLB_SETS};
@@ -70,43 +71,46 @@ fn has_fsgsbase() -> bool {
 /// Runs translated code until it leaves.
 ///
 /// # Safety
-/// `code` is an entry or a place to resume in code that [`crate::translate`] emitted for the area that is
-/// bound to this thread, and which nobody changes meanwhile.
+/// `code` is an entry or a place to resume in code that [`crate::translate`] emitted for `area`, which is bound to
+/// this thread, and which nobody changes meanwhile.
 #[inline(always)]
-pub(crate) unsafe fn enter(code: u64) {
+pub(crate) unsafe fn enter(code: u64, area: u64) {
     // SAFETY: promised by the caller; the function keeps to the calling convention.
-    unsafe { gate(code) }
+    unsafe { gate(code, area) }
 }
 
 /// # Safety
 /// As for [`enter`].
 #[unsafe(naked)]
-unsafe extern "sysv64" fn gate(code: u64) {
+unsafe extern "sysv64" fn gate(code: u64, area: u64) {
     naked_asm!(
         "push rbx", "push rbp", "push r12", "push r13", "push r14", "push r15",
-        "sub rsp, 8",
+        "mov [rsi + {host}], rsp",
+        "mov rsp, rsi",
         "mov r11, rdi",
-        "mov rax, gs:[{flags}]",
-        "add al, 0x7f",
-        "sahf",
-        "mov rax, gs:[0]", "mov rcx, gs:[8]", "mov rdx, gs:[16]", "mov rbx, gs:[24]",
-        "mov r10, gs:[32]", "mov rbp, gs:[40]", "mov rsi, gs:[48]", "mov rdi, gs:[56]",
-        "mov r8, gs:[64]", "mov r9, gs:[72]",
-        "mov r12, gs:[96]", "mov r13, gs:[104]", "mov r14, gs:[112]", "mov r15, gs:[120]",
+        "mov rax, [rsp + {gpr}]", "mov rcx, [rsp + {gpr} + 8]",
+        "mov rdx, [rsp + {gpr} + 16]", "mov rbx, [rsp + {gpr} + 24]",
+        "mov r10, [rsp + {gpr} + 32]", "mov rbp, [rsp + {gpr} + 40]",
+        "mov rsi, [rsp + {gpr} + 48]", "mov rdi, [rsp + {gpr} + 56]",
+        "mov r8, [rsp + {gpr} + 64]", "mov r9, [rsp + {gpr} + 72]",
+        "mov r12, [rsp + {gpr} + 96]", "mov r13, [rsp + {gpr} + 104]",
+        "mov r14, [rsp + {gpr} + 112]", "mov r15, [rsp + {gpr} + 120]",
         "jmp r11",
-        flags = const offset_of!(Registers, flags),
+        host = const offset_of!(Registers, host_stack),
+        gpr = const offset_of!(Registers, gpr),
     )
 }
 
-/// Leaves with the status flags in RFLAGS. Jumped to, on the stack of [`gate`].
+/// Leaves with the status flags in RFLAGS. Jumped to, with RSP as [`gate`] has set it.
 #[unsafe(naked)]
 unsafe extern "sysv64" fn leave() {
     naked_asm!(
-        "mov gs:[0], rax",
+        "mov [rsp + {gpr}], rax",
         "lahf",
         "seto al",
-        "mov gs:[{flags}], eax",
+        "mov [rsp + {flags}], eax",
         "jmp {rest}",
+        gpr = const offset_of!(Registers, gpr),
         flags = const offset_of!(Registers, flags),
         rest = sym leave_rest,
     )
@@ -115,27 +119,35 @@ unsafe extern "sysv64" fn leave() {
 /// Leaves with the status flags in the area already.
 #[unsafe(naked)]
 unsafe extern "sysv64" fn leave_saved() {
-    naked_asm!("mov gs:[0], rax", "jmp {rest}", rest = sym leave_rest)
+    naked_asm!(
+        "mov [rsp + {gpr}], rax",
+        "jmp {rest}",
+        gpr = const offset_of!(Registers, gpr),
+        rest = sym leave_rest,
+    )
 }
 
-/// Leaves from a branch whose slot is void; R11 holds the number of its record.
+/// Leaves from a branch whose slot is void; R11 holds the number of its record, the flags are in the area.
 #[unsafe(naked)]
 unsafe extern "sysv64" fn void_slot() {
     naked_asm!(
         "mov gs:[{exit}], r11",
         "jmp {leave}",
         exit = const offset_of!(Registers, exit),
-        leave = sym leave,
+        leave = sym leave_saved,
     )
 }
 
 #[unsafe(naked)]
 unsafe extern "sysv64" fn leave_rest() {
     naked_asm!(
-        "mov gs:[8], rcx", "mov gs:[16], rdx", "mov gs:[24], rbx",
-        "mov gs:[32], r10", "mov gs:[40], rbp", "mov gs:[48], rsi", "mov gs:[56], rdi",
-        "mov gs:[64], r8", "mov gs:[72], r9",
-        "mov gs:[96], r12", "mov gs:[104], r13", "mov gs:[112], r14", "mov gs:[120], r15",
+        "mov [rsp + {gpr} + 8], rcx",
+        "mov [rsp + {gpr} + 16], rdx", "mov [rsp + {gpr} + 24], rbx",
+        "mov [rsp + {gpr} + 32], r10", "mov [rsp + {gpr} + 40], rbp",
+        "mov [rsp + {gpr} + 48], rsi", "mov [rsp + {gpr} + 56], rdi",
+        "mov [rsp + {gpr} + 64], r8", "mov [rsp + {gpr} + 72], r9",
+        "mov [rsp + {gpr} + 96], r12", "mov [rsp + {gpr} + 104], r13",
+        "mov [rsp + {gpr} + 112], r14", "mov [rsp + {gpr} + 120], r15",
         "cmp qword ptr gs:[{live}], 0",
         "je 2f",
         "stmxcsr gs:[{mxcsr}]",
@@ -158,9 +170,11 @@ unsafe extern "sysv64" fn leave_rest() {
         "fninit",
         "mov qword ptr gs:[{x87_live}], 0",
         "3:",
-        "add rsp, 8",
+        "mov rsp, [rsp + {host_stack}]",
         "pop r15", "pop r14", "pop r13", "pop r12", "pop rbp", "pop rbx",
         "ret",
+        gpr = const offset_of!(Registers, gpr),
+        host_stack = const offset_of!(Registers, host_stack),
         live = const offset_of!(Registers, vectors_live),
         mxcsr = const offset_of!(Registers, mxcsr),
         host = const offset_of!(Registers, host_mxcsr),

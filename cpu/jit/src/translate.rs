@@ -86,7 +86,12 @@ pub struct Translator {
 
 /// Where a superblock can be entered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Entry(u64);
+pub struct Entry {
+    /// With the flags in the area: from the gate, by slots and by the jump cache.
+    parked: u64,
+    /// With the flags in RFLAGS: by links.
+    raw: u64,
+}
 
 /// Why there is no translation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -106,6 +111,13 @@ pub struct Region {
     pub length: u64,
     /// The host address of its first byte.
     pub host: u64,
+}
+
+impl Entry {
+    /// In the middle of a superblock, which has its flags in the area there or wants none.
+    fn behind_the_gate(code: u64) -> Entry {
+        Entry { parked: code, raw: code }
+    }
 }
 
 impl Translator {
@@ -211,7 +223,7 @@ impl Translator {
         self.hot = (self.hot + emitted.hot.len()).next_multiple_of(16);
         self.cold += emitted.cold.len();
         synchronise();
-        Ok(Entry(hot))
+        Ok(Entry { parked: hot + emitted.parked as u64, raw: hot + emitted.raw as u64 })
     }
 
     /// Drops all code. The caller forgets every [`Entry`], and voids every jump that it has made.
@@ -229,7 +241,7 @@ impl Translator {
     pub fn run(&mut self, entry: Entry) -> Record {
         // SAFETY: an `Entry` is made by `translate` and `resume` only, for code of this translator; `clear`
         // obliges the caller to forget them. The area was bound to this thread by `bind`.
-        unsafe { gate::enter(entry.0) };
+        unsafe { gate::enter(entry.parked, self.area.base()) };
         let number = self.area.registers().exit as usize;
         self.records.get(number).copied().unwrap_or(Record { rip: 0, kind: Kind::Leave })
     }
@@ -237,7 +249,7 @@ impl Translator {
     /// Where code goes on that has left for a time stamp.
     pub fn behind(&self, record: &Record) -> Option<Entry> {
         match record.kind {
-            Kind::TimeStamp { resume, .. } => Some(Entry(resume)),
+            Kind::TimeStamp { resume, .. } => Some(Entry::behind_the_gate(resume)),
             _ => None,
         }
     }
@@ -258,7 +270,7 @@ impl Translator {
         let site = self.area.site(access.site);
         *site = Site { lo: region.start, limit, delta, host, ..*site };
         self.area.journal(access.site);
-        Some(Entry(access.resume))
+        Some(Entry::behind_the_gate(access.resume))
     }
 
     /// Makes every site void, so that its next access leaves; how many were not.
@@ -291,9 +303,10 @@ impl Translator {
         }
     }
 
-    /// Leads a branch to where its target is now.
-    pub fn link(&mut self, hole: u64, target: Entry) {
-        let distance = target.0.wrapping_sub(hole).wrapping_sub(4) as i32;
+    /// Leads a branch, whose flags are in the area if `parked`, to where its target is now.
+    pub fn link(&mut self, hole: u64, parked: bool, target: Entry) {
+        let target = if parked { target.parked } else { target.raw };
+        let distance = target.wrapping_sub(hole).wrapping_sub(4) as i32;
         let offset = hole.wrapping_sub(self.memory.base()) as usize;
         self.memory.write(offset, &distance.to_le_bytes());
         synchronise();
@@ -301,7 +314,7 @@ impl Translator {
 
     /// Leads a slot to its target, or makes it void.
     pub fn set_slot(&mut self, slot: u32, target: Option<Entry>) {
-        self.area.set_slot(slot, target.map(|entry| entry.0));
+        self.area.set_slot(slot, target.map(|entry| entry.parked));
     }
 
     /// The slot for a target, if some branch uses one.
@@ -311,6 +324,6 @@ impl Translator {
 
     /// Remembers where indirect branches to `rip` go.
     pub fn set_jump(&mut self, view: u8, rip: u64, target: Entry) {
-        self.area.set_jump(view, rip, target.0);
+        self.area.set_jump(view, rip, target.parked);
     }
 }

@@ -83,13 +83,17 @@ impl Asm {
         }
     }
 
-    /// `op reg, gs:[offset]` (or the other way round, as the opcode has it).
+    /// `op reg, [rsp + offset]` (or the other way round, as the opcode has it): a place in the area.
     fn area(&mut self, wide: bool, op: &[u8], reg: u8, offset: usize) {
-        self.byte(0x65);
         self.rex(wide, reg, 0, 0);
         self.raw(op);
-        self.raw(&[(reg & 7) << 3 | 4, 0x25]);
-        self.word(offset as i32);
+        match u8::try_from(offset) {
+            Ok(short @ 0..0x80) => self.raw(&[0x44 | (reg & 7) << 3, 0x24, short]),
+            _ => {
+                self.raw(&[0x84 | (reg & 7) << 3, 0x24]);
+                self.word(offset as i32);
+            }
+        }
     }
 
     pub fn load(&mut self, reg: u8, offset: usize) {
@@ -129,12 +133,12 @@ impl Asm {
         self.area(true, &[0x0b], reg, offset);
     }
 
-    /// `dec byte gs:[offset]`
+    /// `dec byte [rsp + offset]`
     pub fn decrement_byte(&mut self, offset: usize) {
         self.area(false, &[0xfe], 1, offset);
     }
 
-    /// `test byte gs:[offset], mask`
+    /// `test byte [rsp + offset], mask`
     pub fn test_byte(&mut self, offset: usize, mask: u8) {
         self.area(false, &[0xf6], 0, offset);
         self.byte(mask);
@@ -184,7 +188,7 @@ impl Asm {
         self.area(true, &[0x23], reg, offset);
     }
 
-    /// `mov reg, gs:[offset]` of 16 bits; the others stay.
+    /// `mov reg, [rsp + offset]` of 16 bits; the others stay.
     pub fn load_16(&mut self, reg: u8, offset: usize) {
         self.byte(0x66);
         self.area(false, &[0x8b], reg, offset);
@@ -213,38 +217,36 @@ impl Asm {
         self.raw(&[0x49, 0x83, 0xfb, value]);
     }
 
-    /// From RFLAGS bits in EAX to the host's status flags; RAX and RCX are lost.
-    /// `movzx ecx, al; shl ecx, 8; shr eax, 11; and eax, 1; or eax, ecx`, then [`Asm::flags_from_rax`]
+    /// From RFLAGS bits in EAX to the status flags as they lie in the area; RCX is lost.
+    /// `movzx ecx, al; shl ecx, 8; shr eax, 11; and eax, 1; or eax, ecx`
     pub fn bits_to_flags(&mut self) {
         self.raw(&[0x0f, 0xb6, 0xc8, 0xc1, 0xe1, 8, 0xc1, 0xe8, 11, 0x83, 0xe0, 1, 0x09, 0xc8]);
-        self.flags_from_rax();
     }
 
     pub fn compare(&mut self, reg: u8, offset: usize) {
         self.area(true, &[0x3b], reg, offset);
     }
 
-    /// `cmp byte gs:[offset], 0`
+    /// `cmp byte [rsp + offset], 0`
     pub fn is_zero(&mut self, offset: usize) {
         self.area(false, &[0x80], 7, offset);
         self.byte(0);
     }
 
-    /// `jmp gs:[offset]`
+    /// `jmp [rsp + offset]`
     pub fn jump_through(&mut self, offset: usize) {
         self.area(false, &[0xff], 4, offset);
     }
 
-    /// `call gs:[offset]`
+    /// `call [rsp + offset]`
     pub fn call_through(&mut self, offset: usize) {
         self.area(false, &[0xff], 2, offset);
     }
 
-    /// `mov reg, gs:[offset + rcx * 8]`
+    /// `mov reg, [rsp + rcx * 8 + offset]`
     pub fn load_by_rcx(&mut self, reg: u8, offset: usize) {
-        self.byte(0x65);
         self.rex(true, reg, 0, 0);
-        self.raw(&[0x8b, (reg & 7) << 3 | 4, 0xcd]);
+        self.raw(&[0x8b, 0x84 | (reg & 7) << 3, 0xcc]);
         self.word(offset as i32);
     }
 
@@ -365,14 +367,15 @@ impl Asm {
         self.raw(&[0x41, 0xf6, 0xc3, mask]);
     }
 
-    /// `movzx ecx, r11w; lea ecx, [rcx * 2]`: the scratch register's place in a jump cache.
+    /// `movzx ecx, r11w; add ecx, ecx`: the scratch register's place in a jump cache, in steps of 8 bytes.
     pub fn jump_index(&mut self) {
-        self.raw(&[0x41, 0x0f, 0xb7, 0xcb, 0x8d, 0x0c, 0x09]);
+        self.raw(&[0x41, 0x0f, 0xb7, 0xcb, 0x01, 0xc9]);
     }
 
-    /// `lea rcx, [rcx + r11]`
-    pub fn add_scratch_to_rcx(&mut self) {
-        self.raw(&[0x4a, 0x8d, 0x0c, 0x19]);
+    /// `cmp r11, [rsp + rcx * 8 + offset]`
+    pub fn compare_by_rcx(&mut self, offset: usize) {
+        self.raw(&[0x4c, 0x3b, 0x9c, 0xcc]);
+        self.word(offset as i32);
     }
 
     /// `jmp r11`
@@ -402,6 +405,11 @@ impl Asm {
         self.raw(&[0x0f, 0x80 | condition]);
         self.word(0);
         Hole(self.bytes.len() - 4)
+    }
+
+    /// `xchg r11, rcx`
+    pub fn exchange_scratch_and_rcx(&mut self) {
+        self.raw(&[0x4c, 0x87, 0xd9]);
     }
 
     /// `jrcxz` over what comes before [`Asm::land`].
@@ -455,16 +463,16 @@ mod tests {
 
     #[test]
     fn forms_decode_as_what_they_mean() {
-        assert_eq!(text(|a| a.load(11, 0x40)), "mov r11,gs:[40h]");
-        assert_eq!(text(|a| a.store(8, 3)), "mov gs:[8],rbx");
-        assert_eq!(text(|a| a.compare(11, 0x40)), "cmp r11,gs:[40h]");
-        assert_eq!(text(|a| a.is_zero(0x1000)), "cmp byte ptr gs:[1000h],0");
-        assert_eq!(text(|a| a.jump_through(0x20)), "jmp qword ptr gs:[20h]");
-        assert_eq!(text(|a| a.call_through(0x20)), "call qword ptr gs:[20h]");
-        assert_eq!(text(|a| a.store_number(0x88, 7)), "mov dword ptr gs:[88h],7");
-        assert_eq!(text(|a| a.load_by_rcx(11, 0x20)), "mov r11,gs:[rcx*8+20h]");
-        assert_eq!(text(Asm::jump_index), "movzx ecx,r11w; lea ecx,[rcx+rcx]");
-        assert_eq!(text(Asm::add_scratch_to_rcx), "lea rcx,[rcx+r11]");
+        assert_eq!(text(|a| a.load(11, 0x40)), "mov r11,[rsp+40h]");
+        assert_eq!(text(|a| a.store(8, 3)), "mov [rsp+8],rbx");
+        assert_eq!(text(|a| a.compare(11, 0x40)), "cmp r11,[rsp+40h]");
+        assert_eq!(text(|a| a.is_zero(0x1000)), "cmp byte ptr [rsp+1000h],0");
+        assert_eq!(text(|a| a.jump_through(0x20)), "jmp qword ptr [rsp+20h]");
+        assert_eq!(text(|a| a.call_through(0x20)), "call qword ptr [rsp+20h]");
+        assert_eq!(text(|a| a.store_number(0x88, 7)), "mov dword ptr [rsp+88h],7");
+        assert_eq!(text(|a| a.load_by_rcx(11, 0x20)), "mov r11,[rsp+rcx*8+20h]");
+        assert_eq!(text(Asm::jump_index), "movzx ecx,r11w; add ecx,ecx");
+        assert_eq!(text(|a| a.compare_by_rcx(0x20)), "cmp r11,[rsp+rcx*8+20h]");
         assert_eq!(text(|a| a.lea(11, Address::at(5, 0))), "lea r11,[rbp]");
         assert_eq!(text(|a| a.lea(11, Address::at(12, 8))), "lea r11,[r12+8]");
         assert_eq!(text(|a| a.store_to(Address::indexed(10, 11, -8), 0)), "mov [r10+r11-8],rax");
@@ -474,21 +482,21 @@ mod tests {
         assert_eq!(text(|a| a.number(9, 5)), "mov r9d,5");
         assert_eq!(text(|a| a.test(11)), "test r11,r11");
         assert_eq!(text(|a| a.test_scratch(15)), "test r11b,0Fh");
-        assert_eq!(text(|a| a.decrement_byte(0x40)), "dec byte ptr gs:[40h]");
-        assert_eq!(text(|a| a.test_byte(0x40, 4)), "test byte ptr gs:[40h],4");
+        assert_eq!(text(|a| a.decrement_byte(0x40)), "dec byte ptr [rsp+40h]");
+        assert_eq!(text(|a| a.test_byte(0x40, 4)), "test byte ptr [rsp+40h],4");
         let set = "mov rcx,r11; shr rcx,8; and ecx,0FFF0h";
         assert_eq!(text(|a| a.set_offset_to_rcx(0xfff0)), set);
         assert_eq!(text(Asm::compare_page_at_rcx), "xor r11,[rcx]; cmp r11,1000h");
         assert_eq!(text(Asm::add_pair_at_rcx), "add r11,[rcx]; add r11,[rcx+8]");
         assert_eq!(text(Asm::negate_scratch), "neg r11");
-        assert_eq!(text(|a| a.load_16(9, 0x40)), "mov r9w,gs:[40h]");
+        assert_eq!(text(|a| a.load_16(9, 0x40)), "mov r9w,[rsp+40h]");
         assert_eq!(text(|a| a.and_number_32(1, 0x200)), "and ecx,200h");
         assert_eq!(text(|a| a.or_number_32(1, 2)), "or ecx,2");
         assert_eq!(text(|a| a.test_scratch_32(0x100)), "test r11d,100h");
         assert_eq!(text(|a| a.compare_scratch(1)), "cmp r11,1");
-        let spread =
-            "movzx ecx,al; shl ecx,8; shr eax,0Bh; and eax,1; or eax,ecx; add al,7Fh; sahf";
+        let spread = "movzx ecx,al; shl ecx,8; shr eax,0Bh; and eax,1; or eax,ecx";
         assert_eq!(text(Asm::bits_to_flags), spread);
         assert_eq!(text(|a| a.shift_scratch(3)), "shr r11,3");
+        assert_eq!(text(Asm::exchange_scratch_and_rcx), "xchg rcx,r11");
     }
 }

@@ -74,20 +74,45 @@ pub(super) struct Emitter<'a> {
     request: Request<'a>,
     homes: Homes,
     live: Vec<u32>,
-    /// The flags that are live are in the area, not in RFLAGS.
-    saved: bool,
+    flags: Flags,
     vectors: bool,
     x87: bool,
     stubs: Vec<Stub>,
     encoder: Encoder,
     body: u64,
+    /// Where the flags are there.
+    body_flags: Flags,
     at: usize,
 }
 
-/// Hot and cold code, for the places that were promised.
+/// Where the flags are that are live.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Flags {
+    /// In the area, and not in RFLAGS.
+    parked: bool,
+    /// In the area as well as in RFLAGS.
+    copied: bool,
+}
+
+impl Flags {
+    const PARKED: Flags = Flags { parked: true, copied: false };
+    const COPIED: Flags = Flags { parked: false, copied: true };
+    /// In RFLAGS alone, or nowhere when none is live.
+    const RAW: Flags = Flags { parked: false, copied: false };
+
+    /// Whether they are in the area.
+    fn are_in_area(self) -> bool {
+        self.parked || self.copied
+    }
+}
+
+/// Hot and cold code, for the places that were promised, and where in the hot code it is entered with the flags in
+/// the area and with the flags in RFLAGS.
 pub(super) struct Emitted {
     pub hot: Vec<u8>,
     pub cold: Vec<u8>,
+    pub parked: usize,
+    pub raw: usize,
 }
 
 type Done = Result<(), IcedError>;
@@ -103,28 +128,28 @@ impl<'a> Emitter<'a> {
             request,
             homes: Homes::of(request.steps),
             live: liveness(request.steps, &request.page, next),
-            saved: false,
+            flags: Flags::RAW,
             vectors: request.steps.iter().any(|step| step.rule == Rule::Vector),
             x87: request.steps.iter().any(|step| step.rule == Rule::X87),
             stubs: Vec::new(),
             encoder: Encoder::new(64),
             body: 0,
+            body_flags: Flags::RAW,
             at: 0,
         }
     }
 
     /// Emits everything.
     pub fn run(mut self) -> Result<Emitted, IcedError> {
-        let mut entry = std::mem::replace(&mut self.hot, Asm::new(0));
-        self.homes.move_in(&mut entry);
-        self.hot = entry;
+        let (parked, raw) = self.enter();
+        self.homes.move_in(&mut self.hot);
         if self.vectors {
             self.want(VECTORS_LIVE, LOAD_VECTORS);
         }
         if self.x87 {
             self.want(X87_LIVE, LOAD_X87);
         }
-        self.body = self.hot.here();
+        (self.body, self.body_flags) = (self.hot.here(), self.flags);
         let steps = self.request.steps;
         while let Some(step) = steps.get(self.at) {
             match stack::in_a_row(&steps[self.at..]) {
@@ -138,13 +163,46 @@ impl<'a> Emitter<'a> {
             self.go_on(last.next());
         }
         self.write_stubs();
-        Ok(Emitted { hot: self.hot.bytes, cold: self.cold.bytes })
+        Ok(Emitted { hot: self.hot.bytes, cold: self.cold.bytes, parked, raw })
+    }
+
+    /// The two ways in: with the flags in the area, and with the flags in RFLAGS. The body goes on as suits its first
+    /// steps; whoever comes the other way has the flags moved.
+    fn enter(&mut self) -> (usize, usize) {
+        if self.live[0] == 0 {
+            return (0, 0);
+        }
+        if self.begins_parked() {
+            self.save_flags();
+            return (self.hot.bytes.len(), 0);
+        }
+        self.flags = Flags::PARKED;
+        self.restore_flags();
+        self.flags = Flags::RAW;
+        (0, self.hot.bytes.len())
+    }
+
+    /// Whether the flags from before are not needed in RFLAGS before they have to be in the area.
+    fn begins_parked(&self) -> bool {
+        for (at, step) in self.request.steps.iter().enumerate() {
+            if step.rule == Rule::Nothing || step.rule == Rule::Address {
+                continue;
+            }
+            let plain = matches!(step.rule, Rule::Copy | Rule::Vector | Rule::X87);
+            if !plain || step.operand.is_some() {
+                return step.rule != Rule::Branch;
+            }
+            if step.reads != 0 || step.modifies != 0 {
+                return step.reads == 0 && self.live[at + 1] & !step.kills == 0;
+            }
+        }
+        true
     }
 
     /// Vector or x87 registers are to be in the host's from here on. Leaves the flags alone where they are live.
     fn want(&mut self, live: usize, load: usize) {
         let hot = &mut self.hot;
-        if self.live[0] == 0 {
+        if self.live[0] == 0 || self.flags.parked {
             hot.is_zero(live);
             let there = hot.jump_if(condition::NOT_EQUAL);
             hot.call_through(load);
@@ -225,28 +283,39 @@ impl<'a> Emitter<'a> {
         self.request.steps.get(self.at).map_or(0, |step| step.instruction.ip())
     }
 
-    /// Puts the flags into the area. The scratch register keeps its value.
+    /// Puts the flags into the area, unless they are there. The scratch register is lost.
     fn save_flags(&mut self) {
-        self.hot.store(SAVED_RAX, host::RAX);
-        self.hot.flags_to_rax();
-        self.hot.store_32(FLAGS, host::RAX);
-        self.hot.load(host::RAX, SAVED_RAX);
-        self.saved = true;
+        if !self.flags.are_in_area() {
+            self.hot.copy(host::SCRATCH, host::RAX);
+            self.hot.flags_to_rax();
+            self.hot.store_32(FLAGS, host::RAX);
+            self.hot.copy(host::RAX, host::SCRATCH);
+        }
+        self.flags = Flags::PARKED;
     }
 
-    /// Gets them back. The scratch register keeps its value.
+    /// The same when some are live at the present step.
+    fn save_live_flags(&mut self) {
+        if self.live[self.at] != 0 {
+            self.save_flags();
+        }
+    }
+
+    /// Gets them back, if they are there alone. The scratch register keeps its value.
     fn restore_flags(&mut self) {
-        self.hot.store(SAVED_RAX, host::RAX);
-        self.hot.load_32(host::RAX, FLAGS);
-        self.hot.flags_from_rax();
-        self.hot.load(host::RAX, SAVED_RAX);
-        self.saved = false;
+        if self.flags.parked {
+            self.hot.store(SAVED_RAX, host::RAX);
+            self.hot.load_32(host::RAX, FLAGS);
+            self.hot.flags_from_rax();
+            self.hot.load(host::RAX, SAVED_RAX);
+            self.flags = Flags::COPIED;
+        }
     }
 
     /// Before the instruction itself: flags that it reads, or keeps some of, must be the host's.
     fn prepare_flags(&mut self, step: &Step) {
         let kept = step.modifies != 0 && self.live_behind() & !step.kills != 0;
-        if self.saved && (step.reads != 0 || kept) {
+        if step.reads != 0 || kept {
             self.restore_flags();
         }
     }
@@ -254,7 +323,7 @@ impl<'a> Emitter<'a> {
     /// Behind it: flags that nobody wants need no place.
     fn settle_flags(&mut self, step: &Step) {
         if step.modifies != 0 || self.live_behind() == 0 {
-            self.saved = false;
+            self.flags = Flags::RAW;
         }
     }
 

@@ -20,6 +20,8 @@ pub enum Kind {
     Link {
         /// Address of the four bytes that lead here.
         hole: u64,
+        /// The flags are in the area.
+        parked: bool,
     },
     /// A branch to another page whose slot is void.
     Slot {

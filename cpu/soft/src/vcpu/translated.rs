@@ -325,7 +325,7 @@ impl Runner {
         let (view, physical) = (core.mem.view.number(), self.page_of(core, rip));
         let Some(tier) = &mut self.tier else { return Next::Loop(rip) };
         match record.kind {
-            Kind::Link { hole } => tier.translator().link(hole, entry),
+            Kind::Link { hole, parked } => tier.translator().link(hole, parked, entry),
             Kind::Slot { slot } => {
                 if let Some(physical) = physical {
                     tier.set_slot(slot, (view, rip), physical, entry);

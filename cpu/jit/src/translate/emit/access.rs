@@ -2,11 +2,11 @@
 //!
 //! ```text
 //!   lea  r11, [address]             what the guest addresses
-//!   sub  r11, gs:[site.lo]
-//!   cmp  r11, gs:[site.limit]       less than the region's length - size + 1?
+//!   sub  r11, [site.lo]
+//!   cmp  r11, [site.limit]       less than the region's length - size + 1?
 //!   jae  cold                       ──► the engine fills the site, or interprets the instruction
-//!   mov  r11, gs:[site.delta]       then the operand is [base + r11 + displacement]
-//!   add  r11, gs:[site.host]        or, with an index or a segment, [r11]
+//!   mov  r11, [site.delta]       then the operand is [base + r11 + displacement]
+//!   add  r11, [site.host]        or, with an index or a segment, [r11]
 //! ```
 //!
 //! The loads from the site do not depend on the address: the processor predicts that the region is the same
@@ -14,7 +14,7 @@
 //! size. A constant address (relative to RIP) is checked once, when the site is filled:
 //!
 //! ```text
-//!   mov  r11, gs:[site.host];  test r11, r11;  jz cold
+//!   mov  r11, [site.host];  test r11, r11;  jz cold
 //! ```
 //!
 //! On the cold side the software TLB is asked: when it knows the page, the access is made there and then, at the
@@ -22,9 +22,9 @@
 //! is served so, at the price of a TLB.
 //!
 //! ```text
-//!   add  r11, gs:[site.lo]
-//!   dec  byte gs:[site.patience];  je fill      ──► the page becomes the site's region ([`crate::gate`])
-//!   rcx = set of the page in gs:[tlb.half]
+//!   add  r11, [site.lo]
+//!   dec  byte [site.patience];  je fill      ──► the page becomes the site's region ([`crate::gate`])
+//!   rcx = set of the page in [tlb.half]
 //!   xor  r11 + size - 1, [rcx]                  within a page from the tag?
 //!   cmp  r11, 4096;  jae engine
 //!   add  r11, [rcx];  add r11, [rcx + 8]        then the operand is [r11 - (size - 1)]
@@ -97,23 +97,21 @@ impl Place {
 impl Emitter<'_> {
     /// An access of the present step: the check, and what follows it. Flags that are live are saved first.
     pub(super) fn access(&mut self, operand: &Operand, tail: Tail<'_>) -> Done {
-        if self.live[self.at] != 0 && !self.saved {
-            self.save_flags();
-        }
+        self.save_live_flags();
         let checked = self.check(operand);
-        let saved = self.saved;
+        let before = self.flags;
         self.tail(tail, checked.place)?;
         let Some(miss) = checked.miss else { return Ok(()) };
-        let (back, saved_behind) = (self.hot.here(), self.saved);
+        let (back, behind) = (self.hot.here(), self.flags);
         let cold = self.cold.here();
         self.hot.fill(miss, cold);
         std::mem::swap(&mut self.hot, &mut self.cold);
-        self.saved = saved;
+        self.flags = before;
         let (fill, unknown) = self.look_up(operand, checked.site);
         self.tail(tail, Place::Near(1 - operand.size as i32))?;
-        let behind = self.hot.jump();
-        self.hot.fill(behind, back);
-        self.saved = saved;
+        let over = self.hot.jump();
+        self.hot.fill(over, back);
+        self.flags = before;
         self.hot.fill_here(fill);
         let nowhere = self.fill_site(operand, checked.site, checked.check);
         self.hot.fill_here(unknown);
@@ -122,7 +120,7 @@ impl Emitter<'_> {
         self.leave_for_access(checked.record);
         std::mem::swap(&mut self.hot, &mut self.cold);
         self.write_resume(checked.record, checked.check);
-        self.saved = saved_behind;
+        self.flags = behind;
         Ok(())
     }
 
@@ -130,7 +128,7 @@ impl Emitter<'_> {
     pub(super) fn leave_for_access(&mut self, record: u32) {
         self.homes.move_out(&mut self.hot);
         self.hot.store_number(EXIT, record);
-        self.hot.jump_through(if self.saved { LEAVE_SAVED } else { LEAVE });
+        self.hot.jump_through(self.way_out());
     }
 
     fn check(&mut self, operand: &Operand) -> Checked {
@@ -325,7 +323,7 @@ impl Emitter<'_> {
     /// Leaves, and comes back to the check when the engine has filled the site.
     fn miss(&mut self, when: u8, record: u32, check: u64) {
         let hole = self.hot.jump_if(when);
-        let (saved, resume) = (self.saved, Some(check));
+        let (saved, resume) = (self.flags.are_in_area(), Some(check));
         self.stubs.push(Stub { hole, record, saved, rcx: false, homes: true, resume });
     }
 

@@ -70,7 +70,7 @@ impl Emitter<'_> {
         self.access(&Operand::stack(-8, true), Tail::PushFlags)?;
         self.move_stack(-8);
         if self.live_behind() == 0 {
-            self.saved = false;
+            self.flags = Flags::RAW;
         }
         Ok(())
     }
@@ -83,9 +83,7 @@ impl Emitter<'_> {
             // What follows is never reached; it is emitted all the same.
             return Ok(());
         }
-        if self.live[self.at] != 0 && !self.saved {
-            self.save_flags();
-        }
+        self.save_live_flags();
         let record = self.record(self.here(), Kind::Interpret);
         self.hot.is_zero(offset_of!(Registers, interrupt_waits));
         let hole = self.hot.jump_if(condition::NOT_EQUAL);

@@ -42,9 +42,7 @@ impl Emitter<'_> {
     /// So many steps, from the present one on.
     pub(super) fn row(&mut self, count: usize) -> Done {
         let steps = &self.request.steps[self.at..self.at + count];
-        if self.live[self.at] != 0 && !self.saved {
-            self.save_flags();
-        }
+        self.save_live_flags();
         let bytes = 8 * count as i32;
         let pushes = is_push(&steps[0]);
         let lowest = if pushes { -bytes } else { 0 };

@@ -24,9 +24,7 @@ impl Emitter<'_> {
         const OTHER_FLAGS: usize = offset_of!(Registers, other_flags);
         /// RFLAGS.DF in the second byte.
         const DIRECTION: u8 = 1 << 2;
-        if self.live[self.at] != 0 && !self.saved {
-            self.save_flags();
-        }
+        self.save_live_flags();
         let repeated = step.instruction.has_rep_prefix();
         let record = self.record(self.here(), Kind::Interpret);
         let mut nothing = None;
@@ -73,9 +71,7 @@ impl Emitter<'_> {
     /// added here.
     pub(super) fn bit_string(&mut self, step: &Step) -> Done {
         let Some(operand) = step.operand else { return Ok(()) };
-        if self.live[self.at] != 0 && !self.saved {
-            self.save_flags();
-        }
+        self.save_live_flags();
         let (site, record, check) = self.new_site(&operand);
         self.linear_of_bit(&operand);
         let miss = self.compare_with_region(site);

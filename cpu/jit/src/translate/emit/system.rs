@@ -34,12 +34,6 @@ impl Emitter<'_> {
         self.leave_by(hole, record, false);
     }
 
-    fn save_live_flags(&mut self) {
-        if self.live[self.at] != 0 && !self.saved {
-            self.save_flags();
-        }
-    }
-
     /// SYSCALL. It reads all status flags, so that they are live here.
     pub(super) fn system_call(&mut self, step: &Step) {
         self.save_live_flags();
@@ -102,7 +96,7 @@ impl Emitter<'_> {
         }
     }
 
-    /// RFLAGS, in RAX, to its places: IF, the status flags in the host's, the others. RCX is lost, RAX its own again.
+    /// RFLAGS, in RAX, to its places: IF, the status flags, the others. RCX is lost, RAX its own again.
     fn spread_flags(&mut self) {
         const STATUS_BITS: u32 = 0x8d5;
         const FIXED: u32 = 2;
@@ -116,8 +110,9 @@ impl Emitter<'_> {
         hot.or_number_32(host::RCX, FIXED);
         hot.store(OTHER_FLAGS, host::RCX);
         hot.bits_to_flags();
+        hot.store_32(FLAGS, host::RAX);
         hot.load(host::RAX, SAVED_RAX);
-        self.saved = false;
+        self.flags = Flags::PARKED;
     }
 
     /// Goes to the address in the scratch register in another view. Changes no flags.
@@ -131,6 +126,7 @@ impl Emitter<'_> {
     /// RDTSC or RDTSCP: leaves, and comes back with the registers set.
     pub(super) fn time_stamp(&mut self, step: &Step) {
         let auxiliary = step.instruction.mnemonic() == iced_x86::Mnemonic::Rdtscp;
+        self.save_live_flags();
         let record = self.record(self.here(), Kind::TimeStamp { auxiliary, resume: 0 });
         self.leave_for_access(record);
         let here = self.hot.here();
@@ -146,9 +142,7 @@ impl Emitter<'_> {
     /// STAC or CLAC with CR4.SMAP set: RFLAGS.AC and the view agree, so that one of them does nothing.
     pub(super) fn set_access(&mut self, step: &Step, on: bool) {
         const AC: i32 = 1 << 18;
-        if self.saved {
-            self.restore_flags();
-        }
+        self.save_live_flags();
         let view = if on { SUPERVISOR_AC } else { SUPERVISOR };
         if view != self.request.view {
             let hot = &mut self.hot;

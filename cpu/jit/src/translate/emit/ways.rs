@@ -2,18 +2,17 @@
 //!
 //! | way | code |
 //! |---|---|
-//! | branch within the page | `jmp`, patched once there is a translation |
-//! | branch to another page, or to its last bytes | `jmp gs:[slot]`: void when the address space changes |
+//! | branch within the page | `jmp`, patched once there is a translation, with the flags where they are |
+//! | branch to another page, or to its last bytes | `jmp [slot]`: void when the address space changes |
 //! | branch back | a look at the bell before |
 //! | return, indirect branch | jump cache by RIP, the bell in the same look |
-//! | anything else | number of the record, `jmp gs:[leave]` |
+//! | anything else | number of the record, `jmp [leave]` |
 //!
 //! A branch within the page can be patched for good: as long as this code may be entered at this linear
 //! address, the page is mapped there, and whoever changes the page's bytes drops all of its
-//! superblocks. A slot is one memory operand and costs no flags.
+//! superblocks. A slot is one memory operand.
 //!
-//! The look into the jump cache costs no flags either: differences are made with LEA and judged by JRCXZ.
-//! The low 16 bits of a tag and of RIP agree, so the bell (0 or 1) cannot make a wrong entry look right.
+//! Through slots and the jump cache the flags go in the area: whether anybody wants them in RFLAGS is known there.
 
 use super::*;
 
@@ -21,25 +20,33 @@ impl Emitter<'_> {
     /// The bell, where the flags may be live.
     fn poll(&mut self, rip: u64) {
         let record = self.record(rip, Kind::Leave);
-        let live = self.request.page.live_at(rip) != 0 && !self.saved;
-        if live {
-            self.hot.store(SAVED_RCX, host::RCX);
-            self.hot.load_byte(host::RCX, BELL);
+        if self.flags == Flags::RAW && self.request.page.live_at(rip) != 0 {
+            self.hot.load_byte(host::SCRATCH, BELL);
+            self.hot.exchange_scratch_and_rcx();
             let quiet = self.hot.jump_if_rcx_is_zero();
             let hole = self.hot.jump();
             self.hot.land(quiet);
-            self.hot.load(host::RCX, SAVED_RCX);
+            self.hot.exchange_scratch_and_rcx();
             self.leave_by(hole, record, true);
         } else {
+            if self.flags.copied {
+                self.flags = Flags::PARKED;
+            }
             self.hot.is_zero(BELL);
             let hole = self.hot.jump_if(condition::NOT_EQUAL);
             self.leave_by(hole, record, false);
         }
     }
 
+    /// Out of line, to leave; `rcx`: its value is in the scratch register.
     pub(super) fn leave_by(&mut self, hole: Hole, record: u32, rcx: bool) {
-        let saved = self.saved;
+        let saved = self.flags.are_in_area();
         self.stubs.push(Stub { hole, record, saved, rcx, homes: true, resume: None });
+    }
+
+    /// Where code goes that leaves.
+    pub(super) fn way_out(&self) -> usize {
+        if self.flags.are_in_area() { LEAVE_SAVED } else { LEAVE }
     }
 
     fn start(&self) -> u64 {
@@ -48,14 +55,18 @@ impl Emitter<'_> {
 
     /// Goes to a constant address for good.
     pub(super) fn go_on(&mut self, target: u64) {
-        if self.saved && self.request.page.live_at(target) != 0 {
-            self.restore_flags();
+        let body = target == self.start();
+        let far = !body && !self.is_near(target);
+        if far || body && self.body_flags.parked {
+            self.save_flags();
         }
-        self.saved = false;
         if target <= self.here_or_end() {
             self.poll(target);
         }
-        if target == self.start() {
+        if body {
+            if !self.body_flags.parked {
+                self.restore_flags();
+            }
             let hole = self.hot.jump();
             return self.hot.fill(hole, self.body);
         }
@@ -92,15 +103,10 @@ impl Emitter<'_> {
     }
 
     fn patchable(&mut self, hole: Hole, target: u64) {
-        let record = self.record(target, Kind::Link { hole: self.hot.address_of(hole) });
-        self.stubs.push(Stub {
-            hole,
-            record,
-            saved: false,
-            rcx: false,
-            homes: false,
-            resume: None,
-        });
+        let (hole_at, parked) = (self.hot.address_of(hole), self.flags.parked);
+        let record = self.record(target, Kind::Link { hole: hole_at, parked });
+        let saved = self.flags.are_in_area();
+        self.stubs.push(Stub { hole, record, saved, rcx: false, homes: false, resume: None });
     }
 
     /// Jcc: the way that is taken is out of line, unless it is this superblock's own loop.
@@ -109,10 +115,10 @@ impl Emitter<'_> {
             self.interpret(step.instruction.ip());
             return Ok(());
         };
-        self.prepare_flags(step);
-        let taken = condition_number(&step.instruction);
+        let taken = self.condition(step);
         let backward = target <= step.instruction.ip();
         let near = self.is_near(target);
+        let before = self.flags;
         if near && !backward && self.homes.are_usual() {
             let hole = self.hot.jump_if(taken);
             self.patchable(hole, target);
@@ -124,8 +130,22 @@ impl Emitter<'_> {
             let hole = self.hot.jump_if(taken);
             self.far_side(hole, target, backward);
         }
-        self.saved = false;
+        self.flags = before;
         Ok(())
+    }
+
+    /// The condition of a Jcc in opcodes. Flags in the area are looked at there, if one look is enough.
+    fn condition(&mut self, step: &Step) -> u8 {
+        let number = condition_number(&step.instruction);
+        if self.flags.parked
+            && let Some((byte, mask)) = in_area(number)
+        {
+            self.hot.test_byte(FLAGS + byte, mask);
+            // "Some is set" is the even one.
+            return condition::NOT_EQUAL ^ number & 1;
+        }
+        self.prepare_flags(step);
+        number
     }
 
     /// The taken side of a branch to another page, on the cold side.
@@ -133,28 +153,19 @@ impl Emitter<'_> {
         let here = self.cold.here();
         self.hot.fill(hole, here);
         std::mem::swap(&mut self.hot, &mut self.cold);
+        self.save_flags();
         if backward {
-            self.poll_cold(target);
+            let record = self.record(target, Kind::Leave);
+            self.hot.is_zero(BELL);
+            let quiet = self.hot.jump_if(condition::EQUAL);
+            self.homes.move_out(&mut self.hot);
+            self.hot.store_number(EXIT, record);
+            self.hot.jump_through(LEAVE_SAVED);
+            self.hot.fill_here(quiet);
         }
         self.homes.move_out(&mut self.hot);
-        self.link(target);
+        self.slot(self.request.view, target);
         std::mem::swap(&mut self.hot, &mut self.cold);
-    }
-
-    /// The bell on the cold side, whatever becomes of speed.
-    fn poll_cold(&mut self, target: u64) {
-        let record = self.record(target, Kind::Leave);
-        self.hot.store(SAVED_RCX, host::RCX);
-        self.hot.load_byte(host::RCX, BELL);
-        let quiet = self.hot.jump_if_rcx_is_zero();
-        self.hot.load(host::RCX, SAVED_RCX);
-        let over = self.hot.bytes.len();
-        self.homes.move_out(&mut self.hot);
-        self.hot.store_number(EXIT, record);
-        self.hot.jump_through(LEAVE);
-        debug_assert!(self.hot.bytes.len() - over < 100);
-        self.hot.land(quiet);
-        self.hot.load(host::RCX, SAVED_RCX);
     }
 
     pub(super) fn jump(&mut self, step: &Step) -> Done {
@@ -173,6 +184,7 @@ impl Emitter<'_> {
         match &step.operand {
             Some(operand) => self.access(operand, Tail::Load(host::SCRATCH))?,
             None => {
+                self.save_flags();
                 let register = step.instruction.op0_register();
                 let guest = register.full_register().number() as u8;
                 self.hot.copy(host::SCRATCH, self.homes.host(guest));
@@ -208,38 +220,35 @@ impl Emitter<'_> {
         Ok(())
     }
 
-    /// Goes where the scratch register says. RSP has been moved by `moved`.
+    /// Goes where the scratch register says, with the flags in the area. RSP has been moved by `moved`.
     pub(super) fn indirect(&mut self, moved: i32) {
-        if self.saved {
-            self.restore_flags();
-        }
+        debug_assert!(self.flags.are_in_area());
         self.homes.move_out(&mut self.hot);
         self.indirect_in(self.request.view, moved);
     }
 
-    /// As [`Emitter::indirect`] to code of any view, with flags and registers in their places.
+    /// As [`Emitter::indirect`] to code of any view, with registers in their places.
     pub(super) fn indirect_in(&mut self, view: u8, moved: i32) {
         const RIP: usize = offset_of!(Registers, rip);
         let record = self.record(self.here(), Kind::Indirect { moved });
         let jumps = jumps_of(view);
         let hot = &mut self.hot;
-        hot.store(RIP, host::SCRATCH);
         hot.store(SAVED_RCX, host::RCX);
         hot.jump_index();
-        hot.load_by_rcx(host::RCX, jumps);
-        hot.add_scratch_to_rcx();
-        hot.load_byte(host::SCRATCH, BELL);
-        hot.add_scratch_to_rcx();
-        let hit = hot.jump_if_rcx_is_zero();
-        let hole = hot.jump();
-        hot.land(hit);
-        hot.load(host::SCRATCH, RIP);
-        hot.jump_index();
+        hot.compare_by_rcx(jumps);
+        let unknown = hot.jump_if(condition::NOT_EQUAL);
+        hot.is_zero(BELL);
+        let rung = hot.jump_if(condition::NOT_EQUAL);
         hot.load_by_rcx(host::SCRATCH, jumps + 8);
         hot.load(host::RCX, SAVED_RCX);
         hot.jump_scratch();
-        let saved = false;
-        self.stubs.push(Stub { hole, record, saved, rcx: true, homes: false, resume: None });
+        let cold = self.cold.here();
+        self.hot.fill(unknown, cold);
+        self.hot.fill(rung, cold);
+        self.cold.store(RIP, host::SCRATCH);
+        self.cold.load(host::RCX, SAVED_RCX);
+        self.cold.store_number(EXIT, record);
+        self.cold.jump_through(LEAVE_SAVED);
     }
 
     /// Leaves to the interpreter.
@@ -247,8 +256,7 @@ impl Emitter<'_> {
         let record = self.record(rip, Kind::Interpret);
         self.homes.move_out(&mut self.hot);
         self.hot.store_number(EXIT, record);
-        let exit = if self.saved { LEAVE_SAVED } else { LEAVE };
-        self.hot.jump_through(exit);
+        self.hot.jump_through(self.way_out());
     }
 
     /// The cold side of every way out.
@@ -257,7 +265,7 @@ impl Emitter<'_> {
             let here = self.cold.here();
             self.hot.fill(stub.hole, here);
             if stub.rcx {
-                self.cold.load(host::RCX, SAVED_RCX);
+                self.cold.exchange_scratch_and_rcx();
             }
             if stub.homes {
                 self.homes.move_out(&mut self.cold);
@@ -313,4 +321,22 @@ fn may_cross(address: u64) -> bool {
     const PAGE: u64 = 4096;
     const LONGEST_INSTRUCTION: u64 = 15;
     address % PAGE > PAGE - LONGEST_INSTRUCTION
+}
+
+/// Which byte of the flags in the area, and which of its bits, an even condition and the odd one behind it look at;
+/// `None` when they compare two.
+fn in_area(condition: u8) -> Option<(usize, u8)> {
+    const CARRY: u8 = 1;
+    const PARITY: u8 = 1 << 2;
+    const ZERO: u8 = 1 << 6;
+    const SIGN: u8 = 1 << 7;
+    Some(match condition & !1 {
+        0x0 => (0, 1),
+        0x2 => (1, CARRY),
+        0x4 => (1, ZERO),
+        0x6 => (1, ZERO | CARRY),
+        0x8 => (1, SIGN),
+        0xa => (1, PARITY),
+        _ => return None,
+    })
 }
