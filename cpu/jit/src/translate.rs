@@ -220,7 +220,7 @@ impl Translator {
         self.last = [(hot, emitted.hot.len()), (cold, emitted.cold.len())];
         self.memory.write(self.hot, &emitted.hot);
         self.memory.write(self.cold, &emitted.cold);
-        self.hot = (self.hot + emitted.hot.len()).next_multiple_of(16);
+        self.hot += emitted.hot.len();
         self.cold += emitted.cold.len();
         synchronise();
         Ok(Entry { parked: hot + emitted.parked as u64, raw: hot + emitted.raw as u64 })
