@@ -165,14 +165,17 @@ pub const TLB_HALVES: usize = 2 * VIEWS;
 pub(crate) struct Site {
     /// First linear address of the region.
     pub lo: u64,
-    /// How far from `lo` an access may start, exclusive; 0 when the site is void.
+    /// How far from `lo` an access of the size that the site was filled for may start, exclusive; 0 when the site is
+    /// void.
     pub limit: u64,
+    /// The same for accesses of [`Site::SIZES`] bytes at most.
+    pub limits: [u64; 3],
     /// Host address minus linear address.
     pub delta: u64,
     /// Host address of `lo`; for a constant address the host address itself, 0 when void.
     pub host: u64,
     /// 1 when its number is in the journal.
-    pub journaled: u64,
+    pub journaled: u32,
     /// How many misses more the TLB serves before the page of one becomes the region, at least 1.
     pub patience: u8,
     /// What that will be after the next time.
@@ -183,14 +186,27 @@ pub(crate) struct Site {
 pub(crate) const MOST_PATIENCE: u8 = 32;
 
 impl Site {
-    /// A site that takes the page of its first access.
-    pub const VOID: Site =
-        Site { lo: 0, limit: 0, delta: 0, host: 0, journaled: 0, patience: 1, next_patience: 1 };
+    /// Sizes that a site shared by several accesses knows a limit for.
+    pub const SIZES: [u64; 3] = [8, 32, 128];
 
-    /// The next access misses, and leaves.
+    /// A site that takes the page of its first access.
+    pub const VOID: Site = Site {
+        lo: 0,
+        limit: 0,
+        limits: [0; 3],
+        delta: 0,
+        host: 0,
+        journaled: 0,
+        patience: 1,
+        next_patience: 1,
+    };
+
+    /// The next access misses, and its page becomes the region. A site that had many regions before is given the next
+    /// ones sooner than before, but for the first.
     #[inline(always)]
     pub fn make_void(&mut self) {
-        (self.limit, self.host) = (0, 0);
+        (self.limit, self.limits, self.host) = (0, [0; 3], 0);
+        (self.patience, self.next_patience) = (1, (self.next_patience / 2).max(1));
     }
 }
 

@@ -40,6 +40,7 @@ mod emit;
 mod flags;
 mod homes;
 mod record;
+mod shared;
 mod sites;
 mod slots;
 mod step;
@@ -51,6 +52,7 @@ pub use emit::Request;
 use emit::{Books, Emitter};
 pub use flags::{CodePage, PEEK};
 pub use record::{Access, Kind, Record};
+use shared::SHARED;
 use sites::SiteLists;
 use slots::Slots;
 pub use step::{Operand, Rule, Segment, Step};
@@ -127,16 +129,20 @@ impl Translator {
     /// The host refused memory.
     pub fn new(bytes: usize) -> Result<Translator, ExecutableMemoryError> {
         let hot = bytes / 2;
+        let mut area = Area::new()?;
+        for site in 0..SHARED {
+            *area.site(site) = Site::VOID;
+        }
         Ok(Translator {
             memory: ExecutableMemory::new(bytes)?,
-            area: Area::new()?,
+            area,
             hot: 0,
             cold: hot,
             bounds: (hot, bytes),
             last: [(0, 0); 2],
             records: Vec::new(),
-            sites: 0,
-            writes: Vec::new(),
+            sites: SHARED,
+            writes: shared::writers(),
             lists: SiteLists::default(),
             slots: Slots::default(),
         })
@@ -231,8 +237,8 @@ impl Translator {
         (self.hot, self.cold) = (0, self.bounds.0);
         self.empty_sites();
         self.records.clear();
-        self.sites = 0;
-        self.writes.clear();
+        self.sites = SHARED;
+        self.writes.truncate(SHARED as usize);
         self.slots.clear();
     }
 
@@ -259,18 +265,21 @@ impl Translator {
     #[inline(always)]
     pub fn fill(&mut self, access: &Access, linear: u64, region: Region) -> Option<Entry> {
         let operand = &access.operand;
-        let limit = region.length.saturating_sub(u64::from(operand.size) - 1);
-        let fits = linear.wrapping_sub(region.start) < limit
-            && linear & u64::from(operand.alignment - 1) == 0;
-        if !fits {
+        let limit = |size: u64| region.length.saturating_sub(size - 1);
+        let size = u64::from(operand.size);
+        let aligned = linear & u64::from(operand.alignment - 1) == 0;
+        let offset = linear.wrapping_sub(region.start);
+        if offset >= limit(size) || !aligned {
             return None;
         }
         let delta = region.host.wrapping_sub(region.start);
         let host = if operand.is_constant() { linear.wrapping_add(delta) } else { region.host };
         let site = self.area.site(access.site);
-        *site = Site { lo: region.start, limit, delta, host, ..*site };
+        let (limit_of_size, limits) = (limit(size), Site::SIZES.map(limit));
+        *site = Site { lo: region.start, limit: limit_of_size, limits, delta, host, ..*site };
         self.area.journal(access.site);
-        Some(Entry::behind_the_gate(access.resume))
+        // The check would not find it, and come here again.
+        (offset < limit(access.room + 1)).then_some(Entry::behind_the_gate(access.resume))
     }
 
     /// Makes every site void, so that its next access leaves; how many were not.
@@ -282,8 +291,7 @@ impl Translator {
 
     /// Makes those void whose region is in a half of linear memory: 0 the lower, 1 the upper.
     pub fn empty_half(&mut self, half: usize) -> usize {
-        self.lists.catch_up(&mut self.area, &self.writes);
-        self.lists.empty_half(&mut self.area, half)
+        self.lists.empty_half(&mut self.area, &self.writes, half)
     }
 
     /// Makes those void whose region is the linear page.

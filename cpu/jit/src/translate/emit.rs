@@ -5,6 +5,7 @@ use super::asm::{Address, Asm, Hole, condition, host};
 use super::flags::{CodePage, liveness};
 use super::homes::Homes;
 use super::record::{Access, Kind};
+use super::shared::{self, OfRegisters};
 use super::step::{Operand, Rule, Segment, Step};
 use crate::area::{
     BELL, Registers, SITES_AT, SLOTS_AT, SUPERVISOR, SUPERVISOR_AC, Site, USER, jumps_of,
@@ -78,6 +79,7 @@ pub(super) struct Emitter<'a> {
     vectors: bool,
     x87: bool,
     stubs: Vec<Stub>,
+    of_registers: OfRegisters,
     encoder: Encoder,
     body: u64,
     /// Where the flags are there.
@@ -132,6 +134,7 @@ impl<'a> Emitter<'a> {
             vectors: request.steps.iter().any(|step| step.rule == Rule::Vector),
             x87: request.steps.iter().any(|step| step.rule == Rule::X87),
             stubs: Vec::new(),
+            of_registers: OfRegisters::default(),
             encoder: Encoder::new(64),
             body: 0,
             body_flags: Flags::RAW,
@@ -152,10 +155,13 @@ impl<'a> Emitter<'a> {
         (self.body, self.body_flags) = (self.hot.here(), self.flags);
         let steps = self.request.steps;
         while let Some(step) = steps.get(self.at) {
+            let first = self.at;
             match stack::in_a_row(&steps[self.at..]) {
                 0 | 1 => self.step(step)?,
                 count => self.row(count)?,
             }
+            let changed = steps[first..=self.at].iter().fold(0, |all, step| all | step.changes);
+            self.of_registers.forget(changed);
             self.at += 1;
         }
         if let Some(last) = steps.last().filter(|last| !last.ends()) {

@@ -54,6 +54,8 @@ pub struct Access {
     pub operand: Operand,
     /// Its site.
     pub(super) site: u32,
+    /// How far from a region's end, less one, it must start for the check to find it.
+    pub(super) room: u64,
     /// Where to go on once the site is filled.
     pub(super) resume: u64,
 }

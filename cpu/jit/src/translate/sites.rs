@@ -2,7 +2,7 @@
 //!
 //! Sites are found by the linear page that their region begins at, those that write also by its host page.
 //! Regions change in the probe of translated code, which notes sites in a journal ([`crate::area`]); lists are
-//! brought up to it before they are used. Lists are by hash; regions of more than a page are in a list of their own. A site that has moved on since stays in the list until somebody looks there.
+//! brought up to it before they are used, but for sites that are to be void then. Lists are by hash; regions of more than a page are in a list of their own. A site that has moved on since stays in the list until somebody looks there.
 
 use crate::area::{Area, Site};
 use std::collections::HashMap;
@@ -127,6 +127,24 @@ impl SiteLists {
         }
     }
 
+    /// The same, when all sites of a half of linear memory are void next: those need not be listed for that. How many
+    /// they were.
+    fn catch_up_without(&mut self, area: &mut Area, writes: &[bool], half: usize) -> usize {
+        let mut count = 0;
+        for n in 0..area.take_journal() {
+            let number = area.journaled(n);
+            let site = area.site(number);
+            if (site.lo >> 63) as usize == half {
+                site.make_void();
+                count += 1;
+            } else if !is_void(site) {
+                let write = writes.get(number as usize).copied().unwrap_or(true);
+                self.add(area, number, write);
+            }
+        }
+        count
+    }
+
     fn add(&mut self, area: &mut Area, number: u32, write: bool) {
         let half = (area.site(number).lo >> 63) as usize;
         self.linear[half].add(area, number, linear);
@@ -186,8 +204,9 @@ impl SiteLists {
         self.writers.empty_all(area)
     }
 
-    /// Nothing reaches a half of linear memory from now on.
-    pub fn empty_half(&mut self, area: &mut Area, half: usize) -> usize {
-        self.linear[half & 1].empty_all(area)
+    /// Nothing reaches a half of linear memory from now on; how many sites did.
+    pub fn empty_half(&mut self, area: &mut Area, writes: &[bool], half: usize) -> usize {
+        let half = half & 1;
+        self.catch_up_without(area, writes, half) + self.linear[half].empty_all(area)
     }
 }

@@ -37,6 +37,7 @@ use crate::area::TLB_SETS;
 
 const LO: usize = offset_of!(Site, lo);
 const LIMIT: usize = offset_of!(Site, limit);
+const LIMITS: usize = offset_of!(Site, limits);
 const DELTA: usize = offset_of!(Site, delta);
 const HOST: usize = offset_of!(Site, host);
 
@@ -59,6 +60,8 @@ pub(super) enum Tail<'a> {
     Load32(u8),
     /// The load of LEAVE into host register RBP, and RSP behind it.
     Leave(u8),
+    /// Pushes or pops in a row, the last of which may be RET.
+    Row(&'a [Step]),
 }
 
 /// An access whose check has been emitted.
@@ -132,12 +135,14 @@ impl Emitter<'_> {
     }
 
     fn check(&mut self, operand: &Operand) -> Checked {
-        let number = *self.books.sites;
-        *self.books.sites += 1;
-        self.books.writes.push(operand.write);
+        let (number, limit) = self.site_for(operand);
         let check = self.hot.here();
         let site = SITES_AT + number as usize * size_of::<Site>();
-        let access = Access { operand: *operand, site: number, resume: 0 };
+        let room = match limit {
+            Some(class) => Site::SIZES[class] - 1,
+            None => u64::from(operand.size) - 1,
+        };
+        let access = Access { operand: *operand, site: number, room, resume: 0 };
         let record = self.record(self.here(), Kind::Access(access));
         if operand.is_constant() {
             self.hot.load(host::SCRATCH, site + HOST);
@@ -148,10 +153,30 @@ impl Emitter<'_> {
         self.linear(operand);
         self.hot.sub(host::SCRATCH, site + LO);
         self.align(operand, record, check);
-        self.hot.compare(host::SCRATCH, site + LIMIT);
+        let limit = limit.map_or(LIMIT, |class| LIMITS + size_of::<u64>() * class);
+        self.hot.compare(host::SCRATCH, site + limit);
         let miss = Some(self.hot.jump_if(condition::ABOVE_OR_EQUAL));
         let place = self.locate(operand, site);
         Checked { place, miss, record, check, site }
+    }
+
+    /// The site for an access, and which of its limits counts; `None` for the one of the access' own size.
+    fn site_for(&mut self, operand: &Operand) -> (u32, Option<usize>) {
+        let class = shared::class(operand.size);
+        if let Some(site) = shared::site_of(operand, self.request.view, self.here()) {
+            return (site, class);
+        }
+        let shares = OfRegisters::is_shareable(operand);
+        if let Some(site) = self.of_registers.find(operand).filter(|_| shares) {
+            return (site, class);
+        }
+        let number = *self.books.sites;
+        *self.books.sites += 1;
+        self.books.writes.push(operand.write);
+        if shares {
+            self.of_registers.add(operand, number);
+        }
+        (number, class.filter(|_| shares))
     }
 
     /// Where the address of the TLB's half for an operand is in the area.
@@ -211,6 +236,7 @@ impl Emitter<'_> {
             Tail::PushFlags => self.store_flags(address),
             Tail::Load(register) => self.hot.load_from(register, address),
             Tail::Load32(register) => self.hot.load_32_from(register, address),
+            Tail::Row(steps) => self.store_or_load_row(steps, address),
             Tail::Leave(rbp) => {
                 self.hot.lea(host::STACK, Address::at(rbp, 8));
                 self.hot.load_from(rbp, address);

@@ -7,12 +7,9 @@
 //!                                        four loads, RSP += 32, and off to where the last one leads
 //! ```
 //!
-//! When the region does not hold all of it, the engine fills the site; when a page ends in between, the interpreter
-//! runs the first of them, and the rest is a superblock of its own.
+//! What a page ends in between is the interpreter's: it runs the first of them, and the rest is a superblock of its own.
 
 use super::*;
-
-const DELTA: usize = offset_of!(Site, delta);
 
 /// A register or number is pushed, which RSP is not: its value depends on those before.
 fn is_push(step: &Step) -> bool {
@@ -42,19 +39,11 @@ impl Emitter<'_> {
     /// So many steps, from the present one on.
     pub(super) fn row(&mut self, count: usize) -> Done {
         let steps = &self.request.steps[self.at..self.at + count];
-        self.save_live_flags();
         let bytes = 8 * count as i32;
         let pushes = is_push(&steps[0]);
         let lowest = if pushes { -bytes } else { 0 };
         let operand = Operand { size: bytes as u32, ..Operand::stack(i64::from(lowest), pushes) };
-        let (site, record, check) = self.new_site(&operand);
-        self.linear(&operand);
-        let miss = self.compare_with_region(site);
-        self.fill_and_check_again(&operand, miss, (site, record, check));
-        self.hot.load(host::SCRATCH, site + DELTA);
-        for (step, at) in steps.iter().zip((0..).step_by(8)) {
-            self.one_of_row(step, if pushes { -at - 8 } else { at });
-        }
+        self.access(&operand, Tail::Row(steps))?;
         self.at += count - 1;
         let Some(last) = steps.last().filter(|last| last.rule == Rule::Return) else {
             self.move_stack(if pushes { -bytes } else { bytes });
@@ -67,9 +56,17 @@ impl Emitter<'_> {
         Ok(())
     }
 
-    /// One of them, so far from RSP; the distance of host from linear memory is in the scratch register.
-    fn one_of_row(&mut self, step: &Step, displacement: i32) {
-        let address = Address::indexed(host::STACK, host::SCRATCH, displacement);
+    /// All of them, the lowest at `address`.
+    pub(super) fn store_or_load_row(&mut self, steps: &[Step], address: Address) {
+        let bytes = 8 * steps.len() as i32;
+        for (step, at) in steps.iter().zip((0..).step_by(8)) {
+            let distance = if is_push(step) { bytes - 8 - at } else { at };
+            let displacement = address.displacement + distance;
+            self.one_of_row(step, Address { displacement, ..address });
+        }
+    }
+
+    fn one_of_row(&mut self, step: &Step, address: Address) {
         match step.rule {
             Rule::Push => self.store_pushed(step, address),
             Rule::Return => self.hot.load_from(host::SCRATCH, address),

@@ -94,7 +94,8 @@ impl Emitter<'_> {
         *self.books.sites += 1;
         self.books.writes.push(operand.write);
         let check = self.hot.here();
-        let access = Access { operand: *operand, site: number, resume: 0 };
+        let room = u64::from(operand.size) - 1;
+        let access = Access { operand: *operand, site: number, room, resume: 0 };
         let record = self.record(self.here(), Kind::Access(access));
         (SITES_AT + number as usize * size_of::<Site>(), record, check)
     }
