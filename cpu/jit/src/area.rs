@@ -24,7 +24,9 @@
 
 use crate::frame::{X87, X87_BYTES};
 use crate::memory::ExecutableMemoryError;
-use rustix::mm::{MapFlags, MprotectFlags, ProtFlags, mmap_anonymous, mprotect, munmap};
+use rustix::mm::{
+    Advice, MapFlags, MprotectFlags, ProtFlags, madvise, mmap_anonymous, mprotect, munmap,
+};
 use std::mem::offset_of;
 use std::ptr::NonNull;
 use std::sync::Arc;
@@ -240,6 +242,9 @@ pub(crate) const AREA: usize = JOURNAL_AT + SITES * 4;
 /// Bytes of stack below the state. The lowest page of them cannot be reached.
 const STACK: usize = 1 << 16;
 const GUARD: usize = 0x1000;
+/// The state begins at a multiple of a large page of the host, so that the tables behind it can lie in some.
+const LARGE_PAGE: usize = 2 << 20;
+const MAPPED: usize = STACK + LARGE_PAGE + AREA;
 
 const _: () = assert!(size_of::<Registers>() <= BELL);
 const _: () = assert!(offset_of!(Registers, xmm).is_multiple_of(16));
@@ -249,9 +254,9 @@ pub(crate) const fn jumps_of(view: u8) -> usize {
     JUMPS_AT + view as usize * JUMPS_BYTES
 }
 
-/// The mapping, which a bell keeps alive as well: where its state begins.
+/// The mapping, which a bell keeps alive as well: where its state begins, and where it does itself.
 #[derive(Debug)]
-struct Mapping(NonNull<u8>);
+struct Mapping(NonNull<u8>, NonNull<u8>);
 
 // SAFETY: the mapping belongs to whoever holds this; nothing in it is tied to a thread.
 unsafe impl Send for Mapping {}
@@ -261,7 +266,7 @@ unsafe impl Sync for Mapping {}
 impl Drop for Mapping {
     fn drop(&mut self) {
         // SAFETY: the mapping was made in `Area::new` with this size and ends with this value.
-        let _ = unsafe { munmap(self.0.as_ptr().sub(STACK).cast(), STACK + AREA) };
+        let _ = unsafe { munmap(self.1.as_ptr().cast(), MAPPED) };
     }
 }
 
@@ -307,20 +312,26 @@ impl Area {
         let mapped = unsafe {
             mmap_anonymous(
                 std::ptr::null_mut(),
-                STACK + AREA,
+                MAPPED,
                 ProtFlags::READ | ProtFlags::WRITE,
                 MapFlags::PRIVATE | MapFlags::NORESERVE,
             )
         };
-        let failed = |source| ExecutableMemoryError::area(STACK + AREA, source);
+        let failed = |source| ExecutableMemoryError::area(MAPPED, source);
         let lowest: NonNull<u8> = mapped
             .and_then(|base| NonNull::new(base.cast()).ok_or(rustix::io::Errno::NOMEM))
             .map_err(failed)?;
-        // SAFETY: the state begins within the mapping.
-        let mapping = Mapping(unsafe { lowest.add(STACK) });
+        let below = lowest.as_ptr() as usize + STACK;
+        let distance = STACK + below.next_multiple_of(LARGE_PAGE) - below;
+        // SAFETY: the state begins within the mapping, less than a large page behind the room for the stack.
+        let mapping = Mapping(unsafe { lowest.add(distance) }, lowest);
         // SAFETY: the page belongs to the mapping, and nobody has used it yet.
-        unsafe { mprotect(lowest.as_ptr().cast(), GUARD, MprotectFlags::empty()) }
+        let guard = unsafe { lowest.add(distance - STACK) };
+        // SAFETY: likewise.
+        unsafe { mprotect(guard.as_ptr().cast(), GUARD, MprotectFlags::empty()) }
             .map_err(failed)?;
+        // SAFETY: changes how the host backs the mapping's pages, and nothing that is in them. It may refuse.
+        let _ = unsafe { madvise(mapping.0.as_ptr().cast(), AREA, Advice::LinuxHugepage) };
         let exits = crate::gate::exits();
         let mut area = Area { mapping: Arc::new(mapping), void: exits.void_slot };
         let registers = area.registers();
@@ -414,10 +425,10 @@ impl Area {
         // SAFETY: the range lies in the mapping, which is private and anonymous: its pages read as zero
         // again, which is valid for jumps.
         let _ = unsafe {
-            rustix::mm::madvise(
+            madvise(
                 self.mapping.0.as_ptr().add(JUMPS_AT).cast(),
                 VIEWS * JUMPS_BYTES,
-                rustix::mm::Advice::LinuxDontNeed,
+                Advice::LinuxDontNeed,
             )
         };
         self.void_edges();
