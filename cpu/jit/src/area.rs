@@ -182,16 +182,15 @@ pub(crate) struct Site {
     pub patience: u8,
     /// What that will be after the next time.
     pub next_patience: u8,
+    /// What it will be at most.
+    pub most_patience: u8,
 }
-
-/// The most patience: a site whose accesses hop about is given a new region this seldom.
-pub(crate) const MOST_PATIENCE: u8 = 32;
 
 impl Site {
     /// Sizes that a site shared by several accesses knows a limit for.
     pub const SIZES: [u64; 3] = [8, 32, 128];
 
-    /// A site that takes the page of its first access.
+    /// A site that takes the page of its first access, and with accesses that hop about seldom another.
     pub const VOID: Site = Site {
         lo: 0,
         limit: 0,
@@ -201,7 +200,11 @@ impl Site {
         journaled: 0,
         patience: 1,
         next_patience: 1,
+        most_patience: 32,
     };
+
+    /// The same where so many accesses share it that each new region is soon worth while.
+    pub const SHARED: Site = Site { most_patience: 4, ..Site::VOID };
 
     /// The next access misses, and its page becomes the region. A site that had many regions before is given the next
     /// ones sooner than before, but for the first.

@@ -24,7 +24,7 @@
 //! the way in by the area.
 #![expect(unsafe_code, reason = "the entry into translated code")]
 
-use crate::area::{Area, JOURNAL_AT, MOST_PATIENCE, Registers, SITES_AT, Site, TLB_SETS};
+use crate::area::{Area, JOURNAL_AT, Registers, SITES_AT, Site, TLB_SETS};
 use std::arch::{asm, naked_asm};
 use std::mem::offset_of;
 
@@ -273,7 +273,7 @@ unsafe extern "sysv64" fn probe() {
         "mov qword ptr gs:[rcx + {limits} + 16], 4096 - 127",
         "mov al, gs:[rcx + {next}]",
         "mov gs:[rcx + {patience}], al",
-        "cmp al, {most}",
+        "cmp al, gs:[rcx + {most}]",
         "jae 4f",
         "add al, al",
         "mov gs:[rcx + {next}], al",
@@ -292,7 +292,7 @@ unsafe extern "sysv64" fn probe() {
         journaled = const offset_of!(Site, journaled),
         patience = const offset_of!(Site, patience),
         next = const offset_of!(Site, next_patience),
-        most = const MOST_PATIENCE,
+        most = const offset_of!(Site, most_patience),
         lo = const offset_of!(Site, lo),
         limit = const offset_of!(Site, limit),
         limits = const offset_of!(Site, limits),

@@ -107,9 +107,9 @@ pub enum Refusal {
 /// A region of guest memory that a site may reach, as the engine's TLB knows it.
 #[derive(Clone, Copy, Debug)]
 pub struct Region {
-    /// Its first linear address, a multiple of 4096.
+    /// Its first linear address, a multiple of 64.
     pub start: u64,
-    /// Its length in bytes, a multiple of 4096.
+    /// Its length in bytes, a multiple of 64: a part of a page, or pages.
     pub length: u64,
     /// The host address of its first byte.
     pub host: u64,
@@ -131,7 +131,7 @@ impl Translator {
         let hot = bytes / 2;
         let mut area = Area::new()?;
         for site in 0..SHARED {
-            *area.site(site) = Site::VOID;
+            *area.site(site) = Site::SHARED;
         }
         Ok(Translator {
             memory: ExecutableMemory::new(bytes)?,

@@ -20,13 +20,15 @@ use kezhan_x86::Op;
 use kezhan_x86::block::Block;
 use kezhan_x86::state::CodeBits;
 use kezhan_x86::table::rule::touches_vectors;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::hash::{BuildHasherDefault, Hasher};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 /// Instructions over a page's end after which their counts start again.
 const MOST_ACROSS: usize = 1 << 14;
+/// Blocks after which those that were worth a translation are forgotten.
+const MOST_WORTH: usize = 1 << 12;
 const JUMPS: usize = 1 << 14;
 const SINGLES: usize = 1024;
 
@@ -140,6 +142,8 @@ pub struct BlockCache {
     pages: Map<Vec<Key>>,
     jumps: Box<[Jump]>,
     singles: Box<[Jump]>,
+    /// Blocks that were translated when their bytes changed.
+    worth: HashSet<u64, BuildHasherDefault<Spread>>,
     /// How often instructions over a page's end have run, by physical address: their blocks are not kept.
     across: Map<u32>,
     ops: usize,
@@ -166,6 +170,7 @@ impl BlockCache {
             pages: Map::default(),
             jumps: vec![Jump::default(); JUMPS].into(),
             singles: vec![Jump::default(); SINGLES].into(),
+            worth: HashSet::default(),
             across: Map::default(),
             ops: 0,
             room,
@@ -220,15 +225,27 @@ impl BlockCache {
     }
 
     /// Keeps a block.
-    pub fn insert(&mut self, key: Key, block: Block<SoftMemory>) -> Arc<Warm> {
+    /// One that was translated before its bytes changed has run `almost` times already, so to speak.
+    pub fn insert(&mut self, key: Key, block: Block<SoftMemory>, almost: u32) -> Arc<Warm> {
         if self.ops > self.room {
             self.clear();
         }
         self.ops += block.ops.len();
         let block = Arc::new(Warm::new(block));
+        if self.worth.contains(&key.0) {
+            block.heat.store(almost, Ordering::Relaxed);
+        }
         self.blocks.insert(key.0, block.clone());
         self.pages.entry(key.page()).or_default().push(key);
         block
+    }
+
+    /// The block at a key has been translated.
+    pub fn note_worth(&mut self, key: Key) {
+        if self.worth.len() >= MOST_WORTH {
+            self.worth.clear();
+        }
+        self.worth.insert(key.0);
     }
 
     /// Drops the blocks of a physical page (its number). The caller moves the generation on.

@@ -6,7 +6,9 @@
 //! 2. A page with any bit set has no entry in the write half of any TLB: stores to it go the slow way,
 //!    which looks at the bits **after** storing. Either the store sees the bit, or the decoder sees the
 //!    store.
-//! 3. So when a page gets its first bit, every vCPU that may have a write entry for it must drop it before
+//!    Translated code may have a region for writing of the part of such a page that has no bits, and is a writer of the
+//!    page then.
+//! 3. So when a page gets its first bit, or more bits while it has a writer, every vCPU that may have a write entry for it must drop it before
 //!    the bytes are read: [`Shared::mark_code`] asks them and [`Shared::is_settled`] tells when they have. A vCPU outside guest code need
 //!    not be waited for: it reads its notes before it enters. Whoever marks more of the page meanwhile waits too.
 //! 4. A store that hits a set bit clears the page's bits and leaves every vCPU that has decoded the page a note to
@@ -69,7 +71,7 @@ const MARKING: u32 = 1 << 16;
 /// A mark that others may still have to be waited for.
 #[derive(Debug, Default)]
 pub struct Marking {
-    /// The page's first: the vCPU's own write entries must go as well.
+    /// The first of what somebody may write to: the vCPU's own write entries must go as well.
     pub is_first: bool,
     /// vCPUs that were asked, with their tickets.
     waiting: Vec<(u32, u32)>,
@@ -114,6 +116,25 @@ impl Shared {
         granules(page) == 0 && self.dropping.load(Ordering::SeqCst) == 0
     }
 
+    /// vCPU `cpu` is about to make a write region of the part of the page around `physical` of which nothing has been
+    /// decoded: its first offset in the page and the one behind it, multiples of 64. `None` when it must not.
+    pub fn admit_part_writer(
+        &self,
+        cpu: u32,
+        page: &Page<'_>,
+        physical: u64,
+    ) -> Option<(u64, u64)> {
+        page.users.fetch_or(writer(cpu), Ordering::SeqCst);
+        let bits = granules(page);
+        let here = (physical & (PAGE - 1)) / 64;
+        if bits >> here & 1 != 0 || self.dropping.load(Ordering::SeqCst) != 0 {
+            return None;
+        }
+        let below = bits & !(u64::MAX << here);
+        let above = bits & (u64::MAX << here);
+        Some((64 * u64::from(64 - below.leading_zeros()), 64 * u64::from(above.trailing_zeros())))
+    }
+
     /// vCPU `cpu` is about to make a write region within the 2 MiB around the page; it looks at the bits of each
     /// page afterwards. False when it must not.
     pub fn admit_chunk_writer(&self, cpu: u32, page: &Page<'_>) -> bool {
@@ -131,7 +152,12 @@ impl Shared {
         };
         page.users.fetch_or(reader(cpu), Ordering::SeqCst);
         page.users.fetch_add(MARKING, Ordering::SeqCst);
-        if word.fetch_or(mask(physical, length), Ordering::SeqCst) != 0 {
+        let new = mask(physical, length);
+        let before = word.fetch_or(new, Ordering::SeqCst);
+        // Others may write to parts of a page that holds code already.
+        let nobody =
+            before & new == new || before != 0 && page.users.load(Ordering::SeqCst) & WRITERS == 0;
+        if nobody {
             page.users.fetch_sub(MARKING, Ordering::SeqCst);
             return Marking::default();
         }
@@ -314,6 +340,23 @@ mod tests {
         let page = shared.ram.page(AT).unwrap();
         assert!(shared.admit_chunk_writer(1, &shared.ram.page(0).unwrap()));
         assert!(!settled(&shared, &mut shared.mark_code(0, &page, AT, 16)));
+    }
+
+    #[test]
+    fn parts_of_a_page_are_taken_from_those_who_write_to_them_when_more_of_it_is_decoded() {
+        let shared = two();
+        let page = shared.ram.page(AT).unwrap();
+        assert!(settled(&shared, &mut shared.mark_code(0, &page, AT + 128, 64)));
+        assert_eq!(shared.admit_part_writer(1, &page, AT + 130), None, "is code");
+        assert_eq!(shared.admit_part_writer(1, &page, AT + 72), Some((0, 128)));
+        assert_eq!(shared.admit_part_writer(1, &page, AT + 0x800), Some((192, PAGE)));
+        let mut known = shared.mark_code(0, &page, AT + 128, 16);
+        assert!(!known.is_first && settled(&shared, &mut known), "was decoded before");
+        let mut more = shared.mark_code(0, &page, AT + 0x800, 16);
+        assert!(more.is_first && !settled(&shared, &mut more));
+        let drops = shared.mailboxes[1].take_drops().unwrap();
+        shared.mailboxes[1].acknowledge(drops.ticket);
+        assert!(settled(&shared, &mut more));
     }
 
     #[test]

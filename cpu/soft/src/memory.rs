@@ -43,6 +43,8 @@ pub struct SoftMemory {
     pub(crate) large: LargePages,
     /// Counts the times that a large page might have been found.
     pub(crate) looks: u32,
+    /// The part of a page that holds code which the last access for writing found to be free of it.
+    pub(crate) part: Option<Region>,
     /// Which accesses the running code makes.
     pub(crate) view: View,
     pub(crate) apic: Apic,
@@ -167,6 +169,13 @@ fn place(
         }
         memory.tlb.insert(view, linear, page.host, true);
         core.mem.note_large(view, linear, &found, true);
+    } else if cacheable && !page.log.is_logging() {
+        let part = memory.shared.admit_part_writer(memory.index, &page, physical);
+        memory.part = part.map(|(from, to)| Region {
+            start: (linear & !(PAGE - 1)) + from,
+            length: to - from,
+            host: page.host.address() + from,
+        });
     }
     Ok(here)
 }
@@ -196,8 +205,9 @@ pub(crate) fn reach(
     }
     let intent = if write { Intent::Write } else { Intent::Read };
     let privilege = privilege(core);
+    core.mem.part = None;
     place(core, (linear, length), intent, privilege).ok()?;
-    if let Some(region) = core.mem.large.find(view, linear, write) {
+    if let Some(region) = core.mem.large.find(view, linear, write).or(core.mem.part.take()) {
         return Some(region);
     }
     let host = core.mem.tlb.find(view, start, 1, write)?;

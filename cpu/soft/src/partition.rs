@@ -191,6 +191,7 @@ impl Partition for SoftPartition {
             tlb: Tlb::default(),
             large: LargePages::default(),
             looks: 0,
+            part: None,
             view: View::SUPERVISOR,
             apic: Apic::new(index),
             clock: self.clock.clone(),

@@ -46,6 +46,9 @@ pub(crate) const HOT: u32 = 40;
 /// How often a block that is hot runs in the interpreter at another linear address, before it is translated there.
 pub(crate) const AGAIN: u32 = 6;
 
+/// How often a block that was translated before its bytes changed runs in the interpreter before it is again.
+pub(crate) const ONCE_MORE: u32 = 2;
+
 /// Vectors may be used, and no SIMD exception is unmasked.
 pub(crate) const VECTORS: u8 = 1;
 /// The x87 stack may be used, and no x87 exception is unmasked.
@@ -299,9 +302,10 @@ impl Tier {
         self.pages.clear();
     }
 
-    /// Drops the superblocks of a physical page (its number).
-    pub fn drop_page(&mut self, page: u64) {
+    /// Drops the superblocks of a physical page (its number), and lists their physical addresses.
+    pub fn drop_page(&mut self, page: u64, dropped: &mut Vec<u64>) {
         for name in self.pages.remove(&page).unwrap_or_default() {
+            dropped.push(name.place >> 4);
             self.superblocks.remove(&name);
             self.second.remove(&name);
             self.translator.area().clear_jump(name.view(), name.rip);

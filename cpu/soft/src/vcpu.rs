@@ -20,7 +20,7 @@ use crate::halt::Halt;
 use crate::mailbox::Drops;
 use crate::memory::{SoftMemory, canonical, translate};
 use crate::ram::{PAGE, Page};
-use crate::tier::{HOT, Tier};
+use crate::tier::{HOT, ONCE_MORE, Tier};
 use crate::traffic::Traffic;
 use kezhan_hypervisor::{CpuIo, EngineError, Exit, MpState, Vcpu, VcpuState};
 use kezhan_x86::block::{Block, LONGEST, LONGEST_INSTRUCTION, decode};
@@ -248,8 +248,12 @@ impl Runner {
         core.mem.traffic.received += notes.interrupts.len() as u64;
         for page in &notes.stale {
             self.cache.drop_page(*page);
+            let mut translated = Vec::new();
             if let Some(tier) = &mut self.tier {
-                tier.drop_page(*page);
+                tier.drop_page(*page, &mut translated);
+            }
+            for physical in translated {
+                self.cache.note_worth(Key::new(physical, CodeBits::Bits64));
             }
         }
         if !notes.stale.is_empty() {
@@ -424,7 +428,7 @@ impl Runner {
         let block = match self.cache.find(key) {
             Some(block) => block,
             None => match self.decode_page(core, physical, code_bits, LONGEST)? {
-                Some(block) => self.cache.insert(key, block),
+                Some(block) => self.cache.insert(key, block, HOT - ONCE_MORE),
                 None => {
                     let block = self.decode_across(core, linear, physical, tag)?;
                     let tag = fetch_tag(core, linear);

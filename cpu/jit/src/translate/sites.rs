@@ -29,11 +29,11 @@ impl Default for Lists {
 type Key = fn(&Site) -> u64;
 
 fn linear(site: &Site) -> u64 {
-    site.lo
+    site.lo & !(PAGE - 1)
 }
 
 fn host(site: &Site) -> u64 {
-    site.lo.wrapping_add(site.delta)
+    linear(site).wrapping_add(site.delta)
 }
 
 fn bucket_of(page: u64) -> usize {
