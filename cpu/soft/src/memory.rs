@@ -184,34 +184,38 @@ fn place(
 const LOOK: u32 = 16;
 
 /// The region of guest memory around an access of the running code that may be reached without a look each time:
-/// RAM, a page or more. The access itself is not made; a fault is the interpreter's to find.
+/// RAM, a page or more, or a part of one. The access itself is not made. `None` is for the interpreter to find out
+/// about.
+///
+/// # Errors
+/// The page walk's fault.
 pub(crate) fn reach(
     core: &mut SoftCore<'_>,
     linear: u64,
     length: u64,
     write: bool,
-) -> Option<Region> {
+) -> Result<Option<Region>, Stop> {
     let (start, view) = (linear & !(PAGE - 1), core.mem.view);
     if let Some(region) = core.mem.large.find(view, linear, write) {
-        return Some(region);
+        return Ok(Some(region));
     }
     core.mem.looks = core.mem.looks.wrapping_add(1);
     let known = core.mem.tlb.find(view, start, 1, write);
     if let (Some(host), true) = (known, !core.mem.looks.is_multiple_of(LOOK)) {
-        return Some(Region { start, length: PAGE, host: host.address() });
+        return Ok(Some(Region { start, length: PAGE, host: host.address() }));
     }
     if crosses(linear, length) {
-        return None;
+        return Ok(None);
     }
     let intent = if write { Intent::Write } else { Intent::Read };
     let privilege = privilege(core);
     core.mem.part = None;
-    place(core, (linear, length), intent, privilege).ok()?;
+    place(core, (linear, length), intent, privilege)?;
     if let Some(region) = core.mem.large.find(view, linear, write).or(core.mem.part.take()) {
-        return Some(region);
+        return Ok(Some(region));
     }
-    let host = core.mem.tlb.find(view, start, 1, write)?;
-    Some(Region { start, length: PAGE, host: host.address() })
+    let host = core.mem.tlb.find(view, start, 1, write);
+    Ok(host.map(|host| Region { start, length: PAGE, host: host.address() }))
 }
 
 impl SoftMemory {

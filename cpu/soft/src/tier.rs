@@ -177,6 +177,8 @@ pub(crate) struct Tier {
     second: Map<Name, u64>,
     /// The area has the XMM registers and MXCSR, not the CPU's state.
     vectors_away: bool,
+    /// EFER, CR0, CR4, IA32_FMASK, IA32_STAR and IA32_LSTAR as the area knows them.
+    system: [u64; 6],
     /// Ways that lead somewhere, by half of linear memory.
     ways: [Ways; 2],
     pub counters: Counters,
@@ -209,6 +211,7 @@ impl Tier {
             guarded: false,
             second: Map::default(),
             vectors_away: false,
+            system: [u64::MAX; 6],
             ways: Default::default(),
             counters: Counters::default(),
             perf_map,
@@ -405,7 +408,15 @@ impl Tier {
         to.interrupt_flag = cpu.rflags & flags::IF;
         to.other_flags = cpu.rflags & !(flags::IF | flags::VM | flags::RF) | flags::FIXED;
         to.interrupt_waits = interrupt_waits.into();
-        arrive_system(to, cpu);
+        (to.crossed, to.crossed_ring) = (0, 0);
+        for (to, segment) in to.selectors.iter_mut().zip(&cpu.segments) {
+            *to = u64::from(segment.selector);
+        }
+        let system = [cpu.efer, cpu.cr0, cpu.cr4, cpu.msr.fmask, cpu.msr.star, cpu.msr.lstar];
+        if system != self.system {
+            self.system = system;
+            arrive_system(to, cpu);
+        }
         to.view = view.into();
         if x87 {
             to.set_x87(&cpu.fpu.frame.x87);
@@ -494,8 +505,8 @@ pub(crate) struct Crossing {
     pub user: bool,
 }
 
-/// What the instructions of the operating system need to know.
-#[inline(always)]
+/// What the instructions of the operating system need to know of [`Tier::system`].
+#[cold]
 fn arrive_system(to: &mut Registers, cpu: &CpuState) {
     let clears = flags::TF | flags::AC;
     let enabled = cpu.efer & efer::SCE != 0 && cpu.cr0 & cr0::PE != 0;
@@ -504,11 +515,6 @@ fn arrive_system(to: &mut Registers, cpu: &CpuState) {
     to.ring_selectors = ring_selectors(cpu.msr.star).map(|pair| pair.map(u64::from));
     to.call_mask = !cpu.msr.fmask;
     to.bases = (cpu.cr4 & cr4::FSGSBASE != 0).into();
-    to.crossed = 0;
-    to.crossed_ring = 0;
-    for (to, segment) in to.selectors.iter_mut().zip(&cpu.segments) {
-        *to = u64::from(segment.selector);
-    }
 }
 
 /// SF, ZF, AF, PF and CF in RFLAGS, where LAHF has them too.

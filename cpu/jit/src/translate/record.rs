@@ -52,6 +52,8 @@ pub enum Kind {
 pub struct Access {
     /// What is accessed.
     pub operand: Operand,
+    /// A page fault of it is the instruction's: nothing else of the instruction would fault before.
+    pub faults: bool,
     /// Its site.
     pub(super) site: u32,
     /// How far from a region's end, less one, it must start for the check to find it.

@@ -11,10 +11,11 @@ use crate::tier::{AGAIN, HOT, Name, VECTORS, X87};
 use crate::ways::Tables;
 use iced_x86::{Instruction, InstructionInfoFactory};
 use kezhan_jit::translate::{
-    Access, CodePage, Entry, Kind, LONGEST, PEEK, Record, Request, Rule, Step, Translator,
+    Access, CodePage, Entry, Kind, LONGEST, Operand, PEEK, Record, Request, Rule, Step, Translator,
 };
 use kezhan_x86::Stop;
 use kezhan_x86::block::LONGEST_INSTRUCTION;
+use kezhan_x86::fault::vector;
 use kezhan_x86::interp::fast_call::{load_call_segments, load_return_segments};
 use kezhan_x86::lower::decoder_at;
 use kezhan_x86::memory::{Memory, Platform};
@@ -31,6 +32,8 @@ enum Next {
     Loop(u64),
     /// The interpreter runs the one instruction at a RIP.
     Interpret(u64),
+    /// The page fault that lies in the state is that of the instruction at a RIP.
+    Fault(u64),
 }
 
 impl Runner {
@@ -194,15 +197,21 @@ impl Runner {
         loop {
             let Some(tier) = &mut self.tier else { return Ok(()) };
             let record = tier.run(entry);
-            match self.after(core, &record) {
+            let next = self.after(core, &record);
+            match next {
                 Next::Enter(next) => entry = next,
                 Next::Loop(rip) => {
                     self.leave(core, rip);
                     return Ok(());
                 }
-                Next::Interpret(rip) => {
-                    self.leave(core, rip);
-                    self.interpret_one(core, rip)?;
+                Next::Interpret(_) | Next::Fault(_) => {
+                    if let Next::Interpret(rip) = next {
+                        self.leave(core, rip);
+                        self.interpret_one(core, rip)?;
+                    } else if let Next::Fault(rip) = next {
+                        self.leave(core, rip);
+                        self.handle(core, Stop::Exception)?;
+                    }
                     match self.entry_at_rip(core) {
                         Some(next) => entry = next,
                         None => return Ok(()),
@@ -307,7 +316,13 @@ impl Runner {
         let operand = &access.operand;
         let registers = tier.translator().registers();
         let linear = operand.linear(&registers.gpr, registers.fs_base, registers.gs_base);
-        let region = memory::reach(core, linear, u64::from(operand.size), operand.write);
+        let region = match memory::reach(core, linear, u64::from(operand.size), operand.write) {
+            Ok(region) => region,
+            Err(Stop::Exception) if access.faults && is_page_fault(core, operand, linear) => {
+                return Next::Fault(record.rip);
+            }
+            Err(_) => return interpret,
+        };
         match region.and_then(|region| tier.fill(access, linear, region)) {
             Some(entry) => Next::Enter(entry),
             None => interpret,
@@ -421,6 +436,11 @@ impl Runner {
         // Decoding may have moved the generation on.
         Ok(self.cache.remember_single(linear, fetch_tag(core, linear), block))
     }
+}
+
+/// Whether the exception in the state is a page fault, which an access to `linear` does not have a graver one before.
+fn is_page_fault(core: &SoftCore<'_>, operand: &Operand, linear: u64) -> bool {
+    core.cpu.exception.vector == vector::PF && linear & u64::from(operand.alignment - 1) == 0
 }
 
 /// Whether the code that runs is the translator's at all. Rings 1 and 2 share a view with ring 0, but not its

@@ -101,7 +101,7 @@ impl Emitter<'_> {
     /// An access of the present step: the check, and what follows it. Flags that are live are saved first.
     pub(super) fn access(&mut self, operand: &Operand, tail: Tail<'_>) -> Done {
         self.save_live_flags();
-        let checked = self.check(operand);
+        let checked = self.check(operand, !matches!(tail, Tail::Row(_)));
         let before = self.flags;
         self.tail(tail, checked.place)?;
         let Some(miss) = checked.miss else { return Ok(()) };
@@ -134,7 +134,7 @@ impl Emitter<'_> {
         self.hot.jump_through(self.way_out());
     }
 
-    fn check(&mut self, operand: &Operand) -> Checked {
+    fn check(&mut self, operand: &Operand, faults: bool) -> Checked {
         let (number, limit) = self.site_for(operand);
         let check = self.hot.here();
         let site = SITES_AT + number as usize * size_of::<Site>();
@@ -142,7 +142,7 @@ impl Emitter<'_> {
             Some(class) => Site::SIZES[class] - 1,
             None => u64::from(operand.size) - 1,
         };
-        let access = Access { operand: *operand, site: number, room, resume: 0 };
+        let access = Access { operand: *operand, faults, site: number, room, resume: 0 };
         let record = self.record(self.here(), Kind::Access(access));
         if operand.is_constant() {
             self.hot.load(host::SCRATCH, site + HOST);
