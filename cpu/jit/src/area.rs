@@ -74,7 +74,7 @@ pub struct Registers {
     pub xmm: [u128; 16],
     /// Whether the vectors may have changed since [`Registers::xmm`] was last written by Rust.
     pub vectors_changed: u64,
-    /// Addresses of the halves of the software TLB: [`TLB_SETS`] pairs of tag and addend each.
+    /// Addresses of the halves of the software TLB: [`TLB_SETS`] pairs of a page and its host address each.
     pub tlb: [u64; TLB_HALVES],
     /// Selectors of ES, CS, SS, DS, FS and GS.
     pub selectors: [u64; 6],

@@ -196,22 +196,16 @@ impl HostPointer {
         HostPointer(self.0.wrapping_add(bytes))
     }
 
-    /// The difference to a linear page address: what a TLB entry holds.
-    #[inline(always)]
-    pub fn addend(self, linear_page: u64) -> u64 {
-        (self.0 as u64).wrapping_sub(linear_page)
-    }
-
-    /// The address itself, for a region that translated code may reach.
+    /// The address itself, for a region that translated code may reach, or a TLB entry.
     #[inline(always)]
     pub fn address(self) -> u64 {
         self.0 as u64
     }
 
-    /// The pointer for a linear address, out of a TLB entry whose tag was that address' page.
+    /// The pointer for a linear address, out of a TLB entry that has the address of its page.
     #[inline(always)]
-    pub fn from_addend(addend: u64, linear: u64) -> HostPointer {
-        HostPointer(addend.wrapping_add(linear) as *mut u8)
+    pub fn within(page: u64, linear: u64) -> HostPointer {
+        HostPointer(page.wrapping_add(linear & (PAGE - 1)) as *mut u8)
     }
 
     /// Loads; the whole access lies within the page.

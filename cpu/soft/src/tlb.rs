@@ -18,12 +18,12 @@ use std::collections::HashSet;
 const SETS: u64 = kezhan_jit::area::TLB_SETS;
 const HALVES: u64 = 8;
 
-/// A translation: tag, and what to add to a linear address to get the host address.
+/// A translation: tag, and the host address of the page.
 #[derive(Clone, Copy, Debug)]
 #[repr(C)]
 struct Entry {
     tag: u64,
-    addend: u64,
+    host: u64,
 }
 
 /// Which accesses an entry serves.
@@ -119,7 +119,7 @@ impl Entry {
     /// The tag is a page of a set on the other side of the table.
     #[inline(always)]
     fn empty(slot: usize) -> Entry {
-        Entry { tag: ((slot as u64 ^ (SETS / 2)) % SETS) << 12, addend: 0 }
+        Entry { tag: ((slot as u64 ^ (SETS / 2)) % SETS) << 12, host: 0 }
     }
 }
 
@@ -129,7 +129,7 @@ impl Tlb {
     pub fn find(&self, view: View, linear: u64, length: u64, write: bool) -> Option<HostPointer> {
         let entry = &self.entries[slot(view, write, linear)];
         let last_page = linear.wrapping_add(length - 1) & !0xfff;
-        (entry.tag == last_page).then(|| HostPointer::from_addend(entry.addend, linear))
+        (entry.tag == last_page).then(|| HostPointer::within(entry.host, linear))
     }
 
     /// Where the halves of the views are, for translated code. They stay there.
@@ -150,7 +150,7 @@ impl Tlb {
         if before == Entry::empty(slot).tag || is_upper(before) != is_upper(page) {
             self.used[half][usize::from(write)].push(slot as u16);
         }
-        self.entries[slot] = Entry { tag: page, addend: host.addend(page) };
+        self.entries[slot] = Entry { tag: page, host: host.address() };
     }
 
     /// Some cache has a translation now.
@@ -253,7 +253,7 @@ impl Tlb {
 fn drop_entry_of(entries: &mut [Entry], slot: u16, host: u64) -> bool {
     let empty = Entry::empty(slot.into());
     let entry = &mut entries[usize::from(slot)];
-    if entry.tag.wrapping_add(entry.addend) == host {
+    if entry.host == host {
         *entry = empty;
     }
     entry.tag != empty.tag

@@ -155,9 +155,9 @@ impl Asm {
         self.raw(&[0x4c, 0x33, 0x19, 0x49, 0x81, 0xfb, 0, 0x10, 0, 0]);
     }
 
-    /// `add r11, [rcx]; add r11, [rcx + 8]`
-    pub fn add_pair_at_rcx(&mut self) {
-        self.raw(&[0x4c, 0x03, 0x19, 0x4c, 0x03, 0x59, 8]);
+    /// `add r11, [rcx + 8]`
+    pub fn add_second_at_rcx(&mut self) {
+        self.raw(&[0x4c, 0x03, 0x59, 8]);
     }
 
     /// `movsxd rcx, reg`
@@ -487,7 +487,7 @@ mod tests {
         let set = "mov rcx,r11; shr rcx,8; and ecx,0FFF0h";
         assert_eq!(text(|a| a.set_offset_to_rcx(0xfff0)), set);
         assert_eq!(text(Asm::compare_page_at_rcx), "xor r11,[rcx]; cmp r11,1000h");
-        assert_eq!(text(Asm::add_pair_at_rcx), "add r11,[rcx]; add r11,[rcx+8]");
+        assert_eq!(text(Asm::add_second_at_rcx), "add r11,[rcx+8]");
         assert_eq!(text(Asm::negate_scratch), "neg r11");
         assert_eq!(text(|a| a.load_16(9, 0x40)), "mov r9w,[rsp+40h]");
         assert_eq!(text(|a| a.and_number_32(1, 0x200)), "and ecx,200h");

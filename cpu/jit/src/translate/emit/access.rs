@@ -22,12 +22,12 @@
 //! is served so, at the price of a TLB.
 //!
 //! ```text
-//!   add  r11, [site.lo]
+//!   lea  r11, [address]
 //!   dec  byte [site.patience];  je fill      ──► the page becomes the site's region ([`crate::gate`])
 //!   rcx = set of the page in [tlb.half]
 //!   xor  r11 + size - 1, [rcx]                  within a page from the tag?
 //!   cmp  r11, 4096;  jae engine
-//!   add  r11, [rcx];  add r11, [rcx + 8]        then the operand is [r11 - (size - 1)]
+//!   add  r11, [rcx + 8]                         then the operand is [r11 - (size - 1)]
 //! ```
 //!
 //! The tag of a set in which there is nothing is a page that belongs to another set, so that no access agrees.
@@ -185,14 +185,15 @@ impl Emitter<'_> {
         offset_of!(Registers, tlb) + size_of::<u64>() * half
     }
 
-    /// On the cold side, with the offset from the region in the scratch register: looks into the TLB. Where it goes
+    /// On the cold side: looks into the TLB. Where it goes
     /// when patience is at its end, and when the TLB does not know (RCX waits in the area then). Otherwise the
     /// address of the operand's last byte is in the scratch register.
     fn look_up(&mut self, operand: &Operand, site: usize) -> (Hole, Hole) {
         const SETS: u32 = (TLB_SETS as u32 - 1) * 16;
         let half = self.half(operand);
+        // Sooner there than what the hot side has left.
+        self.linear(operand);
         let cold = &mut self.hot;
-        cold.add(host::SCRATCH, site + LO);
         cold.decrement_byte(site + offset_of!(Site, patience));
         let fill = cold.jump_if(condition::EQUAL);
         cold.store(SAVED_RCX, host::RCX);
@@ -203,7 +204,7 @@ impl Emitter<'_> {
         }
         cold.compare_page_at_rcx();
         let unknown = cold.jump_if(condition::ABOVE_OR_EQUAL);
-        cold.add_pair_at_rcx();
+        cold.add_second_at_rcx();
         cold.load(host::RCX, SAVED_RCX);
         (fill, unknown)
     }
