@@ -1,8 +1,10 @@
 //! Which sites reach which page, so that a page can be taken from them.
 //!
 //! Sites are found by the linear page that their region begins at, those that write also by its host page.
-//! Regions change in the probe of translated code, which notes sites in a journal ([`crate::area`]); lists are
-//! brought up to it before they are used, but for sites that are to be void then. Lists are by hash; regions of more than a page are in a list of their own. A site that has moved on since stays in the list until somebody looks there.
+//! Regions change in the probe of translated code, which notes sites in a journal ([`crate::area`]). Lists are brought up
+//! to it before a page is looked for there. A switch of address spaces looks for none: what is in the journal is void
+//! then, or waits. Lists are by hash; regions of more than a page are in a list of their own. A site that has moved on
+//! since stays in the list until somebody looks there.
 
 use crate::area::{Area, Site};
 use std::collections::HashMap;
@@ -102,7 +104,12 @@ pub(super) struct SiteLists {
     /// Those whose region is more than a page, and perhaps some that were, by the linear and host addresses that
     /// it lies at, in steps of 2 MiB.
     large: HashMap<u64, Vec<u32>>,
+    /// Those that are in none of the lists yet, by the half of linear memory in which they were then.
+    unlisted: [Vec<u32>; 2],
 }
+
+/// Sites after which those that are not listed are looked through for doubles.
+const MOST_UNLISTED: usize = 1 << 14;
 
 /// Large regions lie within 2 MiB of linear memory that begin at a multiple of it.
 const CHUNK: u32 = 21;
@@ -116,10 +123,14 @@ fn is_large(site: &Site) -> bool {
 }
 
 impl SiteLists {
-    /// Lists the sites whose region has changed since the last call. Every look into the lists begins with this.
+    /// Lists the sites whose region has changed since the last call. Every look for a page begins with this.
     pub fn catch_up(&mut self, area: &mut Area, writes: &[bool]) {
-        for n in 0..area.take_journal() {
-            let number = area.journaled(n);
+        let mut changed: Vec<u32> =
+            self.unlisted.iter_mut().flat_map(|half| half.drain(..)).collect();
+        changed.extend((0..area.take_journal()).map(|n| area.journaled(n)));
+        changed.sort_unstable();
+        changed.dedup();
+        for number in changed {
             if !is_void(area.site(number)) {
                 let write = writes.get(number as usize).copied().unwrap_or(true);
                 self.add(area, number, write);
@@ -127,20 +138,32 @@ impl SiteLists {
         }
     }
 
-    /// The same, when all sites of a half of linear memory are void next: those need not be listed for that. How many
-    /// they were.
-    fn catch_up_without(&mut self, area: &mut Area, writes: &[bool], half: usize) -> usize {
+    /// Voids those of a half of linear memory that are not listed, and remembers the others for later; how many were
+    /// voided.
+    fn empty_unlisted(&mut self, area: &mut Area, half: usize) -> usize {
         let mut count = 0;
         for n in 0..area.take_journal() {
             let number = area.journaled(n);
             let site = area.site(number);
-            if (site.lo >> 63) as usize == half {
+            let other = (site.lo >> 63) as usize;
+            if other == half {
                 site.make_void();
                 count += 1;
-            } else if !is_void(site) {
-                let write = writes.get(number as usize).copied().unwrap_or(true);
-                self.add(area, number, write);
+            } else {
+                self.unlisted[other].push(number);
             }
+        }
+        for number in self.unlisted[half].drain(..) {
+            // Where it has another region since, it was in the journal.
+            let site = area.site(number);
+            if (site.lo >> 63) as usize == half && !is_void(site) {
+                site.make_void();
+                count += 1;
+            }
+        }
+        for list in self.unlisted.iter_mut().filter(|list| list.len() > MOST_UNLISTED) {
+            list.sort_unstable();
+            list.dedup();
         }
         count
     }
@@ -207,6 +230,9 @@ impl SiteLists {
     /// Nothing reaches a half of linear memory from now on; how many sites did.
     pub fn empty_half(&mut self, area: &mut Area, writes: &[bool], half: usize) -> usize {
         let half = half & 1;
-        self.catch_up_without(area, writes, half) + self.linear[half].empty_all(area)
+        if self.unlisted.iter().any(|list| list.len() > 2 * MOST_UNLISTED) {
+            self.catch_up(area, writes);
+        }
+        self.empty_unlisted(area, half) + self.linear[half].empty_all(area)
     }
 }
