@@ -101,6 +101,12 @@ pub struct Registers {
     pub call_mask: u64,
     /// Not zero: CR4.FSGSBASE is set.
     pub bases: u64,
+    /// CR0 to CR4.
+    pub control: [u64; 5],
+    /// PKRU.
+    pub pkru: u64,
+    /// Not zero: CR4.PKE is set.
+    pub keys: u64,
     /// The view of the code that runs.
     pub view: u64,
     /// Not zero: view and RFLAGS have changed since Rust last saw them.

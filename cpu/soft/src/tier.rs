@@ -412,6 +412,8 @@ impl Tier {
         for (to, segment) in to.selectors.iter_mut().zip(&cpu.segments) {
             *to = u64::from(segment.selector);
         }
+        to.control = [cpu.cr0, 0, cpu.cr2, cpu.cr3, cpu.cr4];
+        to.pkru = cpu.pkru.into();
         let system = [cpu.efer, cpu.cr0, cpu.cr4, cpu.msr.fmask, cpu.msr.star, cpu.msr.lstar];
         if system != self.system {
             self.system = system;
@@ -514,6 +516,7 @@ fn arrive_system(to: &mut Registers, cpu: &CpuState) {
     to.call_target = cpu.msr.lstar;
     to.ring_selectors = ring_selectors(cpu.msr.star).map(|pair| pair.map(u64::from));
     to.call_mask = !cpu.msr.fmask;
+    to.keys = (cpu.cr4 & cr4::PKE != 0).into();
     to.bases = (cpu.cr4 & cr4::FSGSBASE != 0).into();
 }
 

@@ -133,6 +133,12 @@ impl Asm {
         self.area(true, &[0x0b], reg, offset);
     }
 
+    /// `and qword [rsp + offset], value`, sign-extended.
+    pub fn and_number(&mut self, offset: usize, value: i32) {
+        self.area(true, &[0x81], 4, offset);
+        self.word(value);
+    }
+
     /// `dec byte [rsp + offset]`
     pub fn decrement_byte(&mut self, offset: usize) {
         self.area(false, &[0xfe], 1, offset);
@@ -494,6 +500,7 @@ mod tests {
         assert_eq!(text(|a| a.or_number_32(1, 2)), "or ecx,2");
         assert_eq!(text(|a| a.test_scratch_32(0x100)), "test r11d,100h");
         assert_eq!(text(|a| a.compare_scratch(1)), "cmp r11,1");
+        assert_eq!(text(|a| a.and_number(0x40, 7)), "and qword ptr [rsp+40h],7");
         let spread = "movzx ecx,al; shl ecx,8; shr eax,0Bh; and eax,1; or eax,ecx";
         assert_eq!(text(Asm::bits_to_flags), spread);
         assert_eq!(text(|a| a.shift_scratch(3)), "shr r11,3");

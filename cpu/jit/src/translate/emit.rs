@@ -269,6 +269,9 @@ impl<'a> Emitter<'a> {
             Rule::TimeStamp => self.time_stamp(step),
             Rule::SetAccess => self.set_access(step, true),
             Rule::ClearAccess => self.set_access(step, false),
+            Rule::ClearDirection => self.clear_direction(step),
+            Rule::ReadKeys => self.read_keys(step),
+            Rule::ReadControl => self.read_control(step),
             Rule::ReadBase(segment) => self.read_base(step, segment),
             Rule::WriteBase(segment) => self.write_base(step, segment),
             _ => {}

@@ -50,6 +50,12 @@ pub enum Rule {
     ReadBase(Segment),
     /// WRFSBASE or WRGSBASE.
     WriteBase(Segment),
+    /// CLD.
+    ClearDirection,
+    /// RDPKRU.
+    ReadKeys,
+    /// MOV from CR0, CR2, CR3 or CR4 to a general register at CPL 0.
+    ReadControl,
     /// LEA.
     Address,
     /// Does nothing.
@@ -240,6 +246,8 @@ impl Step {
             Rule::SystemReturn => {
                 (step.reads, step.modifies, step.kills) = (0, STATUS, STATUS);
             }
+            // Undefined ones stay as they are.
+            Rule::ReadControl => (step.reads, step.modifies, step.kills) = (0, 0, 0),
             Rule::BitString => {
                 let bit = number(instruction.op1_register());
                 if let Some(operand) = &mut step.operand {

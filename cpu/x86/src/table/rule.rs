@@ -53,6 +53,9 @@ pub fn rule(instruction: &Instruction, now: Conditions) -> Rule {
         {
             Rule::BitString
         }
+        Operation::Mov if now.supervisor && reads_control(instruction) => Rule::ReadControl,
+        Operation::Cld => Rule::ClearDirection,
+        Operation::Rdpkru => Rule::ReadKeys,
         Operation::Rdtsc | Operation::Rdtscp => Rule::TimeStamp,
         Operation::Syscall if !now.supervisor => Rule::SystemCall,
         Operation::Sysret if now.supervisor && instruction.code() == Code::Sysretq => {
@@ -157,6 +160,15 @@ fn reads_segment(instruction: &Instruction) -> bool {
     instruction.op0_kind() == OpKind::Register
         && instruction.op1_kind() == OpKind::Register
         && instruction.op1_register().is_segment_register()
+}
+
+/// MOV from a control register whose value is as it was written.
+fn reads_control(instruction: &Instruction) -> bool {
+    let plain = matches!(
+        instruction.op1_register(),
+        Register::CR0 | Register::CR2 | Register::CR3 | Register::CR4
+    );
+    instruction.code() == Code::Mov_r64_cr && plain
 }
 
 /// BT and its kin with memory and a register reach any byte (Intel SDM vol. 2A §3.1.1.9).

@@ -12,6 +12,7 @@
 //! | STAC, CLAC | never, with CR4.SMAP set |
 //! | RDTSC, RDTSCP | never: Rust has the time, but code goes on where it left |
 //! | RDFSBASE and its kin | CR4.FSGSBASE is clear, the base is not canonical |
+//! | RDPKRU | CR4.PKE is clear, ECX is not 0 |
 
 use super::*;
 
@@ -198,6 +199,37 @@ impl Emitter<'_> {
         self.hot.pair(wide, MOVE, host::SCRATCH, register);
         self.hot.store(Self::base_of(segment), host::SCRATCH);
         self.settle_flags(step);
+    }
+
+    /// CLD.
+    pub(super) fn clear_direction(&mut self, step: &Step) {
+        const DF: i32 = 1 << 10;
+        self.save_live_flags();
+        self.hot.and_number(OTHER_FLAGS, !DF);
+        self.hot.store_number(CROSSED, 1);
+        self.settle_flags(step);
+    }
+
+    /// RDPKRU.
+    pub(super) fn read_keys(&mut self, step: &Step) {
+        const TEST: u8 = 0x85;
+        self.save_live_flags();
+        self.unless(offset_of!(Registers, keys), condition::EQUAL);
+        let record = self.record(self.here(), Kind::Interpret);
+        self.hot.pair(false, TEST, host::RCX, host::RCX);
+        let hole = self.hot.jump_if(condition::NOT_EQUAL);
+        self.leave_by(hole, record, false);
+        self.hot.load_32(host::RAX, offset_of!(Registers, pkru));
+        self.hot.number(host::RDX, 0);
+        self.settle_flags(step);
+    }
+
+    /// MOV from a control register. Changes no flags.
+    pub(super) fn read_control(&mut self, step: &Step) {
+        let [target, control] = [0, 1].map(|operand| step.instruction.op_register(operand));
+        let register = self.homes.host(target.full_register().number() as u8);
+        let place = offset_of!(Registers, control) + size_of::<u64>() * control.number();
+        self.hot.load(register, place);
     }
 
     /// MOV from a segment register. Changes no flags.
