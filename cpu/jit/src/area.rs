@@ -182,7 +182,7 @@ pub(crate) struct Site {
     pub delta: u64,
     /// Host address of `lo`; for a constant address the host address itself, 0 when void.
     pub host: u64,
-    /// 1 when its number is in the journal.
+    /// Bit 0: its number is in the journal. Bits 1 and 2: it waits to be listed (`translate::sites`).
     pub journaled: u32,
     /// How many misses more the TLB serves before the page of one becomes the region, at least 1.
     pub patience: u8,
@@ -389,7 +389,9 @@ impl Area {
     /// Notes that a site's region has changed. There is room for every site once.
     #[inline(always)]
     pub(crate) fn journal(&mut self, number: u32) {
-        if std::mem::replace(&mut self.site(number).journaled, 1) == 0 {
+        let site = self.site(number);
+        if site.journaled & 1 == 0 {
+            site.journaled |= 1;
             let n = self.registers().journal as usize & (SITES - 1);
             *self.item::<u32>(JOURNAL_AT, n) = number;
             self.registers().journal = n as u64 + 1;
@@ -404,7 +406,7 @@ impl Area {
     /// The `n`th site of what was the journal, which is not in it any more.
     pub(crate) fn journaled(&mut self, n: usize) -> u32 {
         let number = *self.item::<u32>(JOURNAL_AT, n & (SITES - 1));
-        self.site(number).journaled = 0;
+        self.site(number).journaled &= !1;
         number
     }
 

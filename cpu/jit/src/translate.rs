@@ -291,7 +291,7 @@ impl Translator {
 
     /// Makes those void whose region is in a half of linear memory: 0 the lower, 1 the upper.
     pub fn empty_half(&mut self, half: usize) -> usize {
-        self.lists.empty_half(&mut self.area, &self.writes, half)
+        self.lists.empty_half(&mut self.area, half)
     }
 
     /// Makes those void whose region is the linear page.

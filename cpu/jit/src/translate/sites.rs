@@ -104,12 +104,14 @@ pub(super) struct SiteLists {
     /// Those whose region is more than a page, and perhaps some that were, by the linear and host addresses that
     /// it lies at, in steps of 2 MiB.
     large: HashMap<u64, Vec<u32>>,
-    /// Those that are in none of the lists yet, by the half of linear memory in which they were then.
+    /// Those that wait to be listed, each once, by the half of linear memory in which they were then.
     unlisted: [Vec<u32>; 2],
 }
 
-/// Sites after which those that are not listed are looked through for doubles.
-const MOST_UNLISTED: usize = 1 << 14;
+/// What says in [`Site::journaled`] that a site waits so.
+fn waits(half: usize) -> u32 {
+    2 << half
+}
 
 /// Large regions lie within 2 MiB of linear memory that begin at a multiple of it.
 const CHUNK: u32 = 21;
@@ -125,16 +127,22 @@ fn is_large(site: &Site) -> bool {
 impl SiteLists {
     /// Lists the sites whose region has changed since the last call. Every look for a page begins with this.
     pub fn catch_up(&mut self, area: &mut Area, writes: &[bool]) {
-        let mut changed: Vec<u32> =
-            self.unlisted.iter_mut().flat_map(|half| half.drain(..)).collect();
-        changed.extend((0..area.take_journal()).map(|n| area.journaled(n)));
-        changed.sort_unstable();
-        changed.dedup();
-        for number in changed {
-            if !is_void(area.site(number)) {
-                let write = writes.get(number as usize).copied().unwrap_or(true);
-                self.add(area, number, write);
+        for half in 0..2 {
+            for number in std::mem::take(&mut self.unlisted[half]) {
+                area.site(number).journaled &= !waits(half);
+                self.list(area, writes, number);
             }
+        }
+        for n in 0..area.take_journal() {
+            let number = area.journaled(n);
+            self.list(area, writes, number);
+        }
+    }
+
+    fn list(&mut self, area: &mut Area, writes: &[bool], number: u32) {
+        if !is_void(area.site(number)) {
+            let write = writes.get(number as usize).copied().unwrap_or(true);
+            self.add(area, number, write);
         }
     }
 
@@ -149,21 +157,19 @@ impl SiteLists {
             if other == half {
                 site.make_void();
                 count += 1;
-            } else {
+            } else if site.journaled & waits(other) == 0 {
+                site.journaled |= waits(other);
                 self.unlisted[other].push(number);
             }
         }
         for number in self.unlisted[half].drain(..) {
-            // Where it has another region since, it was in the journal.
             let site = area.site(number);
+            site.journaled &= !waits(half);
+            // Where it has another region since, it was in the journal.
             if (site.lo >> 63) as usize == half && !is_void(site) {
                 site.make_void();
                 count += 1;
             }
-        }
-        for list in self.unlisted.iter_mut().filter(|list| list.len() > MOST_UNLISTED) {
-            list.sort_unstable();
-            list.dedup();
         }
         count
     }
@@ -228,11 +234,8 @@ impl SiteLists {
     }
 
     /// Nothing reaches a half of linear memory from now on; how many sites did.
-    pub fn empty_half(&mut self, area: &mut Area, writes: &[bool], half: usize) -> usize {
+    pub fn empty_half(&mut self, area: &mut Area, half: usize) -> usize {
         let half = half & 1;
-        if self.unlisted.iter().any(|list| list.len() > 2 * MOST_UNLISTED) {
-            self.catch_up(area, writes);
-        }
         self.empty_unlisted(area, half) + self.linear[half].empty_all(area)
     }
 }
