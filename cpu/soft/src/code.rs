@@ -73,6 +73,8 @@ const MARKING: u32 = 1 << 16;
 pub struct Marking {
     /// The first of what somebody may write to: the vCPU's own write entries must go as well.
     pub is_first: bool,
+    /// The vCPU may have TLB entries for writing to the page, not only regions of its translated code.
+    pub has_entries: bool,
     /// vCPUs that were asked, with their tickets.
     waiting: Vec<(u32, u32)>,
 }
@@ -110,7 +112,7 @@ impl Shared {
 
     /// vCPU `cpu` is about to make a write entry for the page: false when it must not.
     pub fn admit_writer(&self, cpu: u32, page: &Page<'_>) -> bool {
-        if self.mailboxes.len() > 1 && page.users.load(Ordering::SeqCst) & writer(cpu) == 0 {
+        if page.users.load(Ordering::SeqCst) & writer(cpu) == 0 {
             page.users.fetch_or(writer(cpu), Ordering::SeqCst);
         }
         granules(page) == 0 && self.dropping.load(Ordering::SeqCst) == 0
@@ -161,12 +163,19 @@ impl Shared {
             page.users.fetch_sub(MARKING, Ordering::SeqCst);
             return Marking::default();
         }
-        Marking { is_first: true, waiting: self.exclude_writers(cpu, page, physical) }
+        let writers = page.users.fetch_and(!WRITERS, Ordering::SeqCst) & WRITERS;
+        let waiting = self.exclude_writers(cpu, writers, page, physical);
+        Marking { is_first: true, has_entries: writers & writer(cpu) != 0, waiting }
     }
 
-    /// Asks all vCPUs but `cpu` to drop their write entries for the page.
-    fn exclude_writers(&self, cpu: u32, page: &Page<'_>, physical: u64) -> Vec<(u32, u32)> {
-        let writers = page.users.fetch_and(!WRITERS, Ordering::SeqCst) & WRITERS;
+    /// Asks those who write, but `cpu`, to drop their write entries for the page.
+    fn exclude_writers(
+        &self,
+        cpu: u32,
+        writers: u32,
+        page: &Page<'_>,
+        physical: u64,
+    ) -> Vec<(u32, u32)> {
         let groups = writers as u8 | page.chunk_writers.load(Ordering::SeqCst);
         let mut waiting = Vec::new();
         for (other, mailbox) in (0_u32..).zip(&self.mailboxes) {

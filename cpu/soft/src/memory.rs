@@ -233,6 +233,12 @@ impl SoftMemory {
         }
     }
 
+    /// Forgets regions for writing with the page at `host`, for which the TLB has no entry for writing.
+    pub(crate) fn flush_write_regions(&mut self, host: HostPointer) {
+        self.large.flush_writes_to(host);
+        self.tlb.note_written(host);
+    }
+
     /// Paths from linear RIP to blocks count no more.
     pub(crate) fn forget_fetches(&mut self) {
         for generation in &mut self.generation {

@@ -232,8 +232,13 @@ impl Tlb {
                 list.dedup();
             }
         }
+        self.note_written(host);
+    }
+
+    /// Has those who keep copies of write entries for the page at `host` forget them.
+    pub fn note_written(&mut self, host: HostPointer) {
         if self.forgotten.written.len() < MANY_PAGES {
-            self.forgotten.written.push(address);
+            self.forgotten.written.push(host.address());
         } else {
             self.forgotten.writes = true;
         }

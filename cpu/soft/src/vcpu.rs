@@ -489,8 +489,12 @@ impl Runner {
         let mut marking = shared.mark_code(core.mem.index, page, physical, span);
         if marking.is_first {
             core.mem.traffic.first_code += 1;
-            let own = Drops { pages: vec![physical], ..Drops::default() };
-            core.mem.flush_writes(&own);
+            if marking.has_entries {
+                let own = Drops { pages: vec![physical], ..Drops::default() };
+                core.mem.flush_writes(&own);
+            } else {
+                core.mem.flush_write_regions(page.host.at(0));
+            }
         }
         if shared.is_settled(page, &mut marking) {
             return;

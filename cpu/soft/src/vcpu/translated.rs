@@ -6,7 +6,7 @@
 use super::{Runner, SoftCore, execute, fetch_tag};
 use crate::blocks::Warm;
 use crate::memory::{self, SoftMemory, canonical};
-use crate::ram::PAGE;
+use crate::ram::{PAGE, Page};
 use crate::tier::{AGAIN, HOT, Name, VECTORS, X87};
 use crate::ways::Tables;
 use iced_x86::{Instruction, InstructionInfoFactory};
@@ -166,20 +166,20 @@ impl Runner {
         let span = (PAGE - offset).min((15 * LONGEST) as u64);
         self.mark(core, &page, physical, span);
         let mut bytes = [0; PAGE as usize];
-        page.host.at(0).copy_to(&mut bytes);
+        read(&page, &mut bytes, offset, span);
         let start = linear & !(PAGE - 1);
-        // What branches lead to is looked at as well, so it is watched before it is read for good.
+        let steps = steps(&bytes[..(offset + span) as usize], linear, now, LONGEST);
+        // What branches lead to is looked at as well, so it is watched before it is read.
         let mut watched = Vec::new();
-        for target in steps(&bytes, linear, now, LONGEST).iter().filter_map(Step::target) {
+        for target in steps.iter().filter_map(Step::target) {
             if target & !(PAGE - 1) == start {
                 let at = target & (PAGE - 1);
                 let length = (PEEK as u64).min(PAGE - at);
                 self.mark(core, &page, physical & !(PAGE - 1) | at, length);
+                read(&page, &mut bytes, at, length);
                 watched.push(target);
             }
         }
-        page.host.at(0).copy_to(&mut bytes);
-        let steps = steps(&bytes, linear, now, LONGEST);
         let view = core.mem.view.number();
         let page = CodePage { start, bytes: &bytes, watched: &watched };
         let name = Name::new(linear, physical, view, modes);
@@ -447,6 +447,13 @@ fn is_page_fault(core: &SoftCore<'_>, operand: &Operand, linear: u64) -> bool {
 /// instructions.
 fn is_translatable(core: &SoftCore<'_>) -> bool {
     core.cpu.code_bits == CodeBits::Bits64 && !matches!(core.cpu.cpl, 1 | 2)
+}
+
+/// Reads bytes of a page that have been marked to where they lie in it.
+fn read(page: &Page<'_>, bytes: &mut [u8], at: u64, length: u64) {
+    if let Some(bytes) = bytes.get_mut(at as usize..(at + length) as usize) {
+        page.host.at(at).copy_to(bytes);
+    }
 }
 
 fn conditions(core: &SoftCore<'_>, modes: u8) -> Conditions {
