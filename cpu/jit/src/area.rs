@@ -183,20 +183,23 @@ pub(crate) struct Site {
     /// Host address of `lo`; for a constant address the host address itself, 0 when void.
     pub host: u64,
     /// Bit 0: its number is in the journal. Bits 1 and 2: it waits to be listed (`translate::sites`).
-    pub journaled: u32,
-    /// How many misses more the TLB serves before the page of one becomes the region, at least 1.
+    pub journaled: u8,
+    /// How many misses more the TLB serves before the page of one becomes the region, at least 1: of those in the page of
+    /// the miss before.
     pub patience: u8,
     /// What that will be after the next time.
     pub next_patience: u8,
     /// What it will be at most.
     pub most_patience: u8,
+    /// The set of the TLB, times 16, that the last miss was looked up in.
+    pub missed: u16,
 }
 
 impl Site {
     /// Sizes that a site shared by several accesses knows a limit for.
     pub const SIZES: [u64; 3] = [8, 32, 128];
 
-    /// A site that takes the page of its first access, and with accesses that hop about seldom another.
+    /// A site that takes the page of its first two accesses, and with accesses that hop about seldom another.
     pub const VOID: Site = Site {
         lo: 0,
         limit: 0,
@@ -206,7 +209,8 @@ impl Site {
         journaled: 0,
         patience: 1,
         next_patience: 1,
-        most_patience: 32,
+        most_patience: 16,
+        missed: 0,
     };
 
     /// The same where so many accesses share it that each new region is soon worth while.

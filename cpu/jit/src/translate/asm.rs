@@ -161,6 +161,14 @@ impl Asm {
         self.raw(&[0x4c, 0x33, 0x19, 0x49, 0x81, 0xfb, 0, 0x10, 0, 0]);
     }
 
+    /// `cmp [rsp + offset], cx; mov [rsp + offset], cx`
+    pub fn exchange_with_cx(&mut self, offset: usize) {
+        for opcode in [0x39, 0x89] {
+            self.byte(0x66);
+            self.area(false, &[opcode], host::RCX, offset);
+        }
+    }
+
     /// `add r11, [rcx + 8]`
     pub fn add_second_at_rcx(&mut self) {
         self.raw(&[0x4c, 0x03, 0x59, 8]);
@@ -500,6 +508,8 @@ mod tests {
         assert_eq!(text(|a| a.or_number_32(1, 2)), "or ecx,2");
         assert_eq!(text(|a| a.test_scratch_32(0x100)), "test r11d,100h");
         assert_eq!(text(|a| a.compare_scratch(1)), "cmp r11,1");
+        let both = "cmp [rsp+40h],cx; mov [rsp+40h],cx";
+        assert_eq!(text(|a| a.exchange_with_cx(0x40)), both);
         assert_eq!(text(|a| a.and_number(0x40, 7)), "and qword ptr [rsp+40h],7");
         let spread = "movzx ecx,al; shl ecx,8; shr eax,0Bh; and eax,1; or eax,ecx";
         assert_eq!(text(Asm::bits_to_flags), spread);

@@ -109,7 +109,7 @@ pub(super) struct SiteLists {
 }
 
 /// What says in [`Site::journaled`] that a site waits so.
-fn waits(half: usize) -> u32 {
+fn waits(half: usize) -> u8 {
     2 << half
 }
 

@@ -23,8 +23,9 @@
 //!
 //! ```text
 //!   lea  r11, [address]
-//!   dec  byte [site.patience];  je fill      ──► the page becomes the site's region ([`crate::gate`])
-//!   rcx = set of the page in [tlb.half]
+//!   rcx = set of the page
+//!   missed there the last time?  dec byte [site.patience];  je fill      ──► the page becomes the site's region
+//!   rcx += [tlb.half]                                                        ([`crate::gate`])
 //!   xor  r11 + size - 1, [rcx]                  within a page from the tag?
 //!   cmp  r11, 4096;  jae engine
 //!   add  r11, [rcx + 8]                         then the operand is [r11 - (size - 1)]
@@ -116,6 +117,7 @@ impl Emitter<'_> {
         self.hot.fill(over, back);
         self.flags = before;
         self.hot.fill_here(fill);
+        self.hot.load(host::RCX, SAVED_RCX);
         let nowhere = self.fill_site(operand, checked.site, checked.check);
         self.hot.fill_here(unknown);
         self.hot.load(host::RCX, SAVED_RCX);
@@ -194,10 +196,13 @@ impl Emitter<'_> {
         // Sooner there than what the hot side has left.
         self.linear(operand);
         let cold = &mut self.hot;
-        cold.decrement_byte(site + offset_of!(Site, patience));
-        let fill = cold.jump_if(condition::EQUAL);
         cold.store(SAVED_RCX, host::RCX);
         cold.set_offset_to_rcx(SETS);
+        cold.exchange_with_cx(site + offset_of!(Site, missed));
+        let elsewhere = cold.jump_if(condition::NOT_EQUAL);
+        cold.decrement_byte(site + offset_of!(Site, patience));
+        let fill = cold.jump_if(condition::EQUAL);
+        cold.fill_here(elsewhere);
         cold.add(host::RCX, half);
         if operand.size > 1 {
             cold.lea(host::SCRATCH, Address::at(host::SCRATCH, operand.size as i32 - 1));
