@@ -209,12 +209,12 @@ impl Site {
         journaled: 0,
         patience: 1,
         next_patience: 1,
-        most_patience: 16,
+        most_patience: 32,
         missed: 0,
     };
 
     /// The same where so many accesses share it that each new region is soon worth while.
-    pub const SHARED: Site = Site { most_patience: 4, ..Site::VOID };
+    pub const SHARED: Site = Site { most_patience: 8, ..Site::VOID };
 
     /// The next access misses, and its page becomes the region. A site that had many regions before is given the next
     /// ones sooner than before, but for the first.
