@@ -23,8 +23,14 @@
 //! guest-physical address against the RAM regions; TLB entries hold such pointers and nothing else.
 //!
 //! # Locks
-//! A mailbox's lock is a leaf: nothing is called while it is held. There is no other lock on the way of a
-//! running vCPU.
+//! | lock | held | taken before |
+//! |---|---|---|
+//! | of split accesses ([`memory`]) | while a locked access goes over the end of a page | `telling` |
+//! | `telling` of [`code`] | while those who have decoded a page are told that it has changed | mailboxes' |
+//! | of a mailbox | to leave or take notes: nothing is called meanwhile | |
+//!
+//! A vCPU that stores to decoded bytes takes `telling`, as a device does; one that finds a note takes the lock of its own
+//! mailbox. There is no other lock on the way of a running vCPU.
 
 pub mod apic;
 pub mod blocks;

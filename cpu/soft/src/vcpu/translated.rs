@@ -438,7 +438,8 @@ impl Runner {
     }
 }
 
-/// Whether the exception in the state is a page fault, which an access to `linear` does not have a graver one before.
+/// Whether the exception in the state is a page fault, and what else the access to `linear` may raise comes after it: an
+/// address that is not aligned comes before (Intel SDM vol. 3A §6.9).
 fn is_page_fault(core: &SoftCore<'_>, operand: &Operand, linear: u64) -> bool {
     core.cpu.exception.vector == vector::PF && linear & u64::from(operand.alignment - 1) == 0
 }

@@ -1,6 +1,7 @@
 //! The translator against the interpreter: the same program in both must leave the same registers, flags,
 //! vectors and memory. Programs loop until they are hot.
 
+mod directed;
 mod guest;
 mod programs;
 

@@ -1,0 +1,116 @@
+//! Programs for what chance seldom writes: flags that go a long way, and data beside code.
+
+use crate::differences;
+use crate::guest::{CODE, COUNTER, DATA, DONE, Guest, Outcome};
+
+/// Where functions in another page than the loop's are.
+const FAR: u64 = 0x3_0000;
+/// A page of code with data behind it.
+const MIXED: u64 = 0x5_0000;
+const MIXED_DATA: u64 = MIXED + 0x800;
+/// RSI is DATA, R8 is COUNTER.
+const TURNS: u64 = 200;
+
+/// `call` to `target` at the end of what is written so far.
+fn call(bytes: &mut Vec<u8>, target: u64) {
+    let next = CODE + bytes.len() as u64 + 5;
+    bytes.push(0xe8);
+    bytes.extend((target.wrapping_sub(next) as i32).to_le_bytes());
+}
+
+/// Goes back to the start until the counter is zero, and then is done.
+fn finish(bytes: &mut Vec<u8>) {
+    bytes.extend([0x49, 0xff, 0x08, 0x0f, 0x85]); // dec qword [r8]; jnz
+    bytes.extend((-(bytes.len() as i32) - 4).to_le_bytes());
+    bytes.extend([0xe6, DONE as u8, 0xf4]); // out DONE, al; hlt
+}
+
+fn run(guest: &mut Guest, pieces: &[(u64, Vec<u8>)]) -> Outcome {
+    guest.put(COUNTER, &TURNS.to_le_bytes());
+    guest.put(DATA, &[0; 64]);
+    for (at, bytes) in pieces {
+        guest.put(*at, bytes);
+    }
+    guest.start(|state| {
+        state.general.gpr[6] = DATA;
+        state.general.gpr[8] = COUNTER;
+    });
+    guest.run()
+}
+
+fn compare(pieces: &[(u64, Vec<u8>)]) -> Outcome {
+    let ours = run(&mut Guest::new(true), pieces);
+    let theirs = run(&mut Guest::new(false), pieces);
+    let told = differences(&ours, &theirs, 0);
+    assert!(told.is_empty(), "{told}");
+    assert_eq!(ours.fault, None);
+    ours
+}
+
+#[test]
+fn every_condition_is_found_behind_a_store_a_call_and_a_jump() {
+    let mut main = Vec::new();
+    for condition in 0..16_u8 {
+        main.extend([0x48, 0x3d, 0x40, 0x42, 0x0f, 0x00]); // cmp rax, 1000000
+        main.extend([0x48, 0x89, 0x1e]); // mov [rsi], rbx
+        main.extend([0x70 | condition, 4, 0x48, 0x8d, 0x52, 0x01]); // jcc; lea rdx, [rdx + 1]
+        call(&mut main, FAR);
+        main.extend([0x70 | condition, 4, 0x48, 0x8d, 0x7f, 0x01]); // jcc; lea rdi, [rdi + 1]
+        // A sum of two numbers of 32 bits, so that there is a carry or an overflow now and then.
+        main.extend([0x89, 0xc3, 0x01, 0xd8]); // mov ebx, eax; add eax, ebx
+        main.extend([0x48, 0x89, 0x5e, 0x08]); // mov [rsi + 8], rbx
+        call(&mut main, FAR + 0x100);
+        main.extend([0x70 | condition, 4, 0x48, 0x8d, 0x49, 0x01]); // jcc; lea rcx, [rcx + 1]
+        main.extend([0x48, 0x69, 0xc0, 0x6d, 0x4e, 0xc6, 0x41]); // imul rax, rax, 1103515245
+        main.extend([0x48, 0x05, 0x39, 0x30, 0x00, 0x00]); // add rax, 12345
+    }
+    finish(&mut main);
+    // mov [rsi + 16], rax; ret
+    let stores = vec![0x48, 0x89, 0x46, 0x10, 0xc3];
+    // lea r9, [FAR + 0x200]; jmp r9 … mov rbp, [rsi + 16]; ret
+    let jumps = vec![0x4c, 0x8d, 0x0d, 0xf9, 0x00, 0x00, 0x00, 0x41, 0xff, 0xe1];
+    let lands = vec![0x48, 0x8b, 0x6e, 0x10, 0xc3];
+    compare(&[(CODE, main), (FAR, stores), (FAR + 0x100, jumps), (FAR + 0x200, lands)]);
+}
+
+#[test]
+fn data_beside_code_may_become_code() {
+    let mut main = Vec::new();
+    for _ in 0..3 {
+        call(&mut main, MIXED);
+    }
+    // dec rax; ret, and then inc rbx; ret where the data was: RDX is MIXED_DATA
+    for bytes in [[0x48, 0xff, 0xc8, 0xc3], [0x48, 0xff, 0xc3, 0xc3]] {
+        main.extend([0xba, 0, 0, 0, 0]); // mov edx, MIXED_DATA
+        let at = main.len();
+        main[at - 4..].copy_from_slice(&(MIXED_DATA as u32).to_le_bytes());
+        main.extend([0xc7, 0x02]); // mov dword [rdx], …
+        main.extend(bytes);
+        call(&mut main, MIXED_DATA);
+        call(&mut main, MIXED_DATA);
+    }
+    call(&mut main, MIXED);
+    finish(&mut main);
+    // mov rcx, [rip + data]; add rcx, 3; mov [rip + data], rcx; ret
+    let mut mixed = vec![0x48, 0x8b, 0x0d];
+    mixed.extend((0x800_i32 - 7).to_le_bytes());
+    mixed.extend([0x48, 0x83, 0xc1, 0x03, 0x48, 0x89, 0x0d]);
+    mixed.extend((0x800_i32 - 18).to_le_bytes());
+    mixed.push(0xc3);
+    let outcome = compare(&[(CODE, main), (MIXED, mixed), (MIXED_DATA, vec![0; 8])]);
+    assert_eq!(outcome.state.general.gpr[3], 2 * TURNS);
+}
+
+#[test]
+fn the_direction_flag_and_control_registers_are_as_in_the_interpreter() {
+    let mut main = Vec::new();
+    main.extend([0xfd, 0x48, 0x8d, 0x7e, 0x20, 0xaa]); // std; lea rdi, [rsi + 32]; stosb
+    main.extend([0x49, 0x89, 0xf9]); // mov r9, rdi
+    main.extend([0xf9, 0xfc, 0xaa, 0x9c, 0x41, 0x5a]); // stc; cld; stosb; pushfq; pop r10
+    main.extend([0x0f, 0x20, 0xc3, 0x0f, 0x20, 0xd1]); // mov rbx, cr0; mov rcx, cr2
+    main.extend([0x0f, 0x20, 0xda, 0x0f, 0x20, 0xe5]); // mov rdx, cr3; mov rbp, cr4
+    finish(&mut main);
+    let outcome = compare(&[(CODE, main)]);
+    assert_eq!(outcome.state.general.gpr[3], outcome.state.system.cr0);
+    assert_eq!(outcome.state.general.gpr[5], outcome.state.system.cr4);
+}
