@@ -52,6 +52,8 @@ pub enum Kind {
 pub struct Access {
     /// What is accessed.
     pub operand: Operand,
+    /// How many instructions make it together.
+    pub steps: u32,
     /// A page fault of it is the instruction's: nothing else of the instruction would fault before.
     pub faults: bool,
     /// Its site.

@@ -290,7 +290,7 @@ impl Step {
     }
 
     /// Whether it can be encoded with other registers and the scratch register in its operand: AH to BH
-    /// exclude the REX prefix, direct offsets have no ModRM byte, and some address sizes wrap.
+    /// exclude the REX prefix, so that their operand is addressed by another register; direct offsets have no ModRM byte, and some address sizes wrap.
     fn is_encodable(&self) -> bool {
         if matches!(self.rule, Rule::MoveString | Rule::StoreString) {
             return true;
@@ -303,15 +303,12 @@ impl Step {
             return false;
         }
         let instruction = &self.instruction;
-        let high = (0..instruction.op_count()).any(|operand| {
-            instruction.op_kind(operand) == OpKind::Register
-                && matches!(
-                    instruction.op_register(operand),
-                    Register::AH | Register::CH | Register::DH | Register::BH
-                )
-        });
         let renamed = self.registers & (1 << 4 | 1 << 10 | 1 << 11) != 0;
-        if high && (self.operand.is_some() || renamed) {
+        let apart = match self.operand {
+            Some(_) => self.rule != Rule::Copy,
+            None => renamed,
+        };
+        if self.names_high_byte() && apart {
             return false;
         }
         if self.rule == Rule::Address {
@@ -326,6 +323,18 @@ impl Step {
             && i32::try_from(operand.displacement).is_ok() | operand.is_constant_but_segment()
             && !is_direct_offset(instruction.code())
             && !instruction.is_vsib()
+    }
+
+    /// Whether AH, CH, DH or BH takes part in it.
+    pub(super) fn names_high_byte(&self) -> bool {
+        let instruction = &self.instruction;
+        (0..instruction.op_count()).any(|operand| {
+            instruction.op_kind(operand) == OpKind::Register
+                && matches!(
+                    instruction.op_register(operand),
+                    Register::AH | Register::CH | Register::DH | Register::BH
+                )
+        })
     }
 
     /// Whether the operand can be addressed by a base, or none, and a short number.

@@ -32,6 +32,8 @@ enum Next {
     Loop(u64),
     /// The interpreter runs the one instruction at a RIP.
     Interpret(u64),
+    /// It runs so many from there on, which do not branch but for the last.
+    InterpretRow(u64, u32),
     /// The page fault that lies in the state is that of the instruction at a RIP.
     Fault(u64),
 }
@@ -204,14 +206,8 @@ impl Runner {
                     self.leave(core, rip);
                     return Ok(());
                 }
-                Next::Interpret(_) | Next::Fault(_) => {
-                    if let Next::Interpret(rip) = next {
-                        self.leave(core, rip);
-                        self.interpret_one(core, rip)?;
-                    } else if let Next::Fault(rip) = next {
-                        self.leave(core, rip);
-                        self.handle(core, Stop::Exception)?;
-                    }
+                Next::Interpret(_) | Next::InterpretRow(..) | Next::Fault(_) => {
+                    self.step_outside(core, &next)?;
                     match self.entry_at_rip(core) {
                         Some(next) => entry = next,
                         None => return Ok(()),
@@ -219,6 +215,34 @@ impl Runner {
                     self.arrive(core);
                 }
             }
+        }
+    }
+
+    /// Does in the interpreter what code has left for.
+    #[inline(always)]
+    fn step_outside(&mut self, core: &mut SoftCore<'_>, next: &Next) -> Result<(), Stop> {
+        match *next {
+            Next::Interpret(rip) => {
+                self.leave(core, rip);
+                self.interpret_one(core, rip)
+            }
+            Next::InterpretRow(rip, steps) => {
+                self.leave(core, rip);
+                for _ in 0..steps {
+                    let rip = core.cpu.rip;
+                    self.interpret_one(core, rip)?;
+                    // What is next may have been written to just now.
+                    if self.mailbox().wants_attention() {
+                        break;
+                    }
+                }
+                Ok(())
+            }
+            Next::Fault(rip) => {
+                self.leave(core, rip);
+                self.handle(core, Stop::Exception)
+            }
+            Next::Enter(_) | Next::Loop(_) => Ok(()),
         }
     }
 
@@ -325,7 +349,7 @@ impl Runner {
         };
         match region.and_then(|region| tier.fill(access, linear, region)) {
             Some(entry) => Next::Enter(entry),
-            None => interpret,
+            None => Next::InterpretRow(record.rip, access.steps),
         }
     }
 

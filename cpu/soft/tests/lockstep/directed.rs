@@ -114,3 +114,34 @@ fn the_direction_flag_and_control_registers_are_as_in_the_interpreter() {
     assert_eq!(outcome.state.general.gpr[3], outcome.state.system.cr0);
     assert_eq!(outcome.state.general.gpr[5], outcome.state.system.cr4);
 }
+
+#[test]
+fn high_bytes_reach_memory() {
+    let mut main = Vec::new();
+    main.extend([0x48, 0x05, 0x95, 0x1f, 0x00, 0x00]); // add rax, 8085
+    main.extend([0x88, 0x26, 0x02, 0x6e, 0x01]); // mov [rsi], ah; add ch, [rsi + 1]
+    main.extend([0x86, 0x7e, 0x02, 0x10, 0x76, 0x03]); // xchg [rsi + 2], bh; adc [rsi + 3], dh
+    main.extend([0x88, 0x64, 0x24, 0xf0, 0x0f, 0x92, 0xc7]); // mov [rsp - 16], ah; setc bh
+    main.extend([0x28, 0xe1, 0x3a, 0x6c, 0x24, 0xf0]); // sub cl, ah; cmp ch, [rsp - 16]
+    main.extend([0x0f, 0x9c, 0xc6, 0x00, 0x66, 0x01]); // setl dh; add [rsi + 1], ah
+    finish(&mut main);
+    compare(&[(CODE, main)]);
+}
+
+#[test]
+fn rows_on_the_stack_may_lie_over_the_end_of_a_page() {
+    let mut main = Vec::new();
+    for stack in [0x8_f010_u32, 0x8_f008, 0x8_f018, 0x8_f000] {
+        main.extend([0x48, 0xc7, 0xc4]); // mov rsp, …
+        main.extend(stack.to_le_bytes());
+        main.extend([0x48, 0x8d, 0x40, 0x07, 0x48, 0x8d, 0x5c, 0x43, 0x01]); // rax += 7; rbx = rbx + 2 rax + 1
+        main.extend([0x50, 0x53, 0x52, 0x57]); // push rax; push rbx; push rdx; push rdi
+        main.extend([0x5d, 0x41, 0x5b, 0x41, 0x5c, 0x5a]); // pop rbp; pop r11; pop r12; pop rdx
+        call(&mut main, FAR);
+        main.extend([0x48, 0x89, 0x26]); // mov [rsi], rsp
+    }
+    finish(&mut main);
+    // push rbx; push rdx; lea rbx, [rbx + rdx]; pop rdi; pop rcx; ret
+    let saves = vec![0x53, 0x52, 0x48, 0x8d, 0x1c, 0x13, 0x5f, 0x59, 0xc3];
+    compare(&[(CODE, main), (FAR, saves)]);
+}

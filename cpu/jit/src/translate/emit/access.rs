@@ -102,7 +102,11 @@ impl Emitter<'_> {
     /// An access of the present step: the check, and what follows it. Flags that are live are saved first.
     pub(super) fn access(&mut self, operand: &Operand, tail: Tail<'_>) -> Done {
         self.save_live_flags();
-        let checked = self.check(operand, !matches!(tail, Tail::Row(_)));
+        let steps = match tail {
+            Tail::Row(steps) => steps.len(),
+            _ => 1,
+        };
+        let checked = self.check(operand, steps as u32);
         let before = self.flags;
         self.tail(tail, checked.place)?;
         let Some(miss) = checked.miss else { return Ok(()) };
@@ -136,7 +140,7 @@ impl Emitter<'_> {
         self.hot.jump_through(self.way_out());
     }
 
-    fn check(&mut self, operand: &Operand, faults: bool) -> Checked {
+    fn check(&mut self, operand: &Operand, steps: u32) -> Checked {
         let (number, limit) = self.site_for(operand);
         let check = self.hot.here();
         let site = SITES_AT + number as usize * size_of::<Site>();
@@ -144,7 +148,8 @@ impl Emitter<'_> {
             Some(class) => Site::SIZES[class] - 1,
             None => u64::from(operand.size) - 1,
         };
-        let access = Access { operand: *operand, faults, site: number, room, resume: 0 };
+        let access =
+            Access { operand: *operand, steps, faults: steps == 1, site: number, room, resume: 0 };
         let record = self.record(self.here(), Kind::Access(access));
         if operand.is_constant() {
             self.hot.load(host::SCRATCH, site + HOST);
@@ -232,6 +237,7 @@ impl Emitter<'_> {
     fn tail(&mut self, tail: Tail<'_>, place: Place) -> Done {
         let address = place.address();
         match tail {
+            Tail::Copy(step) if step.names_high_byte() => self.copy_high_byte(step, address)?,
             Tail::Copy(step) => {
                 self.prepare_flags(step);
                 self.encode_at(step, address)?;
@@ -248,6 +254,21 @@ impl Emitter<'_> {
                 self.hot.load_from(rbp, address);
             }
         }
+        Ok(())
+    }
+
+    /// An instruction on AH, CH, DH or BH and memory, which has no REX prefix: the address is in a register that it does
+    /// not use otherwise.
+    fn copy_high_byte(&mut self, step: &Step, address: Address) -> Done {
+        const USABLE: [u8; 6] = [3, 6, 7, 5, 2, 1];
+        let free = USABLE.into_iter().find(|register| step.registers >> register & 1 == 0);
+        let register = free.unwrap_or(host::RCX);
+        self.hot.lea(host::SCRATCH, address);
+        self.prepare_flags(step);
+        self.hot.store(SAVED_RCX, register);
+        self.hot.copy(register, host::SCRATCH);
+        self.encode_at(step, Address::at(register, 0))?;
+        self.hot.load(register, SAVED_RCX);
         Ok(())
     }
 

@@ -95,7 +95,8 @@ impl Emitter<'_> {
         self.books.writes.push(operand.write);
         let check = self.hot.here();
         let room = u64::from(operand.size) - 1;
-        let access = Access { operand: *operand, faults: false, site: number, room, resume: 0 };
+        let access =
+            Access { operand: *operand, steps: 1, faults: false, site: number, room, resume: 0 };
         let record = self.record(self.here(), Kind::Access(access));
         (SITES_AT + number as usize * size_of::<Site>(), record, check)
     }
