@@ -1,4 +1,4 @@
-//! Threads of devices that have one of their own: the disks.
+//! Threads of devices that have one of their own: disks and network cards.
 //!
 //! ```text
 //!   Board::new ── bell(name) ─► a bell (eventfd)          start(attendance) ─► thread: wait, serve, wait …
@@ -67,7 +67,7 @@ impl Attendants {
         let thread = std::thread::Builder::new()
             .name(name)
             .spawn(move || attend(&bell, &work))
-            .map_err(|error| VmmError::Host { call: "a disk's thread".to_owned(), error })?;
+            .map_err(|error| VmmError::Host { call: "a device's thread".to_owned(), error })?;
         attendant.thread = Some(thread);
         Ok(())
     }

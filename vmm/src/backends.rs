@@ -52,11 +52,15 @@ pub(crate) struct Backends {
 }
 
 impl Backends {
-    /// Opens them.
+    /// Opens them, for a machine with this engine.
     ///
     /// # Errors
     /// [`VmmError::Chardev`], [`VmmError::Disk`] or [`VmmError::Net`] that names the option.
-    pub(crate) fn open(spec: &MachineSpec, events: &Arc<EventQueue>) -> Result<Backends, VmmError> {
+    pub(crate) fn open(
+        spec: &MachineSpec,
+        events: &Arc<EventQueue>,
+        engine: &str,
+    ) -> Result<Backends, VmmError> {
         let (mut all, mut cards) = (Backends::default(), Vec::new());
         for (index, disk) in spec.disks.iter().enumerate() {
             let (disk, handle) = disks::open(disk, events)?;
@@ -64,7 +68,8 @@ impl Backends {
             all.disks.insert(format!("disk{index}"), handle);
         }
         for (index, net) in spec.nets.iter().filter(|net| net.is_card()).enumerate() {
-            let owner = Owner { machine: &spec.name, index, seed: spec.seed };
+            let software = engine == "soft";
+            let owner = Owner { machine: &spec.name, index, seed: spec.seed, software };
             let network = nets::open(net, owner)?;
             all.ports.nics.push(network.ports);
             all.socks.extend(network.socks);

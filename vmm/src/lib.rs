@@ -128,8 +128,8 @@ pub fn run(spec: &MachineSpec, diagnosis: Diagnosis) -> Result<Ending, VmmError>
     if let Some(notice) = &chosen.notice {
         tell(notice);
     }
-    let mut backends = Backends::open(spec, &events)?;
     let engine = chosen.engine.name();
+    let mut backends = Backends::open(spec, &events, engine)?;
     let ports = std::mem::take(&mut backends.ports);
     let parts = Parts { engine: chosen.engine, files, ports, events: events.clone() };
     let mut machine = Machine::new(spec, parts)?;

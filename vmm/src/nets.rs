@@ -10,7 +10,7 @@ use kezhan_machine_spec::{Forward, ForwardFrom, ForwardProtocol, NetKind, NetSpe
 use kezhan_net::middleware::{Capture, Line, LineRates, LossRates, Lossy};
 use kezhan_net::policy::{Policy, Rule, Verdict};
 use kezhan_net::user::{
-    self, BootConfig, GatewayConfig, LanConfig, Listen, UserConfig, UserNetwork,
+    self, BootConfig, GatewayConfig, LanConfig, Limits, Listen, UserConfig, UserNetwork,
 };
 use kezhan_networks::{Store, Tap};
 use kezhan_ports::Nic;
@@ -35,7 +35,12 @@ pub(crate) struct Owner<'a> {
     pub(crate) machine: &'a str,
     pub(crate) index: usize,
     pub(crate) seed: Option<u64>,
+    /// Its CPU is software.
+    pub(crate) software: bool,
 }
+
+/// Datagrams in a second that a guest on a software CPU is given: about twice as many as its programs can take.
+const DATAGRAMS: u32 = 60_000;
 
 /// Opens what is behind a card.
 ///
@@ -116,7 +121,7 @@ fn user_config(spec: &NetSpec, owner: Owner<'_>) -> Result<UserConfig, String> {
         rules.push(read.map_err(|error| format!("{}={}: {error}", rule.verdict, rule.about))?);
     }
     Ok(UserConfig {
-        name: format!("net{}", owner.index),
+        name: format!("user-net{}", owner.index),
         gateway,
         policy: Policy::new(rules, verdict(spec.default)),
         egress,
@@ -124,6 +129,7 @@ fn user_config(spec: &NetSpec, owner: Owner<'_>) -> Result<UserConfig, String> {
         boot: spec.tftp.clone().map(|folder| BootConfig { folder, file: spec.bootfile.clone() }),
         resolvers: spec.resolvers.clone(),
         forwards: spec.forwards.iter().map(forward).collect(),
+        limits: Limits { datagrams: owner.software.then_some(DATAGRAMS), ..Limits::default() },
         ..UserConfig::usual(mac)
     })
 }
@@ -195,7 +201,7 @@ mod tests {
     use super::*;
 
     fn opened(text: &str) -> Result<Network, VmmError> {
-        open(&text.parse().unwrap(), Owner { machine: "m", index: 0, seed: None })
+        open(&text.parse().unwrap(), Owner { machine: "m", index: 0, seed: None, software: true })
     }
 
     #[test]

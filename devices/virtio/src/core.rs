@@ -18,10 +18,6 @@ use std::sync::Arc;
 /// would else keep this one, and with it a pause, waiting for ever; what is left is served at the next wake.
 const WORK_LIMIT: u32 = 1024;
 
-/// Buffers taken between two looks at whether an interrupt is wanted, where a thread of its own serves the device:
-/// the driver works on the first ones while the device goes on.
-const SLICE: u32 = 8;
-
 /// Interrupts that are to be sent.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Raised {
@@ -181,12 +177,12 @@ impl Core {
             return false;
         }
         self.unfinished = false;
-        self.work_on(SLICE, |device, rings| device.rung(rings));
+        self.work_on(self.device.slice(), |device, rings| device.rung(rings));
         if std::mem::take(&mut self.unfinished) {
             return true;
         }
         // What was added before the driver could see the wish comes without a notification (§2.7.10.1, §2.8.21.3.1).
-        self.ask_to_notify(true);
+        self.ask_to_notify_of_work();
         std::sync::atomic::fence(std::sync::atomic::Ordering::SeqCst);
         if self.is_live() && self.count_waiting() > 0 {
             self.work_on(WORK_LIMIT, |device, rings| device.rung(rings));
@@ -205,7 +201,16 @@ impl Core {
     }
 
     fn count_waiting(&self) -> u32 {
-        self.queues.iter().map(|queue| u32::from(queue.waiting(&self.memory))).sum()
+        let queues = self.queues.iter().enumerate();
+        let work = queues.filter(|(index, _)| self.device.is_work(*index));
+        work.map(|(_, queue)| u32::from(queue.waiting(&self.memory))).sum()
+    }
+
+    /// Room that is not needed yet is not worth a notification.
+    fn ask_to_notify_of_work(&self) {
+        for (index, queue) in self.queues.iter().enumerate() {
+            queue.ask_to_notify(&self.memory, self.device.is_work(index)).ok();
+        }
     }
 
     /// A ring that lies outside memory is found broken when it is next used.

@@ -55,6 +55,18 @@ pub trait VirtioDevice: Send {
         let _ = rings;
     }
 
+    /// Whether new buffers of a queue are work to be done, rather than room for what may come.
+    fn is_work(&self, queue: usize) -> bool {
+        let _ = queue;
+        true
+    }
+
+    /// Buffers that [`VirtioDevice::rung`] takes between two looks at whether an interrupt is wanted: the driver
+    /// works on the first ones while the device goes on.
+    fn slice(&self) -> u32 {
+        8
+    }
+
     /// Any queue may have new buffers, and its port something new. Must not wait.
     fn rung(&mut self, rings: &mut Rings<'_>) {
         self.poll(rings);

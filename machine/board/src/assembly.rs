@@ -228,12 +228,15 @@ impl Assembly {
         Some(disk)
     }
 
-    /// Begins a device outside the list, and gives the next network card's ports for it, their wakers set.
-    pub(crate) fn begin_nic(&mut self) -> Option<Vec<Box<dyn Nic>>> {
+    /// Begins the device `name` outside the list, and gives the next network card's ports for it, their wakers set.
+    /// A card with doorbells may have a thread.
+    pub(crate) fn begin_nic(&mut self, name: &str, doorbells: bool) -> Option<Vec<Box<dyn Nic>>> {
         self.port_called = Arc::default();
         if self.host.ports.nics.is_empty() {
             return None;
         }
+        let staff = self.host.staff.as_ref().filter(|_| doorbells);
+        self.bell = staff.and_then(|staff| staff.bell(name));
         let mut ports = self.host.ports.nics.remove(0);
         for port in &mut ports {
             port.set_waker(self.waker());

@@ -7,7 +7,7 @@
 //!                                                              MSI to the engine ◄──────┘
 //! ```
 //!
-//! A device whose work is worth it (a disk) is not served by the vCPU that notifies it, nor by the thread that
+//! A device whose work is worth it (a disk, a network card) is not served by the vCPU that notifies it, nor by the thread that
 //! serves all others: the vmm gives it a thread and a [`Bell`], the board gives that thread an [`Attendance`].
 //! A doorbell then costs the vCPU no lock and no work: under KVM not even an exit to us, where the engine
 //! signals the bell's descriptor itself.

@@ -272,9 +272,10 @@ pub(crate) fn block(
 
 /// Network card `index` of the description, called `net0`, `net1` and so on.
 pub(crate) fn net(board: &mut Assembly, index: usize, spec: &NetSpec) -> Result<(), BoardError> {
-    let Some(ports) = board.begin_nic() else { return Ok(()) };
+    let name = format!("net{index}");
+    let Some(ports) = board.begin_nic(&name, spec.card == NetCard::Virtio) else { return Ok(()) };
     let mac = spec.mac_of(&board.machine, index).bytes();
-    let (name, memory) = (format!("net{index}"), board.memory());
+    let memory = board.memory();
     match spec.card {
         NetCard::Virtio => {
             let net = Box::new(Net::new(ports, mac));

@@ -38,6 +38,8 @@ pub(super) struct Receiver {
     bytes: Vec<u8>,
     /// A frame in `bytes` that found too few buffers.
     waiting: Option<Received>,
+    /// The guest has given all its buffers' worth: more are wanted.
+    starved: bool,
 }
 
 /// The buffers of a frame.
@@ -59,6 +61,7 @@ impl Receiver {
         rules: &Rules<'_>,
     ) {
         self.bytes.resize(header::BYTES + MAX_FRAME, 0);
+        self.starved = false;
         while let Some(first) = rings.pop(queue) {
             let Some(received) = self.next(nic, rings, rules) else {
                 rings.unpop(queue, &first);
@@ -71,10 +74,17 @@ impl Receiver {
                 Gathered::TooFew(chains) => {
                     put_back(&chains, queue, rings);
                     self.waiting = Some(received);
+                    self.starved = true;
                     return;
                 }
             }
         }
+        self.starved = true;
+    }
+
+    /// Whether it came to an end for want of buffers.
+    pub(super) fn is_starved(&self) -> bool {
+        self.starved
     }
 
     /// The next frame that passes, in `bytes` behind the place for its header.

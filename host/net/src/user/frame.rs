@@ -5,7 +5,7 @@
 
 use super::GatewayConfig;
 use super::checksum::Sum;
-use kezhan_ports::nic::Packet;
+use kezhan_ports::nic::{Packet, PartialChecksum};
 use smoltcp::wire::{ArpPacket, ArpRepr};
 use std::net::{IpAddr, SocketAddr};
 use std::ops::Range;
@@ -151,6 +151,48 @@ pub(super) fn arp(config: &GatewayConfig, packet: &ArpRepr) -> Vec<u8> {
     bytes
 }
 
+/// The frame of a UDP datagram that need not be cut, else `None`. With `leave_sum` the guest makes the checksum,
+/// or rather believes in it.
+pub(super) fn datagram(
+    config: &GatewayConfig,
+    (from, to): (SocketAddr, SocketAddr),
+    payload: &[u8],
+    (ident, leave_sum): (u16, bool),
+) -> Option<Frame> {
+    let length = UDP + payload.len();
+    let network = if to.is_ipv6() { IPV6 } else { IPV4 };
+    if network + length > config.mtu.into() {
+        return None;
+    }
+    let header = Header { protocol: protocol::UDP, from: from.ip(), to: to.ip(), ident };
+    let mut head = headers(config, &header, length, length);
+    let start = head.len();
+    for field in [from.port(), to.port(), clipped(length), 0] {
+        head.extend(field.to_be_bytes());
+    }
+    head.extend(payload);
+    let mut sum = Sum::pseudo(from.ip(), to.ip(), protocol::UDP, length);
+    let sum = if leave_sum {
+        sum.partial()
+    } else {
+        sum.add(head.get(start..).unwrap_or_default());
+        udp_sum(sum)
+    };
+    let place = start + usize::from(UDP_CHECKSUM);
+    head.get_mut(place..place + 2)?.copy_from_slice(&sum);
+    let checksum = PartialChecksum { start: clipped(start), offset: UDP_CHECKSUM };
+    let packet = Packet { checksum: leave_sum.then_some(checksum), segmentation: None };
+    Some(Frame { head, body: Vec::new(), packet })
+}
+
+/// A sum of zero is sent as its other form: zero means that there is none (RFC 768, RFC 8200 §8.1).
+fn udp_sum(sum: Sum) -> [u8; 2] {
+    match sum.finish() {
+        [0, 0] => [0xff, 0xff],
+        sum => sum,
+    }
+}
+
 /// A UDP datagram with its checksum; `None` when the payload is too long for one.
 pub(super) fn udp(from: SocketAddr, to: SocketAddr, payload: &[u8]) -> Option<Vec<u8>> {
     let length = u16::try_from(UDP + payload.len()).ok()?;
@@ -164,13 +206,8 @@ pub(super) fn udp(from: SocketAddr, to: SocketAddr, payload: &[u8]) -> Option<Ve
     bytes.extend(payload);
     let mut sum = Sum::pseudo(from.ip(), to.ip(), protocol::UDP, length.into());
     sum.add(&bytes);
-    // A sum of zero is sent as its other form: zero means that there is none (RFC 768, RFC 8200 §8.1).
-    let sum = match sum.finish() {
-        [0, 0] => [0xff, 0xff],
-        sum => sum,
-    };
     if let Some(field) = bytes.get_mut(usize::from(UDP_CHECKSUM)..UDP) {
-        field.copy_from_slice(&sum);
+        field.copy_from_slice(&udp_sum(sum));
     }
     Some(bytes)
 }

@@ -53,6 +53,7 @@ mod inward;
 mod lan;
 mod names;
 mod ndp;
+mod paced;
 mod peers;
 mod plain;
 mod resolve;
@@ -67,6 +68,7 @@ use flows::Flows;
 use fragments::Fragments;
 use kezhan_ports::nic::{Offloads, Packet};
 use names::Names;
+use paced::Paced;
 use peers::Peers;
 use std::collections::VecDeque;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -196,6 +198,7 @@ pub struct Gateway {
     peers: Peers,
     decisions: Decisions,
     frames: VecDeque<Frame>,
+    datagrams: Paced,
     orders: VecDeque<Outward>,
     counts: GatewayCounts,
     offloads: Offloads,
@@ -222,6 +225,7 @@ impl Gateway {
             peers: Peers::default(),
             decisions: Decisions::default(),
             frames: VecDeque::new(),
+            datagrams: Paced::default(),
             orders: VecDeque::new(),
             counts: GatewayCounts::default(),
             offloads: Offloads::default(),
@@ -261,16 +265,20 @@ impl Gateway {
         }
         self.questions.expire(now);
         self.expire_streams(now);
-        let ends = [self.flows.next_end(), self.questions.next_end(), self.streams.next_deadline()];
+        let ends = [
+            self.flows.next_end(),
+            self.questions.next_end(),
+            self.streams.next_deadline(),
+            self.datagrams.next(),
+        ];
         ends.into_iter().flatten().min()
     }
 
     /// The next frame for the guest.
     pub fn take_frame(&mut self, now: Duration) -> Option<Frame> {
-        let frame = match self.frames.pop_front() {
-            Some(frame) => frame,
-            None => self.next_segment(now)?,
-        };
+        let frame = self.frames.pop_front();
+        let frame = frame.or_else(|| self.datagrams.pop(now));
+        let frame = frame.or_else(|| self.next_segment(now))?;
         self.counts.sent.0 += 1;
         self.counts.sent.1 += frame.length() as u64;
         Some(frame)
@@ -313,6 +321,11 @@ impl Gateway {
     /// Limits the connections and flows that the guest may begin in a second.
     pub fn limit_flows(&mut self, a_second: Option<u32>) {
         self.flows_a_second = a_second;
+    }
+
+    /// Limits the datagrams that the guest is given in a second.
+    pub fn limit_datagrams(&mut self, a_second: Option<u32>) {
+        self.datagrams.limit(a_second);
     }
 
     /// Whether one more flow may begin; counts when it may not.

@@ -19,6 +19,12 @@ impl Gateway {
     }
 
     pub(super) fn send_udp(&mut self, from: SocketAddr, to: SocketAddr, payload: &[u8]) {
+        let how = (self.ident.wrapping_add(1), self.offloads.checksum);
+        if let Some(frame) = frame::datagram(&self.config, (from, to), payload, how) {
+            self.ident = how.0;
+            self.counts.full += u64::from(!self.datagrams.push(frame));
+            return;
+        }
         match frame::udp(from, to, payload) {
             Some(datagram) => self.send_ip(protocol::UDP, from.ip(), to.ip(), &datagram),
             None => self.counts.dropped += 1,

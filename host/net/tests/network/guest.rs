@@ -1,7 +1,7 @@
 //! A guest for tests: smoltcp's stack behind a card of ours, as a device would drive it.
 
 use kezhan_net::user::{UserConfig, UserNetwork, UserNic, spawn};
-use kezhan_ports::nic::{Nic, Packet};
+use kezhan_ports::nic::{Nic, Packet, Transmit};
 use smoltcp::iface::{Config, Interface, SocketHandle, SocketSet};
 use smoltcp::phy::{Device, DeviceCapabilities, Medium, RxToken, TxToken};
 use smoltcp::socket::{tcp, udp};
@@ -52,8 +52,12 @@ impl<N: Nic> TxToken for Sending<'_, N> {
     fn consume<R, F: FnOnce(&mut [u8]) -> R>(self, length: usize, f: F) -> R {
         let mut frame = vec![0; length];
         let result = f(&mut frame);
-        // What finds no room is lost; the guest sends it again.
-        _ = self.0.transmit(&frame, Packet::default());
+        // As a card's ring does, it waits for room.
+        let end = std::time::Instant::now() + PATIENCE;
+        while self.0.transmit(&frame, Packet::default()) == Transmit::Full {
+            assert!(std::time::Instant::now() < end, "there is no room");
+            std::thread::yield_now();
+        }
         result
     }
 }

@@ -3,6 +3,7 @@
 use super::super::{Failure, FlowId};
 use super::egress::{self, Egress};
 use super::errors::{self, Lost};
+use super::many::{self, Run};
 use super::poller::{Ready, Token, Watch};
 use super::sockets::dial;
 use super::thread::Desk;
@@ -16,11 +17,12 @@ use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
-/// The longest datagram.
-const LONGEST: usize = 65_535;
-
-/// Datagrams that one socket is read in a turn.
+/// Datagrams that one socket is read in a turn, and calls for it.
 const BUDGET: usize = 256;
+const CALLS: usize = 8;
+
+/// The kernel's own default limit (socket(7), rmem_max), of which it makes twice as much.
+const RECEIVE_BUFFER: usize = 212_992;
 
 /// Datagrams that wait for an association, and stand-ins that one remembers.
 const WAITING: usize = 16;
@@ -48,7 +50,10 @@ enum Way {
 #[derive(Debug)]
 pub(super) struct Datagrams {
     open: HashMap<FlowId, Way>,
-    buffer: Vec<u8>,
+    /// Where datagrams are received.
+    room: Vec<u8>,
+    /// Datagrams that wait for others of their flow, until [`Datagrams::flush`].
+    run: Option<(FlowId, Run)>,
     egress: Option<Arc<Egress>>,
 }
 
@@ -66,6 +71,8 @@ fn open(egress: Option<&Egress>, desk: &Desk, flow: FlowId, to: SocketAddr) -> i
     let Some(egress) = egress else {
         let socket = bind(to)?;
         errors::ask(&socket);
+        // As much as the host gives anybody: what comes while we do something else.
+        sockopt::set_socket_recv_buffer_size(&socket, RECEIVE_BUFFER).ok();
         desk.poller.add(&socket, Token::Flow(flow), Watch::Reading)?;
         return Ok(Way::Direct(socket));
     };
@@ -85,16 +92,25 @@ fn open(egress: Option<&Egress>, desk: &Desk, flow: FlowId, to: SocketAddr) -> i
 
 impl Datagrams {
     pub(super) fn new(egress: Option<Arc<Egress>>) -> Datagrams {
-        Datagrams { open: HashMap::new(), buffer: vec![0; LONGEST], egress }
+        Datagrams { open: HashMap::new(), room: many::room(), run: None, egress }
     }
 
-    /// Sends a datagram, or loses it: the host's buffers are full, or there is no way.
+    /// Sends a datagram, with those that come behind it and before [`Datagrams::flush`]; or loses it: the host's
+    /// buffers are full, or there is no way.
     pub(super) fn send(
         &mut self,
         desk: &mut Desk,
         flow: FlowId,
-        (to, payload): (SocketAddr, &[u8]),
+        (to, payload): (SocketAddr, Vec<u8>),
     ) {
+        let payload = match &mut self.run {
+            Some((of, run)) if *of == flow => match run.take(to, payload) {
+                Ok(()) => return,
+                Err(payload) => payload,
+            },
+            _ => payload,
+        };
+        self.flush();
         let egress = self.egress.as_deref();
         let way = match self.open.entry(flow) {
             Entry::Occupied(known) => known.into_mut(),
@@ -104,19 +120,22 @@ impl Datagrams {
             },
         };
         match (way, egress) {
-            (Way::Direct(socket), _) => {
-                // The error of an earlier one is told first, once.
-                let sent = socket.send_to(payload, to).or_else(|_| socket.send_to(payload, to));
-                if let Err(error) = sent {
-                    log::debug!("{to}/udp: {error}");
-                }
-            }
+            (Way::Direct(_), _) => self.run = Some((flow, Run::new(to, payload))),
             (Way::Proxied(relay), Some(egress)) => {
                 if let Some(target) = egress.target(&desk.gateway, to) {
-                    relay.send((to, &target), payload);
+                    relay.send((to, &target), &payload);
                 }
             }
             (Way::Proxied(_), None) => {}
+        }
+    }
+
+    /// Sends what waits.
+    pub(super) fn flush(&mut self) {
+        if let Some((flow, run)) = self.run.take()
+            && let Some(Way::Direct(socket)) = self.open.get(&flow)
+        {
+            run.send(socket);
         }
     }
 
@@ -124,25 +143,12 @@ impl Datagrams {
         let over = match self.open.get_mut(&flow) {
             None => return,
             Some(Way::Direct(socket)) => {
-                let buffer = &mut self.buffer;
-                for _ in 0..BUDGET {
-                    let Some(Lost { to, payload, why }) = errors::next(socket) else { break };
-                    desk.gateway.datagram_lost(desk.now, flow, (to, why), &payload);
+                if ready.ended {
+                    tell_of_errors(desk, flow, socket);
                 }
-                for _ in 0..BUDGET {
-                    match socket.recv_from(buffer) {
-                        Ok((length, from)) => {
-                            let payload = buffer.get(..length).unwrap_or_default();
-                            desk.gateway.datagram(desk.now, flow, from, payload);
-                        }
-                        Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
-                        // That of a datagram sent earlier.
-                        Err(_) => {}
-                    }
-                }
-                return;
+                return take(desk, flow, socket, &mut self.room);
             }
-            Some(Way::Proxied(relay)) => relay.ready(desk, flow, ready, &mut self.buffer).is_err(),
+            Some(Way::Proxied(relay)) => relay.ready(desk, flow, ready, &mut self.room).is_err(),
         };
         if over {
             // The next datagram asks for another.
@@ -151,7 +157,35 @@ impl Datagrams {
     }
 
     pub(super) fn close(&mut self, flow: FlowId) {
+        self.flush();
         self.open.remove(&flow);
+    }
+}
+
+/// Tells the guest of datagrams that were not delivered.
+fn tell_of_errors(desk: &mut Desk, flow: FlowId, socket: &UdpSocket) {
+    for _ in 0..BUDGET {
+        let Some(Lost { to, payload, why }) = errors::next(socket) else { return };
+        desk.gateway.datagram_lost(desk.now, flow, (to, why), &payload);
+    }
+}
+
+/// Takes what has come to a socket.
+fn take(desk: &mut Desk, flow: FlowId, socket: &UdpSocket, room: &mut [u8]) {
+    for _ in 0..CALLS {
+        match many::receive(socket, room) {
+            Ok(received) => {
+                for (from, payload) in many::payloads(room, &received) {
+                    desk.gateway.datagram(desk.now, flow, from, payload);
+                }
+                if !many::was_full(&received) {
+                    return;
+                }
+            }
+            // That of a datagram sent earlier.
+            Err(nix::errno::Errno::ECONNREFUSED | nix::errno::Errno::EHOSTUNREACH) => {}
+            Err(_) => return,
+        }
     }
 }
 

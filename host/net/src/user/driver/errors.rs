@@ -2,6 +2,7 @@
 //! why. Without being asked, a socket that is not connected tells nothing.
 
 use super::super::Failure;
+use super::many;
 use super::sockets::failure;
 use nix::sys::socket::{
     ControlMessageOwned, MsgFlags, SockaddrStorage, recvmsg, setsockopt, sockopt,
@@ -44,7 +45,7 @@ pub(super) fn next(socket: &UdpSocket) -> Option<Lost> {
     let flags = MsgFlags::MSG_ERRQUEUE | MsgFlags::MSG_DONTWAIT;
     let message =
         recvmsg::<SockaddrStorage>(socket.as_raw_fd(), &mut pieces, Some(&mut room), flags).ok()?;
-    let to = message.address.and_then(address)?;
+    let to = message.address.and_then(many::address)?;
     let errors = message.cmsgs().ok()?.filter_map(|part| match part {
         ControlMessageOwned::Ipv4RecvErr(error, _) | ControlMessageOwned::Ipv6RecvErr(error, _) => {
             Some(Errno::from_raw_os_error(error.ee_errno as i32))
@@ -54,9 +55,4 @@ pub(super) fn next(socket: &UdpSocket) -> Option<Lost> {
     let why = errors.last().map_or(Failure::HostUnreachable, failure);
     let length = message.bytes.min(QUOTED);
     Some(Lost { to, payload: payload.get(..length).unwrap_or_default().to_vec(), why })
-}
-
-fn address(storage: SockaddrStorage) -> Option<SocketAddr> {
-    let four = storage.as_sockaddr_in().map(|four| SocketAddr::from((four.ip(), four.port())));
-    four.or_else(|| storage.as_sockaddr_in6().map(|six| SocketAddr::from((six.ip(), six.port()))))
 }

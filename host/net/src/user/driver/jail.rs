@@ -23,7 +23,7 @@ use std::collections::BTreeMap;
 use std::io;
 
 /// Calls that are allowed whatever their arguments.
-const PLAIN: [libc::c_long; 52] = [
+const PLAIN: [libc::c_long; 53] = [
     // The sockets that there are.
     libc::SYS_read,
     libc::SYS_pread64,
@@ -37,6 +37,7 @@ const PLAIN: [libc::c_long; 52] = [
     libc::SYS_sendmsg,
     libc::SYS_connect,
     libc::SYS_bind,
+    libc::SYS_recvmmsg,
     libc::SYS_listen,
     libc::SYS_accept,
     libc::SYS_accept4,

@@ -39,6 +39,7 @@ mod errors;
 mod forwards;
 mod jail;
 mod lan;
+mod many;
 mod nic;
 mod pace;
 mod poller;
@@ -102,6 +103,8 @@ pub struct Limits {
     pub down: Option<u64>,
     /// New TCP connections and UDP flows of the guest's in a second.
     pub flows: Option<u32>,
+    /// Datagrams to the guest in a second, over short times: of more, a guest whose CPU is slow loses most.
+    pub datagrams: Option<u32>,
 }
 
 impl UserConfig {
@@ -222,6 +225,7 @@ pub fn spawn(config: UserConfig) -> Result<(UserNic, UserNetwork), UserError> {
     layout.boot = config.boot.map(|boot| boot.file);
     let mut gateway = Gateway::new(GatewayConfig { stand_ins, ..layout }, config.policy);
     gateway.limit_flows(config.limits.flows);
+    gateway.limit_datagrams(config.limits.datagrams);
     let ways = thread::Ways { resolvers, egress, limits: config.limits, lan, boot };
     let driver = Driver::new(gateway, Arc::clone(&shared), ways, orders).map_err(failed)?;
     raise_descriptors();

@@ -261,7 +261,7 @@ impl Driver {
         while let Some(order) = self.desk.gateway.take_outward() {
             match order {
                 Outward::Datagram { flow, to, payload } => {
-                    self.datagrams.send(&mut self.desk, flow, (to, &payload));
+                    self.datagrams.send(&mut self.desk, flow, (to, payload));
                 }
                 Outward::Close { flow } => self.datagrams.close(flow),
                 Outward::Query { query, message, stream } => {
@@ -287,6 +287,7 @@ impl Driver {
                 }
             }
         }
+        self.datagrams.flush();
     }
 
     fn hand_over(&mut self) {
