@@ -1,7 +1,8 @@
 //! The `kezhan` command: one binary, one verb for each thing that it does.
 //!
 //! Typed (clap, [`command`]) → validated (`kezhan-machine-spec`) → acted on (`kezhan-vmm`). Guests and
-//! reports write to standard output; messages go to standard error, one line each, after `kezhan: `.
+//! reports write to standard output; messages go to standard error, one line each, after `kezhan: `; so does the log, from
+//! the level on that `KEZHAN_LOG` names.
 
 mod command;
 mod completions;
@@ -21,6 +22,7 @@ use std::process::ExitCode;
 
 fn main() -> ExitCode {
     kezhan_vmm::end_process_on_panic();
+    kezhan_vmm::tell_log();
     let result = match Kezhan::try_parse() {
         Ok(kezhan) => {
             kezhan_vmm::remove_leavings();

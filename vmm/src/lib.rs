@@ -64,6 +64,7 @@ mod guests;
 mod host;
 mod machine;
 mod memory;
+mod log_lines;
 mod message;
 mod nets;
 mod signals;
@@ -82,6 +83,7 @@ pub use error::{VmmError, status};
 pub use guests::Guests;
 pub use host::{HostMemory, HostRoot};
 pub use machine::{Machine, MachineState};
+pub use log_lines::tell_log;
 pub use message::{end_process_on_panic, tell};
 pub use snapshot::{MemoryImage, Snapshot};
 

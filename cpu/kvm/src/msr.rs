@@ -77,7 +77,7 @@ impl UnknownMsrs {
         if *count == 1 && room {
             let access = written.map_or("read".into(), |value| format!("write of {value:#x}"));
             let outcome = if ignored { "ignored" } else { "#GP" };
-            log::warn!("MSR {index:#x}: {access}: not known to KVM: {outcome}");
+            log::info!("MSR {index:#x}: {access}: not known to KVM: {outcome}");
         }
         ignored
     }

@@ -5,11 +5,11 @@ use super::driver::boot;
 use super::frame::{self, ETHERNET, Header, UDP, UDP_CHECKSUM, protocol};
 use super::icmp::Refusal;
 use super::inward::Inward;
-use super::{DNS_PORT, Failure, FlowId, Gateway, Outward, dhcp, dhcp6};
+use super::{DNS_PORT, Failure, FlowId, Gateway, Outward, bootp, dhcp, dhcp6};
 use crate::policy::Protocol;
 use kezhan_ports::nic::Packet;
 use smoltcp::wire::{DHCP_CLIENT_PORT, DHCP_SERVER_PORT};
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
 /// A datagram of the guest's.
@@ -123,7 +123,9 @@ impl Gateway {
     }
 
     fn dhcp(&mut self, message: &[u8]) -> Option<()> {
-        let (reply, to) = dhcp::reply(&self.config, message)?;
+        let lease = dhcp::reply(&self.config, message);
+        let (reply, to) = lease
+            .or_else(|| Some((bootp::reply(&self.config, message)?, Ipv4Addr::BROADCAST)))?;
         let from = SocketAddr::new(self.config.gateway.into(), DHCP_SERVER_PORT);
         self.send_udp(from, SocketAddr::new(to.into(), DHCP_CLIENT_PORT), &reply);
         Some(())

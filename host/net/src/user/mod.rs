@@ -36,6 +36,7 @@
 //! Rejected: one host socket for each pair of guest port and target, which breaks protocols that expect one
 //! source port (RFC 4787 REQ-1).
 
+mod bootp;
 mod checksum;
 mod config;
 mod datagrams;

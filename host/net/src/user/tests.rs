@@ -9,6 +9,7 @@ use smoltcp::wire::{
     EthernetFrame, Icmpv4DstUnreachable, Icmpv4Packet, Icmpv4Repr, Ipv4Packet, Ipv4Repr, UdpPacket,
 };
 
+mod floods;
 mod rules;
 mod six;
 mod stream;
