@@ -14,11 +14,12 @@ use crate::nets;
 use kezhan_control::{CardState, Door, Fault, NetReport, Reply, Request, machines, read, write};
 use kezhan_machine_spec::{Forward, ForwardFrom, ForwardProtocol};
 use kezhan_net::user::{
-    self, Answers, Listen, Report, UserError, UserNetwork, remove_dead_networks,
+    self, Answers, ForwardId, Listen, Report, UserError, UserNetwork, remove_dead_networks,
 };
 use kezhan_networks::{NetworkError, Store};
 use rustix::event::{EventfdFlags, PollFd, PollFlags, eventfd, poll};
 use std::io;
+use std::net::SocketAddr;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
@@ -29,6 +30,9 @@ use std::time::Duration;
 
 /// Clients at a time; more are turned away.
 const CLIENTS: usize = 64;
+
+/// Ways for datagrams that one client may have.
+const ASSOCIATIONS: usize = 16;
 
 /// How long a client may take to take a reply, or be silent.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -141,6 +145,7 @@ fn hear(mut stream: UnixStream, asked: &Asked, _place: Place) {
     if limited.is_err() {
         return;
     }
+    let mut own = Associations { asked: asked.clone(), all: Vec::new() };
     while let Ok(Some(request)) = read(&mut stream) {
         if let Request::Command { line } = &request {
             if write(&mut stream, &obey(asked, line)).is_err() {
@@ -151,6 +156,15 @@ fn hear(mut stream: UnixStream, asked: &Asked, _place: Place) {
         let Some(cards) = asked.cards.upgrade() else { return };
         if let Request::Connect { card, port } = request {
             return enter(&cards, card, port, stream);
+        }
+        if let Request::Associate { card, port, peer } = request {
+            let reply = own.add(&cards, (card, port), peer);
+            // From now on it may be silent: it lives as long as its own client does.
+            let kept = stream.set_read_timeout(None).is_ok();
+            if !kept || write(&mut stream, &reply).is_err() {
+                return;
+            }
+            continue;
         }
         if write(&mut stream, &answer(&cards, request)).is_err() {
             return;
@@ -170,6 +184,41 @@ fn obey(asked: &Asked, line: &str) -> Reply {
         Some(Ok(text)) => Reply::Said { text },
         Some(Err(reason)) => failed(Fault::Request, &reason),
         None => failed(Fault::Host, &"the machine has ended"),
+    }
+}
+
+/// A client's ways for datagrams, which end with it.
+struct Associations {
+    asked: Asked,
+    all: Vec<(usize, ForwardId)>,
+}
+
+impl Associations {
+    fn add(&mut self, cards: &[Card], (index, port): (usize, u16), peer: SocketAddr) -> Reply {
+        if !peer.ip().is_loopback() || self.all.len() >= ASSOCIATIONS {
+            return failed(Fault::Request, &format!("{peer}: not on the loopback, or one too many"));
+        }
+        let added = find(cards, index)
+            .and_then(|card| card.network.add_association(port, peer).map_err(told));
+        match added {
+            Ok((id, Listen::Udp(at))) => {
+                self.all.push((index, id));
+                Reply::Associated { at }
+            }
+            Ok(_) => failed(Fault::Host, &"it is no UDP socket"),
+            Err(reply) => reply,
+        }
+    }
+}
+
+impl Drop for Associations {
+    fn drop(&mut self) {
+        let Some(cards) = self.asked.cards.upgrade() else { return };
+        for (index, id) in &self.all {
+            if let Ok(card) = find(&cards, *index) {
+                card.network.remove_forward(*id).ok();
+            }
+        }
     }
 }
 
@@ -217,7 +266,7 @@ fn answer(cards: &[Card], request: Request) -> Reply {
             card.network.set_link(up);
             Reply::Done
         }),
-        Request::Connect { .. } | Request::Command { .. } => {
+        Request::Connect { .. } | Request::Associate { .. } | Request::Command { .. } => {
             Err(failed(Fault::Request, &"that is asked for alone"))
         }
     }

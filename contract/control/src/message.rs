@@ -2,7 +2,7 @@
 
 use kezhan_machine_spec::Forward;
 use serde::{Deserialize, Serialize};
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, SocketAddr};
 
 /// What a machine is asked. Cards are numbered from 0, in the order of the description; one that has no user
 /// network of its own is refused.
@@ -48,6 +48,15 @@ pub enum Request {
         /// The command.
         line: String,
     },
+    /// A way for datagrams to a port of the guest's and back, which is there as long as this connection.
+    Associate {
+        /// The card.
+        card: usize,
+        /// The guest's port.
+        port: u16,
+        /// The UDP socket that they come from, on the host's loopback; others are not heard.
+        peer: SocketAddr,
+    },
     /// A TCP connection to a port of the guest's, which this socket then is.
     Connect {
         /// The card.
@@ -82,6 +91,11 @@ pub enum Reply {
     Report {
         /// Its figures.
         report: Box<NetReport>,
+    },
+    /// There is a way for datagrams.
+    Associated {
+        /// The UDP socket that they are sent to.
+        at: SocketAddr,
     },
     /// The guest has accepted: what follows are the connection's bytes.
     Connected,

@@ -3,9 +3,13 @@
 use super::*;
 use crate::events::EventQueue;
 use kezhan_control::Client;
-use kezhan_net::user::{UserConfig, spawn};
+use crate::Guests;
+use kezhan_net::user::{UserConfig, UserNic, spawn};
+use kezhan_ports::nic::{Nic, Packet, Transmit};
+use kezhan_socks::{Outbound, Target};
 use std::io::{Read, Write};
 use std::net::TcpStream;
+use std::sync::atomic::AtomicBool;
 
 struct Inn {
     folder: tempfile::TempDir,
@@ -111,4 +115,67 @@ fn a_command_is_the_drivers_and_its_outcome_the_reply() {
     let said = client.order(&Request::Command { line: "balloon 256M".to_owned() }).unwrap();
     assert_eq!(said, Reply::Said { text: "so be it".to_owned() });
     driver.join().unwrap();
+}
+
+/// A guest that sends each datagram back: with both ends exchanged the sums stay what they are.
+fn echo(mut nic: UserNic, stop: &AtomicBool) {
+    let mut frame = [0; 2048];
+    while !stop.load(Ordering::SeqCst) {
+        let Some(received) = nic.receive(&mut frame) else {
+            std::thread::yield_now();
+            continue;
+        };
+        // Ethernet, IPv4 and UDP addresses (RFC 791 §3.1, RFC 768).
+        for (here, there, length) in [(0, 6, 6), (26, 30, 4), (34, 36, 2)] {
+            for byte in 0..length {
+                frame.swap(here + byte, there + byte);
+            }
+        }
+        assert_eq!(nic.transmit(&frame[..received.length], Packet::default()), Transmit::Taken);
+    }
+}
+
+#[test]
+fn datagrams_reach_a_guest_by_its_name_and_come_back() {
+    let folder = tempfile::tempdir().unwrap();
+    let (nic, network) = spawn(UserConfig::usual([2, 0, 0, 0, 0, 1])).unwrap();
+    let cards = Arc::new(vec![Card { index: 0, name: Some("lan".to_owned()), network }]);
+    let door = Door::open(folder.path(), "web").unwrap();
+    let asked = Asked { cards: Arc::downgrade(&cards), orders: Weak::new() };
+    let control = Control::open(door, asked).unwrap();
+    let stop = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| echo(nic, &stop));
+        let guests = Guests::of_network(folder.path().to_owned(), "lan");
+        let mut datagrams = guests.associate().unwrap();
+        let target = |host: &str| format!("{host}:7").parse::<Target>().unwrap();
+        let mut buffer = [0; 64];
+        datagrams.send(&target("nobody"), b"lost");
+        assert!(datagrams.sources().is_empty() && datagrams.receive(&mut buffer).is_none());
+        for (host, payload) in [("web", b"one"), ("web.kezhan.internal", b"two")] {
+            datagrams.send(&target(host), payload);
+            let (from, length) = loop {
+                if let Some(received) = datagrams.receive(&mut buffer) {
+                    break received;
+                }
+                std::thread::yield_now();
+            };
+            assert_eq!(&buffer[..length], payload);
+            assert_eq!(from.socket_address(), Some("10.0.2.15:7".parse().unwrap()));
+        }
+        let forwards = || cards[0].network.forwards().unwrap();
+        let all = forwards();
+        let Listen::Udp(at) = all[0].1.listen else { panic!("{all:?}") };
+        let stranger = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+        stranger.send_to(b"in", at).unwrap();
+        drop(datagrams);
+        // They end with their client, whose end is heard a little later.
+        while !forwards().is_empty() {
+            std::thread::yield_now();
+        }
+        // The two that came in by the ways; the stranger's did not.
+        assert_eq!(cards[0].network.report().unwrap().counts.received.0, 2);
+        stop.store(true, Ordering::SeqCst);
+    });
+    drop(control);
 }

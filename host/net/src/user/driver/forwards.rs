@@ -50,6 +50,19 @@ impl Listener {
         listen(forward).map_err(|error| UserError::Listen(forward.listen.clone(), error))
     }
 
+    /// A UDP socket on the loopback that hears one peer alone.
+    pub(super) fn for_peer(port: u16, peer: SocketAddr) -> Result<Listener, UserError> {
+        let own = SocketAddr::new(peer.ip(), 0);
+        let open = || {
+            let socket = UdpSocket::bind(own)?;
+            socket.set_nonblocking(true)?;
+            socket.connect(peer)?;
+            let forward = Forward { listen: Listen::Udp(socket.local_addr()?), port };
+            Ok(Listener { socket: Socket::Udp(socket), forward, file: None })
+        };
+        open().map_err(|error| UserError::Listen(Listen::Udp(own), error))
+    }
+
     pub(super) fn listens(&self) -> &Listen {
         &self.forward.listen
     }

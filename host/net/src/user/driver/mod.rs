@@ -281,6 +281,22 @@ impl UserNetwork {
         Ok((id, listens))
     }
 
+    /// Adds a forward of datagrams to a port of the guest's, for one peer on the host's loopback: nobody else is heard.
+    /// Its number, and where it listens.
+    ///
+    /// # Errors
+    /// The host's side cannot listen, or the network has ended.
+    pub fn add_association(
+        &self,
+        port: u16,
+        peer: SocketAddr,
+    ) -> Result<(ForwardId, Listen), UserError> {
+        let listener = forwards::Listener::for_peer(port, peer)?;
+        let listens = listener.listens().clone();
+        let id = self.remote.ask(|reply| Command::AddForward(listener, reply))?;
+        Ok((id, listens))
+    }
+
     /// Removes a forward; connections that came by it stay. Whether there was one.
     ///
     /// # Errors
