@@ -196,7 +196,10 @@ struct Associations {
 impl Associations {
     fn add(&mut self, cards: &[Card], (index, port): (usize, u16), peer: SocketAddr) -> Reply {
         if !peer.ip().is_loopback() || self.all.len() >= ASSOCIATIONS {
-            return failed(Fault::Request, &format!("{peer}: not on the loopback, or one too many"));
+            return failed(
+                Fault::Request,
+                &format!("{peer}: not on the loopback, or one too many"),
+            );
         }
         let added = find(cards, index)
             .and_then(|card| card.network.add_association(port, peer).map_err(told));
@@ -290,13 +293,14 @@ fn told(error: UserError) -> Reply {
 
 fn forwards(card: &Card) -> Result<Reply, Reply> {
     let all = card.network.forwards().map_err(told)?;
-    let forwards = all.iter().map(|(_, forward)| described(&forward.listen, forward.port));
+    let forwards = all.iter().map(|(_, forward)| described(&forward.listen, forward));
     Ok(Reply::Forwards { forwards: forwards.collect() })
 }
 
 fn add(card: &Card, forward: &Forward) -> Result<Reply, Reply> {
-    let (_, listens) = card.network.add_forward(nets::forward(forward)).map_err(told)?;
-    Ok(Reply::Forwards { forwards: vec![described(&listens, forward.to)] })
+    let wanted = nets::forward(forward);
+    let (_, listens) = card.network.add_forward(wanted.clone()).map_err(told)?;
+    Ok(Reply::Forwards { forwards: vec![described(&listens, &wanted)] })
 }
 
 fn remove(card: &Card, forward: &Forward) -> Result<Reply, Reply> {
@@ -310,13 +314,13 @@ fn remove(card: &Card, forward: &Forward) -> Result<Reply, Reply> {
 }
 
 /// A forward as a description has it.
-fn described(listen: &Listen, to: u16) -> Forward {
+fn described(listen: &Listen, forward: &user::Forward) -> Forward {
     let (protocol, from) = match listen {
         Listen::Tcp(at) => (ForwardProtocol::Tcp, ForwardFrom::Port(*at)),
         Listen::Udp(at) => (ForwardProtocol::Udp, ForwardFrom::Port(*at)),
         Listen::Unix(path) => (ForwardProtocol::Tcp, ForwardFrom::Unix(path.clone())),
     };
-    Forward { protocol, from, to }
+    Forward { protocol, from, guest: forward.guest, to: forward.port }
 }
 
 fn figures(report: Report) -> NetReport {

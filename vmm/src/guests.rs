@@ -200,4 +200,3 @@ impl Datagrams for GuestDatagrams {
         self.ways.iter().map(|way| way.socket.as_fd()).collect()
     }
 }
-

@@ -165,7 +165,7 @@ pub(crate) fn forward(given: &Forward) -> user::Forward {
         (ForwardFrom::Port(address), ForwardProtocol::Tcp) => Listen::Tcp(*address),
         (ForwardFrom::Port(address), ForwardProtocol::Udp) => Listen::Udp(*address),
     };
-    user::Forward { listen, port: given.to }
+    user::Forward { listen, guest: given.guest, port: given.to }
 }
 
 /// Puts the layers that were asked for around a port.

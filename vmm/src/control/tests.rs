@@ -1,9 +1,9 @@
 //! A machine's door, as its clients see it.
 
 use super::*;
+use crate::Guests;
 use crate::events::EventQueue;
 use kezhan_control::Client;
-use crate::Guests;
 use kezhan_net::user::{UserConfig, UserNic, spawn};
 use kezhan_ports::nic::{Nic, Packet, Transmit};
 use kezhan_socks::{Outbound, Target};

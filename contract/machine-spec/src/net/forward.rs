@@ -1,14 +1,16 @@
-//! Forwards: `tcp:[ADDRESS:]PORT:GUEST-PORT`, `udp:…` or `unix:PATH:GUEST-PORT`.
+//! Forwards: `tcp:[ADDRESS:]PORT:GUEST-PORT`, `udp:…` or `unix:PATH:GUEST-PORT`; an IPv6 address of the guest's in
+//! brackets may stand before its port, as in `tcp:2222:[fd6b:7a68:616e::15]:22`.
 
 use super::values::serde_as_text;
 use serde::{Deserialize, Serialize};
 use std::fmt;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
 use std::str::FromStr;
 
 const FORWARD: &str = "forward is tcp:[ADDRESS:]PORT:GUEST-PORT, udp:[ADDRESS:]PORT:GUEST-PORT or \
-                       unix:PATH:GUEST-PORT; without an address it is 127.0.0.1";
+                       unix:PATH:GUEST-PORT; without an address it is 127.0.0.1; [IPV6-ADDRESS]: may stand \
+                       before the guest's port";
 
 /// What is forwarded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -36,6 +38,8 @@ pub struct Forward {
     pub protocol: ForwardProtocol,
     /// Where the host listens.
     pub from: ForwardFrom,
+    /// The guest's address; its IPv4 address when `None`.
+    pub guest: Option<Ipv6Addr>,
     /// The guest's port.
     pub to: u16,
 }
@@ -48,13 +52,17 @@ impl FromStr for Forward {
         let (from, to) =
             rest.rsplit_once(':').filter(|(from, _)| !from.is_empty()).ok_or(FORWARD)?;
         let to = to.parse().ok().filter(|port| *port != 0).ok_or(FORWARD)?;
+        let (from, guest) = match from.strip_suffix(']').and_then(|from| from.rsplit_once(":[")) {
+            Some((from, guest)) => (from, Some(guest.parse().map_err(|_no_address| FORWARD)?)),
+            None => (from, None),
+        };
         let (protocol, from) = match kind {
             "tcp" => (ForwardProtocol::Tcp, ForwardFrom::Port(listen(from)?)),
             "udp" => (ForwardProtocol::Udp, ForwardFrom::Port(listen(from)?)),
             "unix" => (ForwardProtocol::Tcp, ForwardFrom::Unix(from.into())),
             _ => return Err(FORWARD),
         };
-        Ok(Forward { protocol, from, to })
+        Ok(Forward { protocol, from, guest, to })
     }
 }
 
@@ -71,9 +79,13 @@ impl fmt::Display for Forward {
             ForwardProtocol::Udp => "udp",
         };
         match &self.from {
-            ForwardFrom::Port(address) => write!(f, "{protocol}:{address}:{}", self.to),
-            ForwardFrom::Unix(path) => write!(f, "unix:{}:{}", path.display(), self.to),
+            ForwardFrom::Port(address) => write!(f, "{protocol}:{address}:")?,
+            ForwardFrom::Unix(path) => write!(f, "unix:{}:", path.display())?,
         }
+        if let Some(guest) = self.guest {
+            write!(f, "[{guest}]:")?;
+        }
+        write!(f, "{}", self.to)
     }
 }
 

@@ -10,6 +10,7 @@ fn a_card_reads_as_it_is_written() {
         "tap=tap0,card=e1000,mac=52:54:00:12:34:56,mtu=9000,capture=a.pcap",
         "bridge=br0,loss=0.05%,delay=20ms,rate=100mbit",
         "user,forward=tcp:127.0.0.1:2222:22,forward=udp:[::1]:5300:53,forward=unix:/run/s:80",
+        "user,forward=tcp:[::1]:2222:[fd6b:7a68:616e::15]:22,forward=unix:/s:[fe80::1]:80",
         "user,allow=deb.example:443,deny=10.0.0.0/8,default=deny,socks=127.0.0.1:1080",
         "user,resolver=9.9.9.9:53,resolver=[::1]:5353",
         "user,socks-listen=127.0.0.1:1081,network=lan",
@@ -23,7 +24,10 @@ fn a_card_reads_as_it_is_written() {
 fn a_forward_without_an_address_listens_on_the_loopback_one() {
     let net: NetSpec = "user,forward=tcp:2222:22".parse().unwrap();
     let from = ForwardFrom::Port("127.0.0.1:2222".parse().unwrap());
-    assert_eq!(net.forwards, [Forward { protocol: ForwardProtocol::Tcp, from, to: 22 }]);
+    assert_eq!(
+        net.forwards,
+        [Forward { protocol: ForwardProtocol::Tcp, from, guest: None, to: 22 }]
+    );
 }
 
 #[test]
@@ -50,6 +54,7 @@ fn what_is_wrong_is_named_with_the_option() {
         "user,forward=tcp:2222:0",
         "user,forward=sctp:1:2",
         "user,forward=tcp:nowhere:1:2",
+        "user,forward=tcp:1:[10.0.2.15]:2",
         "user,default=maybe",
         "user,card=ne2000",
         "user,colour=red",

@@ -6,7 +6,7 @@
 
 use kezhan_net::policy::Policy;
 use kezhan_net::user::{Failure, Gateway, GatewayConfig, Outward};
-use kezhan_ports::nic::{PartialChecksum, Packet};
+use kezhan_ports::nic::{Packet, PartialChecksum};
 use std::time::Duration;
 
 const GUEST_MAC: [u8; 6] = [2, 0, 0, 0, 0, 1];

@@ -124,8 +124,8 @@ impl Gateway {
 
     fn dhcp(&mut self, message: &[u8]) -> Option<()> {
         let lease = dhcp::reply(&self.config, message);
-        let (reply, to) = lease
-            .or_else(|| Some((bootp::reply(&self.config, message)?, Ipv4Addr::BROADCAST)))?;
+        let (reply, to) =
+            lease.or_else(|| Some((bootp::reply(&self.config, message)?, Ipv4Addr::BROADCAST)))?;
         let from = SocketAddr::new(self.config.gateway.into(), DHCP_SERVER_PORT);
         self.send_udp(from, SocketAddr::new(to.into(), DHCP_CLIENT_PORT), &reply);
         Some(())

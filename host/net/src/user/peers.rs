@@ -2,7 +2,7 @@
 
 use super::{ForwardId, Gateway, Outward};
 use std::collections::BTreeMap;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::time::Duration;
 
 /// How long a peer may be silent (RFC 4787 REQ-5).
@@ -16,7 +16,7 @@ const PEERS: usize = 4096;
 struct Peer {
     at: SocketAddr,
     forward: ForwardId,
-    port: u16,
+    guest: SocketAddr,
     last: Duration,
 }
 
@@ -29,7 +29,12 @@ pub(super) struct Peers {
 }
 
 impl Peers {
-    fn port_of(&mut self, now: Duration, forward: ForwardId, (at, port): (SocketAddr, u16)) -> u16 {
+    fn port_of(
+        &mut self,
+        now: Duration,
+        forward: ForwardId,
+        (at, guest): (SocketAddr, SocketAddr),
+    ) -> u16 {
         let known = self.ports.get(&(forward, at)).copied();
         let ours = known.unwrap_or_else(|| {
             let ours = FIRST + self.next % PEERS as u16;
@@ -41,14 +46,19 @@ impl Peers {
         {
             self.ports.remove(&(old.forward, old.at));
         }
-        self.by_port.insert(ours, Peer { at, forward, port, last: now });
+        self.by_port.insert(ours, Peer { at, forward, guest, last: now });
         self.ports.insert((forward, at), ours);
         ours
     }
 
-    fn answer(&self, now: Duration, ours: u16, guest: u16) -> Option<(ForwardId, SocketAddr)> {
+    fn answer(
+        &self,
+        now: Duration,
+        ours: u16,
+        guest: SocketAddr,
+    ) -> Option<(ForwardId, SocketAddr)> {
         let peer = self.by_port.get(&ours)?;
-        (peer.port == guest && now < peer.last + IDLE).then_some((peer.forward, peer.at))
+        (peer.guest == guest && now < peer.last + IDLE).then_some((peer.forward, peer.at))
     }
 
     fn end(&mut self, forward: ForwardId) {
@@ -58,17 +68,17 @@ impl Peers {
 }
 
 impl Gateway {
-    /// A datagram came to a forward, from a peer and for a port of the guest's.
+    /// A datagram came to a forward, from a peer and for an address and port of the guest's.
     pub fn forwarded(
         &mut self,
         now: Duration,
         forward: ForwardId,
-        (from, port): (SocketAddr, u16),
+        (from, guest): (SocketAddr, SocketAddr),
         payload: &[u8],
     ) {
-        let ours = self.peers.port_of(now, forward, (from, port));
-        let (gateway, guest) = (self.config.gateway.into(), self.config.guest.into());
-        self.send_udp(SocketAddr::new(gateway, ours), SocketAddr::new(guest, port), payload);
+        let ours = self.peers.port_of(now, forward, (from, guest));
+        let gateway = self.config.ours_like(guest.ip());
+        self.send_udp(SocketAddr::new(gateway, ours), guest, payload);
     }
 
     /// A forward is no more.
@@ -83,10 +93,10 @@ impl Gateway {
         (guest, to): (SocketAddr, SocketAddr),
         payload: &[u8],
     ) -> Option<()> {
-        if to.ip() != IpAddr::V4(self.config.gateway) {
+        if !self.config.is_ours(to.ip()) {
             return None;
         }
-        let (forward, to) = self.peers.answer(now, to.port(), guest.port())?;
+        let (forward, to) = self.peers.answer(now, to.port(), guest)?;
         if self.may_order() {
             self.orders.push_back(Outward::Reply { forward, to, payload: payload.to_vec() });
         }

@@ -180,7 +180,7 @@ fn serve(guest: &mut Guest<UserNic>, port: u16) -> smoltcp::iface::SocketHandle 
 fn a_forward_leads_into_the_guest_until_it_is_removed() {
     let (mut guest, network) = guest(config());
     let listen = Listen::Tcp("127.0.0.1:0".parse().unwrap());
-    let (id, at) = network.add_forward(Forward { listen, port: 22 }).unwrap();
+    let (id, at) = network.add_forward(Forward { listen, guest: None, port: 22 }).unwrap();
     let Listen::Tcp(at) = at else { panic!("{at:?}") };
     let handle = serve(&mut guest, 22);
     let mut stream = TcpStream::connect(at).unwrap();
@@ -201,10 +201,38 @@ fn a_forward_leads_into_the_guest_until_it_is_removed() {
 }
 
 #[test]
+fn a_forward_leads_to_the_guests_ipv6_address_when_it_is_told() {
+    let (mut guest, network) = guest(config());
+    let listen = Listen::Tcp("127.0.0.1:0".parse().unwrap());
+    let six = Some("fd6b:7a68:616e::f".parse().unwrap());
+    let (_, Listen::Tcp(at)) =
+        network.add_forward(Forward { listen, guest: six, port: 22 }).unwrap()
+    else {
+        panic!("no TCP");
+    };
+    let handle = guest.add_tcp(4096);
+    guest.tcp(handle).listen(22).unwrap();
+    let client = std::thread::spawn(move || {
+        let mut stream = TcpStream::connect(at).unwrap();
+        let mut said = [0; 5];
+        stream.read_exact(&mut said).unwrap();
+        said
+    });
+    guest.until("the connection", |guest| guest.tcp(handle).may_send());
+    let ours = guest.tcp(handle).local_endpoint().unwrap().addr;
+    assert_eq!(ours.to_string(), "fd6b:7a68:616e::f");
+    guest.send(handle, b"hello");
+    guest.until("the reading", |_| client.is_finished());
+    assert_eq!(&client.join().unwrap(), b"hello");
+}
+
+#[test]
 fn a_forward_to_a_port_where_nobody_listens_is_reset() {
     let (mut guest, network) = guest(config());
     let listen = Listen::Tcp("127.0.0.1:0".parse().unwrap());
-    let (_, Listen::Tcp(at)) = network.add_forward(Forward { listen, port: 9 }).unwrap() else {
+    let (_, Listen::Tcp(at)) =
+        network.add_forward(Forward { listen, guest: None, port: 9 }).unwrap()
+    else {
         panic!("no TCP");
     };
     let mut stream = TcpStream::connect(at).unwrap();
@@ -218,7 +246,7 @@ fn a_socket_file_leads_into_the_guest() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("ssh");
     let (mut guest, network) = guest(config());
-    let forward = Forward { listen: Listen::Unix(path.clone()), port: 22 };
+    let forward = Forward { listen: Listen::Unix(path.clone()), guest: None, port: 22 };
     let (id, _) = network.add_forward(forward).unwrap();
     let handle = serve(&mut guest, 22);
     let mut stream = UnixStream::connect(&path).unwrap();

@@ -33,7 +33,9 @@ fn a_datagram_reaches_the_host_and_its_answer_comes_back_from_where_it_went() {
 fn a_forward_of_datagrams_keeps_its_peers_apart() {
     let (mut guest, network) = guest(config());
     let listen = Listen::Udp("127.0.0.1:0".parse().unwrap());
-    let (_, Listen::Udp(at)) = network.add_forward(Forward { listen, port: 53 }).unwrap() else {
+    let (_, Listen::Udp(at)) =
+        network.add_forward(Forward { listen, guest: None, port: 53 }).unwrap()
+    else {
         panic!("no UDP");
     };
     let handle = guest.add_udp(53);
@@ -41,6 +43,35 @@ fn a_forward_of_datagrams_keeps_its_peers_apart() {
         let (socket, _) = host();
         socket.send_to(name, at).unwrap();
         let (bytes, from) = guest.receive_udp(handle);
+        assert_eq!(bytes, name);
+        guest.udp(handle).send_slice(name, from).unwrap();
+        guest.until("the sending", |guest| guest.udp(handle).send_queue() == 0);
+        let mut buffer = [0; 64];
+        let (length, from) = socket.recv_from(&mut buffer).unwrap();
+        assert_eq!((&buffer[..length], from), (&name[..], at));
+    }
+}
+
+#[test]
+fn datagrams_are_forwarded_to_the_guests_ipv6_address_too() {
+    let (mut guest, network) = guest(config());
+    let listen = Listen::Udp("127.0.0.1:0".parse().unwrap());
+    let (_, Listen::Udp(at)) = network
+        .add_forward(Forward {
+            listen,
+            guest: Some("fd6b:7a68:616e::f".parse().unwrap()),
+            port: 53,
+        })
+        .unwrap()
+    else {
+        panic!("no UDP");
+    };
+    let handle = guest.add_udp(53);
+    for name in [b"one", b"two"] {
+        let (socket, _) = host();
+        socket.send_to(name, at).unwrap();
+        let (bytes, from) = guest.receive_udp(handle);
+        assert!(from.to_string().starts_with("[fd6b:7a68:616e::2]:"), "{from}");
         assert_eq!(bytes, name);
         guest.udp(handle).send_slice(name, from).unwrap();
         guest.until("the sending", |guest| guest.udp(handle).send_queue() == 0);

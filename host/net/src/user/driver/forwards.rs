@@ -10,7 +10,7 @@ use super::thread::Desk;
 use super::{Forward, ForwardId, Listen, UserError};
 use std::collections::BTreeMap;
 use std::io;
-use std::net::{SocketAddr, TcpListener, UdpSocket};
+use std::net::{IpAddr, SocketAddr, TcpListener, UdpSocket};
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixListener;
 use std::path::PathBuf;
@@ -57,7 +57,7 @@ impl Listener {
             let socket = UdpSocket::bind(own)?;
             socket.set_nonblocking(true)?;
             socket.connect(peer)?;
-            let forward = Forward { listen: Listen::Udp(socket.local_addr()?), port };
+            let forward = Forward { listen: Listen::Udp(socket.local_addr()?), guest: None, port };
             Ok(Listener { socket: Socket::Udp(socket), forward, file: None })
         };
         open().map_err(|error| UserError::Listen(Listen::Udp(own), error))
@@ -88,7 +88,7 @@ fn listen(forward: &Forward) -> io::Result<Listener> {
             (Socket::Unix(listener), forward.listen.clone(), Some(path.clone()))
         }
     };
-    Ok(Listener { socket, forward: Forward { listen, port: forward.port }, file })
+    Ok(Listener { socket, forward: Forward { listen, ..forward.clone() }, file })
 }
 
 /// All of them.
@@ -127,18 +127,25 @@ impl Forwards {
 
     pub(super) fn ready(&mut self, desk: &mut Desk, sockets: &mut Sockets, id: ForwardId) {
         let Some(listener) = self.open.get(&id) else { return };
-        let port = listener.forward.port;
+        let (port, six) = (listener.forward.port, listener.forward.guest);
+        let four = desk.gateway.config().guest.into();
+        let guest = SocketAddr::new(six.map_or(four, IpAddr::from), port);
         for _ in 0..BUDGET {
             let accepted: io::Result<OwnedFd> = match &listener.socket {
                 Socket::Tcp(socket) => socket.accept().map(|(stream, _)| stream.into()),
                 Socket::Unix(socket) => socket.accept().map(|(stream, _)| stream.into()),
                 Socket::Udp(socket) => {
                     self.buffer.resize(LONGEST, 0);
-                    return hear(&mut desk.gateway, (socket, id, port), &mut self.buffer, desk.now);
+                    return hear(
+                        &mut desk.gateway,
+                        (socket, id, guest),
+                        &mut self.buffer,
+                        desk.now,
+                    );
                 }
             };
             match accepted {
-                Ok(fd) => enter(desk, sockets, port, (fd, None)),
+                Ok(fd) => enter(desk, sockets, guest, (fd, None)),
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
                 Err(error) => return log::warn!("forward to port {port}: {error}"),
             }
@@ -157,14 +164,13 @@ impl Forwards {
 pub(super) fn enter(
     desk: &mut Desk,
     sockets: &mut Sockets,
-    port: u16,
+    guest: SocketAddr,
     (fd, answers): (OwnedFd, Option<Answers>),
 ) {
     use rustix::fs::{OFlags, fcntl_setfl};
     if fcntl_setfl(&fd, OFlags::NONBLOCK).is_err() {
         return;
     }
-    let guest = SocketAddr::new(desk.gateway.config().guest.into(), port);
     if let Some(id) = desk.gateway.stream_open(desk.now, guest) {
         sockets.adopt(desk, id, (fd, answers));
     }
@@ -172,7 +178,7 @@ pub(super) fn enter(
 
 fn hear(
     gateway: &mut Gateway,
-    (socket, id, port): (&UdpSocket, ForwardId, u16),
+    (socket, id, guest): (&UdpSocket, ForwardId, SocketAddr),
     buffer: &mut [u8],
     now: std::time::Duration,
 ) {
@@ -180,7 +186,7 @@ fn hear(
         match socket.recv_from(buffer) {
             Ok((length, from)) => {
                 let payload = buffer.get(..length).unwrap_or_default();
-                gateway.forwarded(now, id, (from, port), payload);
+                gateway.forwarded(now, id, (from, guest), payload);
             }
             Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {}
             Err(_) => return,

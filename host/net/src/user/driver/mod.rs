@@ -55,7 +55,7 @@ use jail::Jail;
 use kezhan_socks::Proxy;
 use nic::Shared;
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -141,6 +141,8 @@ pub enum Listen {
 pub struct Forward {
     /// Where it listens.
     pub listen: Listen,
+    /// The guest's address; that by which the network knows it when `None`.
+    pub guest: Option<Ipv6Addr>,
     /// The guest's port.
     pub port: u16,
 }

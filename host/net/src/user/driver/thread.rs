@@ -186,7 +186,8 @@ impl Driver {
                     reply.send(self.forwards.remove(&mut self.desk, id)).ok();
                 }
                 Command::Enter(port, connection) => {
-                    forwards::enter(&mut self.desk, &mut self.sockets, port, connection);
+                    let guest = SocketAddr::new(self.desk.gateway.config().guest.into(), port);
+                    forwards::enter(&mut self.desk, &mut self.sockets, guest, connection);
                 }
                 Command::Forwards(reply) => drop(reply.send(self.forwards.list())),
                 Command::Report(reply) => drop(reply.send(self.report())),
