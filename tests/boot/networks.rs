@@ -36,6 +36,11 @@ pub fn trials() -> Vec<Trial> {
             on_a_bridge,
         )
         .with_ignored_flag(!root),
+        Trial::test(
+            "a guest on top of an interface of the host is heard, and nothing stays behind",
+            on_top_of_an_interface,
+        )
+        .with_ignored_flag(!root),
     ]
 }
 
@@ -195,10 +200,23 @@ pub fn serve_as_proxy(mut client: TcpStream) -> std::io::Result<bool> {
 /// In a network namespace of its own, which the host's networks are not in. The guest gets its address and
 /// the answer for its own name from the network; afterwards no interface and no process is left.
 fn on_a_bridge() -> Result<(), Failed> {
+    on_a_network("bridge=lan,queues=2", "")
+}
+
+/// The same, by an interface that leads to the bridge and that the guest's own is on top of.
+fn on_top_of_an_interface() -> Result<(), Failed> {
+    const LEG: &str = "ip link add leg type veth peer name end && ip link set leg up && \
+                       ip link set end master kz-lan && ip link set end up";
+    on_a_network("macvtap=leg", LEG)
+}
+
+fn on_a_network(net: &str, more: &str) -> Result<(), Failed> {
     const SCRIPT: &str = r#"
-        kezhan=$1; shift
+        kezhan=$1 more=$2; shift 2
         $kezhan net create lan --subnet 10.99.0.1/24 >/dev/null || exit
+        eval "$more" || exit
         "$@"; status=$?
+        [ -z "$more" ] || ip link del leg
         $kezhan net delete lan >/dev/null || exit
         sed -n 's/^ *\([^ :]*\):.*/left: \1/p' /proc/self/net/dev
         for process in /proc/[0-9]*; do
@@ -208,10 +226,10 @@ fn on_a_bridge() -> Result<(), Failed> {
         exit $status"#;
     let folder = tempfile::tempdir()?;
     let words = "kezhan.ping=10.99.0.1 kezhan.ask=inn";
-    let guest = command(words, &["--net", "bridge=lan,queues=2"])?;
+    let guest = command(words, &["--net", net])?;
     let mut command = Command::new("unshare");
     command.args(["--net", "sh", "-c", SCRIPT, "sh"]).arg(kezhan(&[])?.get_program());
-    command.arg(guest.get_program()).args(guest.get_args());
+    command.arg(more).arg(guest.get_program()).args(guest.get_args());
     command.env("KEZHAN_RUNTIME_DIR", folder.path());
     let seen = Transcript::of(command)?;
     seen.assert_clean("network")?;

@@ -130,7 +130,6 @@ fn user_config(spec: &NetSpec, owner: Owner<'_>) -> Result<UserConfig, String> {
         resolvers: spec.resolvers.clone(),
         forwards: spec.forwards.iter().map(forward).collect(),
         limits: Limits { datagrams: owner.software.then_some(DATAGRAMS), ..Limits::default() },
-        ..UserConfig::usual(mac)
     })
 }
 
