@@ -99,7 +99,7 @@ fn reached_while_it_runs() -> Result<(), Failed> {
         assert_eq!(socks.get(nobody)?, Err(NO_PROXY_CONNECTION), "{nobody}");
     }
     assert!(namespace::net(folder.path(), "report web")?.contains("from the guest"));
-    is_jailed(desk.process(), "net0")?;
+    is_jailed(desk.process(), "user-net0")?;
     socks.get("http://web/cgi-bin/end")?.map_err(|status| format!("curl: {status}"))?;
     desk.see_the_power_go_off()
 }
