@@ -266,12 +266,7 @@ impl Gateway {
         }
         self.questions.expire(now);
         self.expire_streams(now);
-        let ends = [
-            self.flows.next_end(),
-            self.questions.next_end(),
-            self.streams.next_deadline(),
-            self.datagrams.next(),
-        ];
+        let ends = [self.flows.next_end(), self.questions.next_end(), self.streams.next_deadline()];
         ends.into_iter().flatten().min()
     }
 
@@ -283,6 +278,12 @@ impl Gateway {
         self.counts.sent.0 += 1;
         self.counts.sent.1 += frame.length() as u64;
         Some(frame)
+    }
+
+    /// When [`Gateway::take_frame`] has another datagram, that is held back to this time; `None` when none is.
+    #[must_use]
+    pub fn next_datagram(&self) -> Option<Duration> {
+        self.datagrams.next()
     }
 
     /// The next order for the driver.

@@ -2,6 +2,7 @@
 
 use crate::guest::{Guest, MAC, PATIENCE, guest};
 use crate::tcp::config;
+use kezhan_net::policy::{Policy, Rule, Verdict};
 use kezhan_net::user::{Forward, Listen, UserConfig, UserNic};
 use kezhan_ports::nic::{MAX_FRAME, Nic, Packet, Transmit};
 use std::net::{IpAddr, SocketAddr, UdpSocket};
@@ -179,6 +180,24 @@ fn names_are_asked_by_stream_too() {
     let got = answer_on(&mut guest, handle);
     assert_eq!((got.len(), &got[..2]), (reply.len(), &[0x12, 0x34][..]));
     assert_eq!(guest.receive(handle, usize::MAX), b"");
+}
+
+#[test]
+fn a_name_that_is_denied_is_refused_by_stream_and_its_resolver_not_asked() {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    listener.set_nonblocking(true).unwrap();
+    let resolvers = vec![listener.local_addr().unwrap()];
+    let policy =
+        Policy::new(vec![Rule::parse(Verdict::Allow, "web.example").unwrap()], Verdict::Deny);
+    let (mut guest, network) = guest(UserConfig { resolvers, policy, ..UserConfig::usual(MAC) });
+    let handle = guest.connect(SocketAddr::new([10, 0, 2, 2].into(), 53), 4096);
+    guest.send(handle, &behind_its_length(&question(b"other.example")));
+    let answer = answer_on(&mut guest, handle);
+    // REFUSED (RFC 1035 §4.1.1).
+    assert_eq!((&answer[..2], answer[3] & 0xf), (&[0x12, 0x34][..], 5));
+    let why = network.report().unwrap().decisions.last().unwrap().to_string();
+    assert_eq!(why, "denied: the name \"other.example\"");
+    listener.accept().unwrap_err();
 }
 
 #[test]

@@ -43,3 +43,25 @@ fn a_guest_that_makes_checksums_is_left_that_of_a_datagram() {
     bytes[start + offset..start + offset + 2].copy_from_slice(&sum.finish());
     assert_eq!(udp_of(&bytes), (to("192.0.2.1:7"), 1000, b"answer".to_vec()));
 }
+
+#[test]
+fn a_slow_guest_is_given_datagrams_evenly_and_what_waits_is_bounded() {
+    let mut gateway = open();
+    gateway.limit_datagrams(Some(1000));
+    give(&mut gateway, NOW, &datagram(1000, to("192.0.2.1:7"), b"ask"));
+    let (flow, ..) = sent(&mut gateway);
+    for _ in 0..5000 {
+        gateway.datagram(NOW, flow, to("192.0.2.1:7"), b"answer");
+    }
+    assert!(gateway.counts().full > 3900);
+    let taken = |gateway: &mut Gateway, now| {
+        std::iter::from_fn(|| gateway.take_frame(now)).take(5000).count()
+    };
+    assert!((2..50).contains(&taken(&mut gateway, NOW)));
+    let next = gateway.next_datagram().unwrap();
+    assert!(next > NOW && next <= NOW + Duration::from_millis(1));
+    // Other frames are not held back.
+    give(&mut gateway, NOW, &datagram(1000, to("10.0.2.2:9"), b"x"));
+    assert_eq!(refusal_of(&take(&mut gateway).unwrap()), Icmpv4DstUnreachable::PortUnreachable);
+    assert_eq!(taken(&mut gateway, NOW + Duration::from_millis(10)), 10);
+}
