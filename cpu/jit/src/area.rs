@@ -316,11 +316,11 @@ impl Bell {
 }
 
 impl Area {
-    /// An area with all sites, slots and jumps void.
+    /// An area with all sites, slots and jumps void; `generous`: in large pages of the host, if it has some.
     ///
     /// # Errors
     /// The host refused the memory.
-    pub(crate) fn new() -> Result<Area, ExecutableMemoryError> {
+    pub(crate) fn new(generous: bool) -> Result<Area, ExecutableMemoryError> {
         // SAFETY: a new private mapping at an address of the kernel's choice touches nothing else.
         let mapped = unsafe {
             mmap_anonymous(
@@ -343,8 +343,10 @@ impl Area {
         // SAFETY: likewise.
         unsafe { mprotect(guard.as_ptr().cast(), GUARD, MprotectFlags::empty()) }
             .map_err(failed)?;
-        // SAFETY: changes how the host backs the mapping's pages, and nothing that is in them. It may refuse.
-        let _ = unsafe { madvise(mapping.0.as_ptr().cast(), AREA, Advice::LinuxHugepage) };
+        if generous {
+            // SAFETY: changes how the host backs the mapping's pages, and nothing that is in them. It may refuse.
+            let _ = unsafe { madvise(mapping.0.as_ptr().cast(), AREA, Advice::LinuxHugepage) };
+        }
         let exits = crate::gate::exits();
         let mut area = Area { mapping: Arc::new(mapping), void: exits.void_slot };
         let registers = area.registers();

@@ -62,6 +62,9 @@ pub const LONGEST: usize = 48;
 /// Bytes of code memory for each record, and for each site: tables are full when the memory is, or a little earlier.
 const BYTES_PER_RECORD: usize = 128;
 const BYTES_PER_SITE: usize = 256;
+/// Code memory with which tables may lie in large pages of the host: where there are many vCPUs, those would be
+/// touched here and there and cost more than the code.
+const GENEROUS: usize = 16 << 20;
 /// The most that one superblock takes of anything.
 const RESERVE: usize = 8 * LONGEST;
 /// The most bytes on either side of one superblock.
@@ -129,7 +132,7 @@ impl Translator {
     /// The host refused memory.
     pub fn new(bytes: usize) -> Result<Translator, ExecutableMemoryError> {
         let hot = bytes / 2;
-        let mut area = Area::new()?;
+        let mut area = Area::new(bytes >= GENEROUS)?;
         for site in 0..SHARED {
             *area.site(site) = Site::SHARED;
         }
