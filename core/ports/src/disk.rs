@@ -36,7 +36,7 @@
 //! pause on errors, the back-end keeps the request back and tells the machine by its own means; the
 //! device sees nothing until the retry has an outcome.
 
-use crate::LentMemory;
+use crate::{Buffer, LentMemory};
 use std::sync::Arc;
 
 /// What a disk is. May change only in [`DiskInfo::capacity`] while the machine runs.
@@ -64,14 +64,14 @@ pub enum DiskOperation {
         /// First byte on the disk.
         offset: u64,
         /// The buffer to fill; its length is the length of the read.
-        data: Vec<u8>,
+        data: Buffer,
     },
     /// Writes `data` at `offset`.
     Write {
         /// First byte on the disk.
         offset: u64,
         /// What to write.
-        data: Vec<u8>,
+        data: Buffer,
     },
     /// Makes every completed write durable.
     Flush,

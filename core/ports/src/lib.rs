@@ -19,6 +19,7 @@
 //! 3. A host error is a value, given once; after it the port is at rest.
 //! 4. Debug aids (trace, delay, fault) are wrappers behind the same trait.
 
+mod buffer;
 pub mod chardev;
 pub mod disk;
 pub mod entropy;
@@ -26,6 +27,7 @@ mod lent;
 pub mod nic;
 pub mod testkit;
 
+pub use buffer::Buffer;
 pub use chardev::CharDevice;
 pub use disk::{Disk, DiskCompletion, DiskError, DiskInfo, DiskOperation, DiskRequest};
 pub use entropy::Entropy;

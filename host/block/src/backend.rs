@@ -16,6 +16,8 @@
 //! and [`DiskHandle::retry`] runs it again.
 
 mod faults;
+mod kernel;
+mod port;
 
 use crate::engine::Image;
 use crate::limit::{Limits, Throttle};
@@ -23,9 +25,8 @@ use crate::units::{GuestOffset, Span, is_zero};
 use crate::{BlockError, Result};
 use faults::Failing;
 pub use faults::Faults;
-use kezhan_ports::{
-    Disk, DiskCompletion, DiskError, DiskInfo, DiskOperation, DiskRequest, LentMemory,
-};
+use kezhan_calls::ring::Bell;
+use kezhan_ports::{DiskCompletion, DiskError, DiskOperation, DiskRequest};
 use std::collections::VecDeque;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
@@ -88,6 +89,9 @@ struct Queue {
     stopping: bool,
     wake: Option<Wake>,
     throttle: Throttle,
+    /// For the kernel; see [`kernel`].
+    kernel: VecDeque<DiskRequest>,
+    kernel_bell: Option<Bell>,
 }
 
 struct Shared {
@@ -107,6 +111,7 @@ struct Shared {
 pub struct DiskBackend {
     shared: Arc<Shared>,
     workers: Vec<JoinHandle<()>>,
+    kernel: Option<JoinHandle<()>>,
 }
 
 /// The machine's hand on a disk, while a device has the disk itself.
@@ -130,7 +135,7 @@ impl DiskBackend {
             work: Condvar::new(),
             finished: Condvar::new(),
         });
-        let mut backend = DiskBackend { shared, workers: Vec::new() };
+        let mut backend = DiskBackend { shared, workers: Vec::new(), kernel: None };
         for index in 0..options.workers.max(1) {
             let shared = backend.shared.clone();
             let worker = std::thread::Builder::new()
@@ -139,7 +144,23 @@ impl DiskBackend {
                 .map_err(BlockError::io(backend.shared.image.name(), "start a worker for"))?;
             backend.workers.push(worker);
         }
+        backend.start_kernel_thread();
         Ok(backend)
+    }
+
+    /// Without it the workers do everything.
+    fn start_kernel_thread(&mut self) {
+        let Some(ring) = kernel::ring() else { return };
+        let shared = self.shared.clone();
+        // The thread ends when there is no bell.
+        shared.queue().kernel_bell = Some(ring.bell());
+        let thread = std::thread::Builder::new()
+            .name("disk-ring".to_owned())
+            .spawn(move || shared.work_by_kernel(ring));
+        match thread {
+            Ok(thread) => self.kernel = Some(thread),
+            Err(_) => self.shared.queue().kernel_bell = None,
+        }
     }
 
     /// The machine's hand on it.
@@ -167,7 +188,7 @@ impl DiskHandle {
     /// Whether nothing waits, runs or is held.
     pub fn is_idle(&self) -> bool {
         let queue = self.0.queue();
-        queue.running == 0 && queue.waiting.is_empty() && queue.held.is_empty()
+        queue.running == 0 && queue.begun() == 0
     }
 
     /// Sets other rates.
@@ -197,7 +218,19 @@ impl DiskHandle {
     }
 }
 
+impl Queue {
+    /// Requests that are neither running nor done.
+    fn begun(&self) -> usize {
+        self.waiting.len() + self.kernel.len() + self.held.len()
+    }
+}
+
 impl Shared {
+    /// Whether a write may turn out to be a zero-write.
+    fn zeroes_are_looked_for(&self, operation: &DiskOperation) -> bool {
+        self.options.detect_zeroes && matches!(operation, DiskOperation::Write { .. })
+    }
+
     fn queue(&self) -> MutexGuard<'_, Queue> {
         self.queue.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -385,102 +418,6 @@ fn told(error: &BlockError) -> DiskError {
         BlockError::ReadOnly { .. } => DiskError::ReadOnly,
         _ if error.is_no_space() => DiskError::NoSpace,
         _ => DiskError::Io,
-    }
-}
-
-impl Disk for DiskBackend {
-    fn info(&self) -> DiskInfo {
-        let Shared { image, options, .. } = &*self.shared;
-        let block = options.logical_block;
-        let unit = image.format().info().cluster_size.unwrap_or(4096);
-        DiskInfo {
-            capacity: image.size() - image.size() % u64::from(block),
-            logical_block: block,
-            physical_block: block.max(4096),
-            read_only: !image.is_writable(),
-            discard_granularity: (options.discard && image.is_writable())
-                .then(|| u32::try_from(unit).unwrap_or(u32::MAX).max(block)),
-            write_cache: true,
-        }
-    }
-
-    fn submit(&mut self, mut request: DiskRequest) -> std::result::Result<(), DiskRequest> {
-        let mut queue = self.shared.queue();
-        if queue.waiting.len() + queue.running + queue.held.len() >= self.shared.options.depth {
-            return Err(request);
-        }
-        if queue.held.is_empty() && queue.throttle.is_open() {
-            drop(queue);
-            let outcome = self.shared.run_now(&mut request.operation);
-            queue = self.shared.queue();
-            if let Some(outcome) = outcome {
-                self.shared.end(queue, request, outcome);
-                return Ok(());
-            }
-        }
-        queue.waiting.push_back(request);
-        drop(queue);
-        self.shared.work.notify_one();
-        Ok(())
-    }
-
-    fn read_at_once(
-        &mut self,
-        offset: u64,
-        into: &LentMemory<'_>,
-    ) -> Option<std::result::Result<(), DiskError>> {
-        let shared = &self.shared;
-        shared.check_blocks(offset, into.len() as u64).ok().filter(|()| shared.is_open())?;
-        shared.at_once(shared.image.read_lent_now(GuestOffset(offset), into))
-    }
-
-    fn write_at_once(
-        &mut self,
-        offset: u64,
-        from: &LentMemory<'_>,
-    ) -> Option<std::result::Result<(), DiskError>> {
-        let shared = &self.shared;
-        shared.check_blocks(offset, from.len() as u64).ok().filter(|()| shared.is_open())?;
-        if shared.options.detect_zeroes {
-            return None;
-        }
-        shared.at_once(shared.image.write_lent_now(GuestOffset(offset), from))
-    }
-
-    fn complete(&mut self) -> Option<DiskCompletion> {
-        self.shared.queue().done.pop_front()
-    }
-
-    fn set_waker(&mut self, wake: Wake) {
-        self.shared.queue().wake = Some(wake);
-    }
-
-    fn drain(&mut self) {
-        let mut queue = self.shared.queue();
-        // What waits for the machine to make room cannot be waited for: it fails.
-        while let Some(request) = queue.held.pop_front() {
-            queue.done.push_back(DiskCompletion { request, result: Err(DiskError::Io) });
-        }
-        while queue.running > 0 || !queue.waiting.is_empty() {
-            queue = self.shared.finished.wait(queue).unwrap_or_else(PoisonError::into_inner);
-            while let Some(request) = queue.held.pop_front() {
-                queue.done.push_back(DiskCompletion { request, result: Err(DiskError::Io) });
-            }
-        }
-    }
-}
-
-impl Drop for DiskBackend {
-    fn drop(&mut self) {
-        self.shared.queue().stopping = true;
-        self.shared.work.notify_all();
-        for worker in self.workers.drain(..) {
-            // A worker that panicked has said so already.
-            let _ = worker.join();
-        }
-        if let Err(error) = self.shared.image.close() {
-            (self.shared.trouble)(&error.to_string());
-        }
     }
 }
 

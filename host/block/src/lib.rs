@@ -44,7 +44,6 @@
 //! say what it is).
 
 mod backend;
-mod buffer;
 mod create;
 mod engine;
 mod error;
@@ -58,7 +57,6 @@ pub mod testkit;
 mod units;
 
 pub use backend::{DiskBackend, DiskHandle, DiskOptions, Faults, OnError, Trouble};
-pub use buffer::Buffer;
 pub use create::{CreateRequest, Preallocation};
 pub use engine::{Image, MapEntry};
 pub use error::{BlockError, Result};
@@ -67,6 +65,7 @@ pub use format::{
     Ticket, WritePlan,
 };
 pub use gate::{DenyAll, FollowFiles, Gate, Reference, ReferenceKind};
+pub use kezhan_ports::Buffer;
 pub use limit::{Limits, Rate, Throttle};
 pub use open::{OpenOptions, open_chain, probe};
 pub use raw::{Raw, RawDriver};

@@ -2,6 +2,7 @@ use super::*;
 use crate::raw::Raw;
 use crate::storage::{FileOptions, FileStorage, MemoryStorage};
 use crate::testkit::FaultStorage;
+use kezhan_ports::{Buffer, Disk};
 use std::io::ErrorKind;
 use std::sync::mpsc;
 
@@ -27,7 +28,7 @@ fn bench(options: DiskOptions) -> Bench {
 }
 
 fn write(offset: u64, data: Vec<u8>) -> DiskRequest {
-    DiskRequest { tag: offset, operation: DiskOperation::Write { offset, data } }
+    DiskRequest { tag: offset, operation: DiskOperation::Write { offset, data: data.into() } }
 }
 
 impl Bench {
@@ -47,7 +48,7 @@ impl Bench {
 fn requests_complete_with_their_tag_and_buffer() {
     let mut bench = bench(DiskOptions::default());
     assert_eq!(bench.run(write(512, vec![9; 512])).result, Ok(()));
-    let operation = DiskOperation::Read { offset: 512, data: vec![0; 1024] };
+    let operation = DiskOperation::Read { offset: 512, data: Buffer::new(1024) };
     let done = bench.run(DiskRequest { tag: 42, operation });
     assert_eq!((done.request.tag, done.result), (42, Ok(())));
     let DiskOperation::Read { data, .. } = done.request.operation else { panic!("not a read") };
@@ -92,8 +93,10 @@ fn a_full_host_holds_the_request_until_there_is_room_again() {
 #[test]
 fn a_disk_that_is_told_to_fail_does_so_until_it_is_told_not_to() {
     let mut bench = bench(DiskOptions::default());
-    let read =
-        |tag| DiskRequest { tag, operation: DiskOperation::Read { offset: 0, data: vec![0; 512] } };
+    let read = |tag| DiskRequest {
+        tag,
+        operation: DiskOperation::Read { offset: 0, data: Buffer::new(512) },
+    };
     let handle = bench.disk.handle();
     handle.set_faults(Faults { reads: true, writes: false });
     assert_eq!(bench.run(read(1)).result, Err(DiskError::Io));
@@ -160,4 +163,59 @@ fn what_is_in_the_hosts_memory_is_done_when_submit_returns_and_wakes_nobody() {
     disk.submit(write(512, vec![9; 512])).unwrap();
     assert_eq!(disk.complete().unwrap().result, Ok(()));
     assert_eq!(std::fs::read(&path).unwrap()[500..520], [[7; 12].as_slice(), &[9; 8]].concat());
+}
+
+/// A disk on a file without page cache; `None` where the file system has no direct I/O.
+fn direct(folder: &std::path::Path) -> Option<DiskBackend> {
+    let path = folder.join("disk.raw");
+    std::fs::write(&path, vec![0; DIRECT]).unwrap();
+    let options = FileOptions { cache: crate::storage::CacheMode::None, ..FileOptions::WRITE };
+    let file = FileStorage::open(&path, options).inspect_err(|error| eprintln!("skipped: {error}"));
+    let file = Arc::new(file.ok()?);
+    let raw = Box::new(Raw::open(file.clone(), true).unwrap());
+    let image = Arc::new(Image::new("disk.raw".to_owned(), file, raw, true));
+    Some(DiskBackend::new(image, DiskOptions::default(), Box::new(|_: &str| {})).unwrap())
+}
+
+/// Bytes of that disk.
+const DIRECT: usize = 1 << 20;
+
+#[test]
+fn many_requests_in_flight_without_page_cache_are_those_of_a_flat_disk() {
+    let folder =
+        tempfile::tempdir_in(env!("CARGO_MANIFEST_DIR").to_owned() + "/../../target").unwrap();
+    let Some(mut disk) = direct(folder.path()) else { return };
+    let (wake, woken) = mpsc::channel();
+    disk.set_waker(Arc::new(move || wake.send(()).unwrap_or(())));
+    let (mut flat, mut random) = (vec![0; DIRECT], crate::testkit::Random::new(8));
+    for round in 0..40_u8 {
+        // One request for each 32 KiB, so that none overlap; half of them unaligned for the host.
+        for slot in 0..32_u64 {
+            let at = slot * 32768 + 512 * random.below(32);
+            let length = 512 * (1 + random.below(32)) as usize;
+            let range = at as usize..at as usize + length;
+            let operation = match random.below(3) {
+                0 => {
+                    flat[range.clone()].fill(round);
+                    DiskOperation::Write { offset: at, data: flat[range].into() }
+                }
+                _ => DiskOperation::Read { offset: at, data: Buffer::new(length) },
+            };
+            disk.submit(DiskRequest { tag: slot, operation }).unwrap();
+        }
+        let mut left = 32;
+        while left > 0 {
+            let Some(done) = disk.complete() else {
+                woken.recv().unwrap();
+                continue;
+            };
+            left -= 1;
+            assert_eq!(done.result, Ok(()));
+            if let DiskOperation::Read { offset, data } = done.request.operation {
+                assert!(*data == flat[offset as usize..offset as usize + data.len()]);
+            }
+        }
+    }
+    drop(disk);
+    assert!(std::fs::read(folder.path().join("disk.raw")).unwrap() == flat);
 }

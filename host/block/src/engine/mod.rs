@@ -5,12 +5,14 @@
 //! takes the activity lock for itself; every request holds it shared.
 
 mod map;
+mod plain;
 mod read;
 #[cfg(test)]
 mod tests;
 mod write;
 
 pub use map::MapEntry;
+pub(crate) use plain::Plain;
 
 use crate::storage::Storage;
 use crate::units::GuestOffset;

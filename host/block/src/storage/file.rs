@@ -3,11 +3,10 @@
 use super::changes::Changes;
 use super::options::{CacheMode, FileOptions};
 use super::{Extent, Storage, lock};
-use crate::buffer::{ALIGN, Buffer, is_aligned};
 use crate::units::HostOffset;
 use crate::{BlockError, Result};
 use kezhan_calls::vectored;
-use kezhan_ports::LentMemory;
+use kezhan_ports::{Buffer, LentMemory};
 use rustix::fs::{FallocateFlags, SeekFrom};
 use rustix::io::{Errno, ReadWriteFlags, preadv2};
 use std::fs::File;
@@ -16,14 +15,14 @@ use std::ops::Range;
 use std::os::unix::fs::{FileExt, FileTypeExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 /// A file or a block device.
 #[derive(Debug)]
 pub struct FileStorage {
     name: String,
     path: PathBuf,
-    file: File,
+    file: Arc<File>,
     device: bool,
     cache: CacheMode,
     /// Bytes last found to hold no hole. On some file systems each question takes time in proportion to the
@@ -36,6 +35,9 @@ pub struct FileStorage {
     /// What was before this is to be there: that somebody else has made the file shorter is an error.
     length: AtomicU64,
 }
+
+/// Alignment that direct I/O is content with, in bytes: of places, lengths and memory.
+const ALIGN: usize = 4096;
 
 impl FileStorage {
     /// Opens, or makes, a file.
@@ -66,7 +68,17 @@ impl FileStorage {
         let path = path.to_owned();
         let (cache, data, waits) = (options.cache, Mutex::default(), AtomicBool::new(false));
         let (changes, length) = (Changes::new(), AtomicU64::new(0));
-        let storage = FileStorage { name, path, file, device, cache, data, waits, changes, length };
+        let storage = FileStorage {
+            name,
+            path,
+            file: Arc::new(file),
+            device,
+            cache,
+            data,
+            waits,
+            changes,
+            length,
+        };
         storage.length.store(storage.size()?, Ordering::Relaxed);
         Ok(storage)
     }
@@ -194,6 +206,11 @@ impl FileStorage {
     }
 }
 
+/// Whether the bytes start at a page.
+fn is_aligned(data: &[u8]) -> bool {
+    data.as_ptr().align_offset(ALIGN) == 0
+}
+
 fn is_direct(offset: u64, data: &[u8]) -> bool {
     offset.is_multiple_of(ALIGN as u64) && data.len().is_multiple_of(ALIGN) && is_aligned(data)
 }
@@ -265,6 +282,15 @@ impl Storage for FileStorage {
         };
         self.after_write()?;
         written
+    }
+
+    fn plain_file(&self, offset: HostOffset, data: &[u8]) -> Option<Arc<File>> {
+        let aligned = !self.cache.direct() || is_direct(offset.get(), data);
+        (aligned && !self.cache.through()).then(|| self.file.clone())
+    }
+
+    fn written(&self) {
+        self.changes.count();
     }
 
     fn write_zeroes(&self, offset: HostOffset, length: u64, unmap: bool) -> Result<()> {

@@ -27,6 +27,8 @@ use crate::Result;
 use crate::units::HostOffset;
 use kezhan_calls::vectored::copy;
 use kezhan_ports::LentMemory;
+use std::fs::File;
+use std::sync::Arc;
 
 /// A run of bytes that are all data or all hole.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -91,6 +93,16 @@ pub trait Storage: Send + Sync + std::fmt::Debug {
     fn write_lent(&self, offset: HostOffset, from: &LentMemory<'_>) -> Result<()> {
         self.write_at(offset, &copy(from))
     }
+
+    /// The file in which `data` at `offset` is read and written by that alone, so that the kernel may do it without us
+    /// (io_uring(7)); `None` when more is to be done. What was written is told to [`Storage::written`].
+    fn plain_file(&self, offset: HostOffset, data: &[u8]) -> Option<Arc<File>> {
+        let _ = (offset, data);
+        None
+    }
+
+    /// The kernel has written to the file that [`Storage::plain_file`] gave, or has tried to.
+    fn written(&self) {}
 
     /// Makes a range read as zeroes, giving space back when `unmap` and the host can.
     ///

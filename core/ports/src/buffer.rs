@@ -6,10 +6,10 @@
 use std::ops::{Deref, DerefMut};
 
 /// Alignment that every transfer of the host is content with, in bytes.
-pub(crate) const ALIGN: usize = 4096;
+pub const ALIGN: usize = 4096;
 
 /// Bytes that start at a page. All of them are zero at first.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub struct Buffer {
     memory: Vec<u8>,
     skip: usize,
@@ -19,9 +19,14 @@ pub struct Buffer {
 impl Buffer {
     /// With `length` bytes.
     pub fn new(length: usize) -> Buffer {
-        let memory = vec![0; length + ALIGN];
+        let memory = vec![0; length.saturating_add(ALIGN)];
         let skip = memory.as_ptr().align_offset(ALIGN).min(ALIGN);
         Buffer { memory, skip, length }
+    }
+
+    /// The longest that it can be made without new memory.
+    pub fn capacity(&self) -> usize {
+        self.memory.len() - self.skip
     }
 
     /// Makes it `length` bytes long. What it holds then is any of what it held.
@@ -47,9 +52,38 @@ impl DerefMut for Buffer {
     }
 }
 
-/// Whether the bytes start at a page.
-pub(crate) fn is_aligned(data: &[u8]) -> bool {
-    data.as_ptr().align_offset(ALIGN) == 0
+impl Clone for Buffer {
+    fn clone(&self) -> Buffer {
+        Buffer::from(&**self)
+    }
+}
+
+impl PartialEq for Buffer {
+    fn eq(&self, other: &Buffer) -> bool {
+        **self == **other
+    }
+}
+
+impl Eq for Buffer {}
+
+impl From<&[u8]> for Buffer {
+    fn from(bytes: &[u8]) -> Buffer {
+        let mut buffer = Buffer::new(bytes.len());
+        buffer.copy_from_slice(bytes);
+        buffer
+    }
+}
+
+impl From<Vec<u8>> for Buffer {
+    fn from(bytes: Vec<u8>) -> Buffer {
+        Buffer::from(&*bytes)
+    }
+}
+
+impl std::fmt::Debug for Buffer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Buffer({} bytes)", self.length)
+    }
 }
 
 #[cfg(test)]
@@ -62,7 +96,7 @@ mod tests {
         for length in [0, 1, 4095, 4097, 1 << 20, 3] {
             buffer.resize(length);
             assert_eq!(buffer.len(), length);
-            assert!(length == 0 || is_aligned(&buffer));
+            assert!(length == 0 || buffer.as_ptr().align_offset(ALIGN) == 0);
         }
     }
 }
