@@ -34,6 +34,11 @@ impl HostRoot {
         self.0.join(path.trim_start_matches('/'))
     }
 
+    /// Whether it is the host that this process runs on.
+    pub(crate) fn is_this_one(&self) -> bool {
+        self.0 == Path::new("/")
+    }
+
     /// The text of a file, without white space at its ends; `None` when it cannot be read.
     pub fn read(&self, path: &str) -> Option<String> {
         std::fs::read_to_string(self.path(path)).ok().map(|text| text.trim().to_owned())

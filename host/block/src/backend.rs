@@ -25,6 +25,7 @@ use crate::units::{GuestOffset, Span, is_zero};
 use crate::{BlockError, Result};
 use faults::Failing;
 pub use faults::Faults;
+pub use kernel::has_io_uring;
 use kezhan_calls::ring::Bell;
 use kezhan_ports::{DiskCompletion, DiskError, DiskOperation, DiskRequest};
 use std::collections::VecDeque;
@@ -92,6 +93,8 @@ struct Queue {
     /// For the kernel; see [`kernel`].
     kernel: VecDeque<DiskRequest>,
     kernel_bell: Option<Bell>,
+    /// Of those that run, the kernel has so many.
+    flying: usize,
 }
 
 struct Shared {
@@ -150,17 +153,12 @@ impl DiskBackend {
 
     /// Without it the workers do everything.
     fn start_kernel_thread(&mut self) {
-        let Some(ring) = kernel::ring() else { return };
-        let shared = self.shared.clone();
-        // The thread ends when there is no bell.
-        shared.queue().kernel_bell = Some(ring.bell());
+        let (shared, (tell, told)) = (self.shared.clone(), std::sync::mpsc::channel());
         let thread = std::thread::Builder::new()
             .name("disk-ring".to_owned())
-            .spawn(move || shared.work_by_kernel(ring));
-        match thread {
-            Ok(thread) => self.kernel = Some(thread),
-            Err(_) => self.shared.queue().kernel_bell = None,
-        }
+            .spawn(move || shared.work_by_kernel(&tell));
+        // It tells whether it has a ring, or ends.
+        self.kernel = thread.ok().filter(|_| told.recv().is_ok());
     }
 
     /// The machine's hand on it.

@@ -56,7 +56,7 @@ pub mod storage;
 pub mod testkit;
 mod units;
 
-pub use backend::{DiskBackend, DiskHandle, DiskOptions, Faults, OnError, Trouble};
+pub use backend::{DiskBackend, DiskHandle, DiskOptions, Faults, OnError, Trouble, has_io_uring};
 pub use create::{CreateRequest, Preallocation};
 pub use engine::{Image, MapEntry};
 pub use error::{BlockError, Result};

@@ -84,7 +84,7 @@ impl Bell {
     }
 }
 
-/// A ring. One thread has it.
+/// A ring. One thread has it: the one that made it.
 pub struct Ring {
     uring: IoUring,
     flying: HashMap<u64, Transfer>,
@@ -100,9 +100,17 @@ impl Ring {
     /// # Errors
     /// The host's: it has no io_uring, or forbids it.
     pub fn new(most: u32) -> io::Result<Ring> {
-        let (uring, bell) = (IoUring::new(most + 1)?, Bell::new()?);
+        let (uring, bell) = (Ring::open(most + 1)?, Bell::new()?);
         let flying = HashMap::new();
         Ok(Ring { uring, flying, bell, listening: false, most: most as usize })
+    }
+
+    /// Since Linux 6.1 the kernel can leave what a completion costs to the one thread that waits for it; before, it
+    /// interrupts that thread.
+    fn open(entries: u32) -> io::Result<IoUring> {
+        let mut alone = IoUring::builder();
+        alone.setup_single_issuer().setup_defer_taskrun();
+        alone.build(entries).or_else(|_old| IoUring::new(entries))
     }
 
     /// What wakes it.

@@ -6,6 +6,7 @@ use crate::HostRoot;
 pub(super) fn all(host: &HostRoot) -> Vec<Check> {
     let mut checks =
         vec![tun(host), bridge(host), networks(host), user_namespaces(host), cgroups(host)];
+    checks.push(io_uring(host));
     checks.extend(memory(host));
     checks.push(transparent_huge_pages(host));
     checks.push(huge_pages(host));
@@ -86,6 +87,24 @@ fn user_namespaces(host: &HostRoot) -> Check {
             &[&format!("sudo sysctl -w {setting}")],
         ),
     }
+}
+
+/// io_uring(7); the switch is there since Linux 6.6. A filter of system calls forbids it too, as containers have one.
+fn io_uring(host: &HostRoot) -> Check {
+    const NAME: &str = "io_uring";
+    const SWITCH: &str = "/proc/sys/kernel/io_uring_disabled";
+    if let Some(value) = host.read(SWITCH).filter(|value| value != "0") {
+        return Check::hint(
+            NAME,
+            format!("{SWITCH} is {value}: disks have few requests with the host at a time"),
+            &["sudo sysctl -w kernel.io_uring_disabled=0"],
+        );
+    }
+    if host.is_this_one() && !kezhan_block::has_io_uring() {
+        let found = "forbidden to this process: disks have few requests with the host at a time";
+        return Check::hint(NAME, found, &[]);
+    }
+    Check::good(NAME, "for disks with many requests in flight")
 }
 
 /// cgroups(7).

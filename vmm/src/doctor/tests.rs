@@ -70,6 +70,15 @@ fn a_good_host_has_nothing_to_mend_and_takes_kvm() {
 }
 
 #[test]
+fn a_host_without_io_uring_is_told_so_with_the_command_that_allows_it() {
+    let host = FakeHost::good();
+    host.set("/proc/sys/kernel/io_uring_disabled", "2\n");
+    let check = host.check(good_kvm(), "io_uring");
+    assert_eq!(check.state, State::Hint);
+    assert!(check.mend[0].ends_with("kernel.io_uring_disabled=0"), "{check:?}");
+}
+
+#[test]
 fn virtualisation_switched_off_in_the_bios_is_named_as_that_bios_names_it() {
     let host = FakeHost::good();
     host.cpu("GenuineIntel", "fpu sse2");

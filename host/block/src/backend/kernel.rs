@@ -5,8 +5,9 @@
 //!                                                      │ no                          │ no
 //!                                                      └────────► workers ◄──────────┘
 //! ```
-//! It takes what was not done at once: above all the requests of a disk without page cache (`cache=none`), of which a
-//! worker has one at a time and the kernel as many as the disk takes. Whatever is more than one read or one write, and
+//! It takes what was not done at once and what no worker has time for: above all the requests of a disk without page
+//! cache (`cache=none`), of which a worker has one at a time and the kernel as many as the disk takes. Where a few in
+//! flight are all that a disk takes, workers are quicker, for there are several of them. Whatever is more than one read or one write, and
 //! whatever does not go well, is left to the workers, who have one way for all; so this thread knows no errors.
 //! Where the host forbids io_uring there is no such thread, and the workers do everything.
 
@@ -16,6 +17,7 @@ use crate::units::GuestOffset;
 use kezhan_calls::ring::{Bell, Direction, Done, Ring, Transfer};
 use kezhan_ports::{Buffer, DiskOperation, DiskRequest};
 use std::collections::HashMap;
+use std::sync::mpsc::Sender;
 use std::time::Duration;
 
 /// Requests that the kernel has at a time.
@@ -32,9 +34,9 @@ struct Flight<'a> {
     place: Plain<'a>,
 }
 
-/// A ring for a disk, if the host has one.
-pub(super) fn ring() -> Option<Ring> {
-    Ring::new(MOST).ok()
+/// Whether the host lets this process have an io_uring.
+pub fn has_io_uring() -> bool {
+    Ring::new(1).is_ok()
 }
 
 /// Whether the kernel may do a request.
@@ -43,15 +45,23 @@ pub(super) fn may(operation: &DiskOperation) -> bool {
 }
 
 impl Queue {
-    /// The bell to ring after a request was put into the kernel's queue.
-    pub(super) fn bell(&self) -> Option<&Bell> {
-        self.kernel_bell.as_ref()
+    /// The bell to ring after a request was put into the kernel's queue; `None` when `workers` have time for it, or
+    /// there is no such thread.
+    pub(super) fn bell(&self, workers: usize) -> Option<&Bell> {
+        let busy = self.waiting.len() + self.running - self.flying >= workers;
+        self.kernel_bell.as_ref().filter(|_| busy)
     }
 }
 
 impl Shared {
     /// What the thread does.
-    pub(super) fn work_by_kernel(&self, mut ring: Ring) {
+    pub(super) fn work_by_kernel(&self, tell: &Sender<()>) {
+        let Ok(mut ring) = Ring::new(MOST) else { return };
+        // This thread ends when there is no bell.
+        self.queue().kernel_bell = Some(ring.bell());
+        if tell.send(()).is_err() {
+            return;
+        }
         let mut flights = HashMap::new();
         let mut token = 0;
         loop {
@@ -82,6 +92,7 @@ impl Shared {
         let mut queue = self.queue();
         let request = queue.kernel.pop_front()?;
         queue.running += 1;
+        queue.flying += 1;
         Some(request)
     }
 
@@ -129,6 +140,7 @@ impl Shared {
         }
         let mut queue = self.queue();
         queue.running -= 1;
+        queue.flying -= 1;
         if self.end(queue, request, Ok(())) {
             self.wake();
         }
@@ -138,6 +150,7 @@ impl Shared {
     fn leave_to_workers(&self, request: DiskRequest) {
         let mut queue = self.queue();
         queue.running -= 1;
+        queue.flying -= 1;
         queue.waiting.push_back(request);
         drop(queue);
         self.work.notify_one();

@@ -39,7 +39,7 @@ impl Disk for DiskBackend {
             if kernel::may(&request.operation)
                 && !self.shared.zeroes_are_looked_for(&request.operation)
                 && !self.shared.failing.any()
-                && let Some(bell) = queue.bell().cloned()
+                && let Some(bell) = queue.bell(self.shared.options.workers).cloned()
             {
                 queue.kernel.push_back(request);
                 drop(queue);

@@ -117,11 +117,13 @@ fn power_loss_at_any_change_leaves_flushed_data_and_at_worst_leaks() {
     points += crash_everywhere(&[("cluster_size", "4096")], 500, false);
     points += crash_everywhere(&[("cluster_size", "1024"), ("compat", "0.10")], 500, false);
     points += crash_everywhere(&[("cluster_size", "16384"), ("extended_l2", "on")], 400, false);
+    println!("{points} crash points");
     assert!(points >= 9_000, "only {points}");
 }
 
 #[test]
 fn power_loss_during_snapshots_is_mended_when_the_image_is_opened() {
     let points = crash_everywhere(&[("cluster_size", "2048")], 600, true);
+    println!("{points} crash points with snapshots");
     assert!(points >= 2_000, "only {points}");
 }

@@ -193,6 +193,7 @@ fn run(seed: u64, options: &[(&str, &str)], base: Option<Vec<u8>>) {
     };
     assert!(bytes_of(&again) == model.flat);
     assert_clean(&again);
+    println!("{OPERATIONS} operations with {options:?}");
 }
 
 /// Half data, half zeroes, shorter than the disk.
