@@ -14,9 +14,6 @@ test_packages := bzip2 xz-utils mawk openssl util-linux git curl openssh-client 
 # What bdd/ and its examples are tested with; these often come from elsewhere than Debian, so that a package
 # is installed only when the command is not there.
 test_commands := go:golang-go npm:npm python3:python3 qemu-img:qemu-utils mke2fs:e2fsprogs
-# Other people's SOCKS servers, which some tests use when they are there. Their packages start services, so that only
-# a machine of no person's (CI is set) gets them.
-peer_packages := ncat microsocks dante-server v2ray
 bench_packages := qemu-system-x86 qemu-utils iperf3 passt
 
 # The machine of `make run`: its disk holds what differs from the guest's, to which `guest` leads. Both stay
@@ -50,7 +47,7 @@ $(machine)/disk.qcow2: | build
 
 .PHONY: test
 test: setup
-	@$(call need,$(guest_packages) $(test_packages) $(call absent,$(test_commands)) $(venv_package) $(if $(CI),$(peer_packages)))
+	@$(call need,$(guest_packages) $(test_packages) $(call absent,$(test_commands)) $(venv_package))
 	@cargo xtask test
 
 .PHONY: lint
