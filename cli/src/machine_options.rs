@@ -58,12 +58,15 @@ pub(crate) struct MachineOptions {
     #[arg(long = "console", value_name = "WHERE[,name=NAME]")]
     consoles: Vec<ConsoleSpec>,
 
-    /// Add a disk: an image, a block device or nbd://HOST[:PORT]/EXPORT, raw unless format= says otherwise; may be given again
+    /// Add a disk: an image, a block device or nbd://HOST[:PORT]/EXPORT, raw unless format= says so; may be given
+    /// again
     ///
     /// Settings: format=NAME, readonly, serial=S, cache=writeback|writethrough|none|directsync|unsafe,
     /// backing=follow (open the files that the image stands on), on-error=report|pause (pause: when the host
     /// has no room or fails otherwise, the machine stands still until it can go on), bus=pci|mmio (mmio: beside
-    /// PCI, announced by ACPI, for a guest that has no PCI).
+    /// PCI, announced by ACPI, for a guest that has no PCI). iops=N[/BURST] and bps=SIZE[/BURST]: at most so many
+    /// requests and bytes a second, and so many at once after a rest. discard=off (what the guest discards keeps
+    /// its room), detect-zeroes=on (zeroes that it writes take none).
     #[arg(long = "disk", value_name = "FILE[,key=value…]")]
     disks: Vec<DiskSpec>,
 

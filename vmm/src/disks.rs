@@ -5,10 +5,10 @@ use crate::events::{Event, EventQueue};
 use kezhan_block::storage::{CacheMode, FileOptions, NbdAddress, NbdStorage};
 use kezhan_block::{
     BlockError, DenyAll, DiskBackend, DiskHandle, DiskOptions, FileStorage, FollowFiles, Gate,
-    OnError, OpenOptions, Storage, open_chain,
+    Limits, OnError, OpenOptions, Rate, Storage, open_chain,
 };
 use kezhan_disk_formats::DRIVERS;
-use kezhan_machine_spec::{DiskCache, DiskOnError, DiskSpec};
+use kezhan_machine_spec::{DiskCache, DiskOnError, DiskRate, DiskSpec};
 use kezhan_ports::{Disk, Entropy};
 use rustix::rand::{GetRandomFlags, getrandom};
 use std::sync::Arc;
@@ -33,7 +33,7 @@ pub(crate) fn open(
         for_check: false,
     };
     let image = open_chain(file, &options).map_err(failed)?;
-    let options = DiskOptions { on_error: on_error(spec.on_error), ..DiskOptions::default() };
+    let options = options_of(spec);
     let (events, name) = (events.clone(), spec.file.display().to_string());
     let trouble = Box::new(move |text: &str| {
         let text = format!("--disk {name}: {text}");
@@ -57,6 +57,18 @@ fn storage(spec: &DiskSpec) -> Result<Arc<dyn Storage>, BlockError> {
     let options =
         FileOptions { writable: !spec.readonly, cache: cache(spec.cache), ..FileOptions::READ };
     Ok(Arc::new(FileStorage::open(&spec.file, options)?))
+}
+
+/// How the disk behaves.
+fn options_of(spec: &DiskSpec) -> DiskOptions {
+    let rate = |rate: DiskRate| Rate { per_second: rate.per_second, burst: rate.burst };
+    DiskOptions {
+        on_error: on_error(spec.on_error),
+        discard: !spec.keep_discarded,
+        detect_zeroes: spec.detect_zeroes,
+        limits: Limits { bytes: spec.bps.map(rate), operations: spec.iops.map(rate) },
+        ..DiskOptions::default()
+    }
 }
 
 fn on_error(choice: DiskOnError) -> OnError {
@@ -129,6 +141,15 @@ mod tests {
         };
         assert_eq!(bytes(7), bytes(7));
         assert_ne!(bytes(7), bytes(8));
+    }
+
+    #[test]
+    fn a_disk_behaves_as_its_settings_say() {
+        let spec = "d,discard=off,detect-zeroes=on,iops=100/500,bps=1M".parse().unwrap();
+        let options = options_of(&spec);
+        assert!(!options.discard && options.detect_zeroes);
+        assert_eq!(options.limits.operations, Some(Rate { per_second: 100, burst: 500 }));
+        assert_eq!(options.limits.bytes, Some(Rate { per_second: 1 << 20, burst: 1 << 20 }));
     }
 
     #[test]

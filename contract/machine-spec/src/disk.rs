@@ -1,6 +1,6 @@
 //! Disks: `--disk FILE[,key=value]…`.
 
-use crate::SpecError;
+use crate::{Size, SpecError};
 use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::path::PathBuf;
@@ -53,6 +53,39 @@ pub enum DiskBus {
     Mmio,
 }
 
+/// How much may be done in a second, and how much at once after a rest.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DiskRate {
+    /// A second; not 0.
+    pub per_second: u64,
+    /// At once.
+    pub burst: u64,
+}
+
+/// What is right, where a rate is not.
+const RATE: &str = "iops is REQUESTS or REQUESTS/BURST, bps is SIZE or SIZE/BURST, none of them 0";
+
+impl DiskRate {
+    /// `RATE` or `RATE/BURST`; a burst that is not given is what a second has.
+    fn read(text: &str, number: fn(&str) -> Option<u64>) -> Result<DiskRate, &'static str> {
+        let (rate, burst) = text.split_once('/').unwrap_or((text, text));
+        let read = |text| number(text).filter(|number| *number != 0).ok_or(RATE);
+        Ok(DiskRate { per_second: read(rate)?, burst: read(burst)? })
+    }
+}
+
+impl fmt::Display for DiskRate {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.per_second)?;
+        if self.burst == self.per_second { Ok(()) } else { write!(f, "/{}", self.burst) }
+    }
+}
+
+fn is_false(value: &bool) -> bool {
+    !value
+}
+
 /// A disk of the machine, on virtio.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -80,6 +113,18 @@ pub struct DiskSpec {
     /// Where the guest finds it.
     #[serde(default)]
     pub bus: DiskBus,
+    /// Discards of the guest's do not reach the image.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub keep_discarded: bool,
+    /// Zeroes that the guest writes take no room.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub detect_zeroes: bool,
+    /// Requests.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub iops: Option<DiskRate>,
+    /// Bytes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bps: Option<DiskRate>,
 }
 
 fn raw() -> String {
@@ -98,6 +143,10 @@ impl DiskSpec {
             backing: false,
             on_error: DiskOnError::default(),
             bus: DiskBus::default(),
+            keep_discarded: false,
+            detect_zeroes: false,
+            iops: None,
+            bps: None,
         }
     }
 
@@ -125,6 +174,17 @@ impl DiskSpec {
             ("backing", "deny") => self.backing = false,
             ("on-error", "report") => self.on_error = DiskOnError::Report,
             ("on-error", "pause") => self.on_error = DiskOnError::Pause,
+            ("discard", "on") => self.keep_discarded = false,
+            ("discard", "off") => self.keep_discarded = true,
+            ("detect-zeroes", "on") => self.detect_zeroes = true,
+            ("detect-zeroes", "off") => self.detect_zeroes = false,
+            ("iops", value) => {
+                self.iops = Some(DiskRate::read(value, |text| text.parse().ok())?);
+            }
+            ("bps", value) => {
+                let bytes = |text: &str| text.parse::<Size>().ok().map(Size::bytes);
+                self.bps = Some(DiskRate::read(value, bytes)?);
+            }
             ("bus", "pci") => self.bus = DiskBus::Pci,
             ("bus", "mmio") => self.bus = DiskBus::Mmio,
             ("cache", value) => {
@@ -135,7 +195,8 @@ impl DiskSpec {
             }
             _ => {
                 return Err("write FILE and of format=NAME, readonly, serial=S, cache=MODE, \
-                            backing=follow, on-error=report|pause and bus=pci|mmio what you need");
+                            backing=follow, on-error=report|pause, discard=on|off, detect-zeroes=on|off, \
+                            iops=N, bps=SIZE and bus=pci|mmio what you need");
             }
         }
         Ok(())
@@ -176,7 +237,17 @@ impl fmt::Display for DiskSpec {
         if self.on_error == DiskOnError::Pause {
             f.write_str(",on-error=pause")?;
         }
-        if self.bus == DiskBus::Mmio { f.write_str(",bus=mmio") } else { Ok(()) }
+        if self.bus == DiskBus::Mmio {
+            f.write_str(",bus=mmio")?;
+        }
+        if self.keep_discarded {
+            f.write_str(",discard=off")?;
+        }
+        if self.detect_zeroes {
+            f.write_str(",detect-zeroes=on")?;
+        }
+        self.iops.map_or(Ok(()), |iops| write!(f, ",iops={iops}"))?;
+        self.bps.map_or(Ok(()), |bps| write!(f, ",bps={bps}"))
     }
 }
 
@@ -190,6 +261,7 @@ mod tests {
             "a.img,format=raw",
             "b,format=qcow2,readonly,serial=S,cache=none,backing=follow,on-error=pause",
             "c,format=raw,bus=mmio",
+            "d,format=raw,discard=off,detect-zeroes=on,iops=100/500,bps=1048576",
         ] {
             assert_eq!(text.parse::<DiskSpec>().unwrap().to_string(), text);
         }
@@ -204,6 +276,9 @@ mod tests {
             "f,format=",
             "f,cache=maybe",
             "f,bus=9",
+            "f,iops=0",
+            "f,iops=10/0",
+            "f,bps=much",
             "f,serial=123456789012345678901",
         ] {
             let error = text.parse::<DiskSpec>().unwrap_err().to_string();

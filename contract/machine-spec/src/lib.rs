@@ -16,7 +16,7 @@ mod size;
 
 pub use console::ConsoleSpec;
 pub use cpu::{CpuModel, CpuSpec, CpuVendor};
-pub use disk::{DiskBus, DiskCache, DiskOnError, DiskSpec};
+pub use disk::{DiskBus, DiskCache, DiskOnError, DiskRate, DiskSpec};
 pub use error::SpecError;
 pub use net::{
     BitRate, Forward, ForwardFrom, ForwardProtocol, LineDelay, Loss, MacAddress, NetCard, NetKind,
