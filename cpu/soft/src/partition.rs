@@ -54,7 +54,7 @@ impl SoftHypervisor {
 
 /// Code memory of all vCPUs together, in bytes. The tables that go with it, whose bounds follow from its size, take
 /// up to 2.2 times as much: less than 256 MiB in all, whatever the guest does.
-const CODE_MEMORY: usize = 72 << 20;
+const CODE_MEMORY: usize = 60 << 20;
 /// Code memory of a vCPU, in bytes: at least, and at most.
 const CODE_MEMORY_OF_ONE: (usize, usize) = (1 << 20, 64 << 20);
 /// Bytes of code memory for each decoded instruction that is kept.
