@@ -82,10 +82,6 @@ impl fmt::Display for DiskRate {
     }
 }
 
-fn is_false(value: &bool) -> bool {
-    !value
-}
-
 /// A disk of the machine, on virtio.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -114,16 +110,16 @@ pub struct DiskSpec {
     #[serde(default)]
     pub bus: DiskBus,
     /// Discards of the guest's do not reach the image.
-    #[serde(default, skip_serializing_if = "is_false")]
+    #[serde(default)]
     pub keep_discarded: bool,
     /// Zeroes that the guest writes take no room.
-    #[serde(default, skip_serializing_if = "is_false")]
+    #[serde(default)]
     pub detect_zeroes: bool,
     /// Requests.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default)]
     pub iops: Option<DiskRate>,
     /// Bytes.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default)]
     pub bps: Option<DiskRate>,
 }
 

@@ -113,6 +113,17 @@ pub struct Packet {
     pub segmentation: Option<Segmentation>,
 }
 
+impl Packet {
+    /// Whether somebody with these offloads does the work that is left.
+    pub fn fits(self, offloads: Offloads) -> bool {
+        let cut = self.segmentation.is_none_or(|segmentation| match segmentation.kind {
+            SegmentationKind::Tcp4 => offloads.tcp4,
+            SegmentationKind::Tcp6 => offloads.tcp6,
+        });
+        cut && (offloads.checksum || self.checksum.is_none())
+    }
+}
+
 /// What became of a frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[must_use]

@@ -28,7 +28,27 @@ pub(crate) struct Raised {
 }
 
 /// Parts served in one call of a device's thread.
-pub(crate) const SLICES: u32 = 128;
+const SLICES: u32 = 128;
+
+/// An adapter, as its device's thread needs it.
+pub(crate) trait Transport {
+    fn core(&mut self) -> &mut Core;
+
+    /// Sends the interrupts that the core has raised.
+    fn deliver(&mut self);
+}
+
+/// Serves what was announced, with interrupts after each part; what is too much for one call is left for another.
+pub(crate) fn serve(transport: &mut impl Transport) {
+    for _ in 0..SLICES {
+        let more = transport.core().rung();
+        transport.deliver();
+        if !more {
+            return;
+        }
+    }
+    transport.core().unfinished = true;
+}
 
 /// Registers of the core; part of the adapter's saved state, version 1.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -171,7 +191,7 @@ impl Core {
 
     /// The driver may have notified any queue, or the device's port have something new. A part of it is served:
     /// true when there is more, after the interrupts.
-    pub(crate) fn rung(&mut self) -> bool {
+    fn rung(&mut self) -> bool {
         if !self.is_live() {
             self.poll();
             return false;
@@ -229,11 +249,6 @@ impl Core {
     /// Whether buffers were left for another call.
     pub(crate) fn is_unfinished(&self) -> bool {
         self.unfinished && self.is_live()
-    }
-
-    /// There is more, for a later call.
-    pub(crate) fn leave_unfinished(&mut self) {
-        self.unfinished = true;
     }
 
     /// Serves every queue. Whoever had asked the driver not to notify may not be called again: the wish ends here, before

@@ -11,7 +11,7 @@
 //! # What was rejected
 //! The registers of version 1 (legacy), and shared memory regions, which no device here has.
 
-use crate::core::{Core, CoreState, SLICES};
+use crate::core::{self, Core, CoreState, Transport};
 use crate::device::VirtioDevice;
 use crate::spec::{common, mmio as numbers, pci};
 use acpi_tables::Aml;
@@ -51,14 +51,6 @@ impl VirtioMmio {
         line: LineInterrupt,
     ) -> VirtioMmio {
         VirtioMmio { name: name.to_owned(), core: Core::new(device, memory), line, interrupts: 0 }
-    }
-
-    /// Puts what the core raised into InterruptStatus (§4.2.2), and drives the line.
-    fn deliver(&mut self) {
-        let raised = self.core.take_raised();
-        self.interrupts |= if raised.queues != 0 { numbers::USED_BUFFER } else { 0 };
-        self.interrupts |= if raised.config { numbers::CONFIG_CHANGE } else { 0 };
-        self.line.set(self.interrupts != 0);
     }
 
     fn read_register(&self, register: u64) -> u32 {
@@ -102,6 +94,20 @@ impl VirtioMmio {
             };
         }
         self.core.write_common(*field, value, pci::NO_VECTOR);
+    }
+}
+
+impl Transport for VirtioMmio {
+    fn core(&mut self) -> &mut Core {
+        &mut self.core
+    }
+
+    /// Puts what the core raised into InterruptStatus (§4.2.2), and drives the line.
+    fn deliver(&mut self) {
+        let raised = self.core.take_raised();
+        self.interrupts |= if raised.queues != 0 { numbers::USED_BUFFER } else { 0 };
+        self.interrupts |= if raised.config { numbers::CONFIG_CHANGE } else { 0 };
+        self.line.set(self.interrupts != 0);
     }
 }
 
@@ -170,14 +176,7 @@ impl Device for VirtioMmio {
     }
 
     fn rung(&mut self) {
-        for _ in 0..SLICES {
-            let more = self.core.rung();
-            self.deliver();
-            if !more {
-                return;
-            }
-        }
-        self.core.leave_unfinished();
+        core::serve(self);
     }
 
     fn resume(&mut self) {

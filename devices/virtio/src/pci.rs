@@ -8,7 +8,7 @@
 //! Interrupts are MSI-X; for a driver without it, INTA#, which is high while the ISR status is not zero
 //! (§4.1.5.3, §4.1.5.4).
 
-use crate::core::{Core, CoreState, SLICES};
+use crate::core::{self, Core, CoreState, Transport};
 use crate::device::VirtioDevice;
 use crate::spec::{common, pci as numbers};
 use kezhan_device::{
@@ -72,25 +72,6 @@ impl VirtioPci {
         let window = add_capabilities(&mut config, queues);
         let intx = LineInterrupt::unconnected(name);
         VirtioPci { name: name.to_owned(), config, msix, core, isr: 0, intx, window }
-    }
-
-    /// Sends what the core raised, or leaves it in the ISR status where MSI-X is off (§4.1.5.3, §4.1.5.4).
-    fn deliver(&mut self) {
-        let raised = self.core.take_raised();
-        if !self.msix.is_enabled() {
-            self.isr |= if raised.queues != 0 { numbers::ISR_QUEUE } else { 0 };
-            self.isr |= if raised.config { numbers::ISR_CONFIG } else { 0 };
-            self.drive_intx();
-            return;
-        }
-        if raised.config {
-            self.msix.signal(self.core.config_vector);
-        }
-        let mut left = raised.queues;
-        while left != 0 {
-            self.msix.signal(self.core.queue_vector(left.trailing_zeros() as usize));
-            left &= left - 1;
-        }
     }
 
     /// The level of INTA# (PCI 3.0 §6.2.2, §6.2.3): with MSI-X it is low (§6.8.2.3).
@@ -239,6 +220,31 @@ fn field(offset: u64) -> Option<(u64, u64)> {
     }
 }
 
+impl Transport for VirtioPci {
+    fn core(&mut self) -> &mut Core {
+        &mut self.core
+    }
+
+    /// Sends what the core raised, or leaves it in the ISR status where MSI-X is off (§4.1.5.3, §4.1.5.4).
+    fn deliver(&mut self) {
+        let raised = self.core.take_raised();
+        if !self.msix.is_enabled() {
+            self.isr |= if raised.queues != 0 { numbers::ISR_QUEUE } else { 0 };
+            self.isr |= if raised.config { numbers::ISR_CONFIG } else { 0 };
+            self.drive_intx();
+            return;
+        }
+        if raised.config {
+            self.msix.signal(self.core.config_vector);
+        }
+        let mut left = raised.queues;
+        while left != 0 {
+            self.msix.signal(self.core.queue_vector(left.trailing_zeros() as usize));
+            left &= left - 1;
+        }
+    }
+}
+
 impl Device for VirtioPci {
     fn name(&self) -> &str {
         &self.name
@@ -293,14 +299,7 @@ impl Device for VirtioPci {
     }
 
     fn rung(&mut self) {
-        for _ in 0..SLICES {
-            let more = self.core.rung();
-            self.deliver();
-            if !more {
-                return;
-            }
-        }
-        self.core.leave_unfinished();
+        core::serve(self);
     }
 
     fn resume(&mut self) {

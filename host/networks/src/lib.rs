@@ -36,6 +36,7 @@ mod netlink;
 mod network;
 mod nft;
 mod offload;
+mod process;
 mod service;
 mod store;
 mod subnet;

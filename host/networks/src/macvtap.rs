@@ -13,6 +13,7 @@
 
 use crate::NetworkError;
 use crate::link::{Link, Links};
+use crate::process::Process;
 use std::fs::{self, File};
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
@@ -46,6 +47,7 @@ impl Macvtap {
     /// There is no such interface, or the kernel refuses.
     pub(crate) fn make(parent: &str, mac: [u8; 6]) -> Result<(Macvtap, Link), NetworkError> {
         let mut links = Links::open()?;
+        let own = Process::own().map(|own| own.to_string()).unwrap_or_default();
         let Some(parent) = links.find(parent)? else {
             let mend = "'ip link' shows those that are there";
             return Err(NetworkError::NoInterface(parent.to_owned(), "network interface", mend));
@@ -56,7 +58,7 @@ impl Macvtap {
         links.add_macvtap(&name, &parent, mac)?;
         let link = links.find(&name)?.unwrap_or_default();
         let opened = links
-            .set_alias(&link, &format!("{MARK}{}", own_mark()))
+            .set_alias(&link, &format!("{MARK}{own}"))
             .and_then(|()| links.set_up(&link))
             .and_then(|()| open(&link));
         match opened {
@@ -81,29 +83,11 @@ impl Drop for Macvtap {
 pub(crate) fn remove_dead(links: &mut Links) -> Result<(), NetworkError> {
     for link in links.all()? {
         let mark = link.alias.as_deref().and_then(|alias| alias.strip_prefix(MARK));
-        if mark.is_some_and(|mark| !lives(mark)) {
+        if mark.is_some_and(|mark| !mark.parse().is_ok_and(Process::is_alive)) {
             links.remove(&link)?;
         }
     }
     Ok(())
-}
-
-/// Number and start time of this process.
-fn own_mark() -> String {
-    let process = std::process::id();
-    format!("{process} {}", start_of(process).unwrap_or_default())
-}
-
-fn lives(mark: &str) -> bool {
-    let Some((process, start)) = mark.split_once(' ') else { return false };
-    process.parse().ok().and_then(start_of).is_some_and(|seen| seen == start)
-}
-
-/// When a process began, in ticks since the host did (proc_pid_stat(5), field 22).
-fn start_of(process: u32) -> Option<String> {
-    let stat = fs::read_to_string(format!("/proc/{process}/stat")).ok()?;
-    let (_, rest) = stat.rsplit_once(") ")?;
-    rest.split(' ').nth(19).map(str::to_owned)
 }
 
 /// Opens the device file of an interface, which is there a moment after it.
@@ -133,17 +117,5 @@ fn make_node(path: &Path, link: &Link) {
         );
         rustix::fs::mknodat(rustix::fs::CWD, path, kind, mode, rustix::fs::makedev(major, minor))
             .ok();
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_process_lives_under_its_own_start_time_only() {
-        assert!(lives(&own_mark()));
-        assert!(!lives(&format!("{} 1", std::process::id())));
-        assert!(!lives("4194305 77") && !lives("nobody"));
     }
 }

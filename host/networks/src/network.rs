@@ -1,6 +1,7 @@
 //! Making, listing and deleting networks.
 
 use crate::link::{Link, Links};
+use crate::process::Process;
 use crate::store::{Record, Stage, Store};
 use crate::{NetworkError, Subnet, nft, service, sysctl};
 use serde::Serialize;
@@ -147,7 +148,7 @@ fn network(record: &Record, links: &[Link]) -> Network {
         bridge: record.bridge.clone(),
         subnet: record.subnet,
         nat: record.nat,
-        dhcp: record.serving.is_some_and(service::Serving::is_alive),
+        dhcp: record.serving.is_some_and(Process::is_alive),
         up: bridge.is_some(),
         members: links.iter().filter(inside).map(|link| link.name.clone()).collect(),
     }
@@ -164,7 +165,7 @@ fn clean(store: &Store, links: &mut Links) -> Result<(), NetworkError> {
 /// Takes away what is there of a network.
 fn undo(store: &Store, links: &mut Links, record: &Record) -> Result<(), NetworkError> {
     if let Some(serving) = record.serving {
-        serving.end();
+        service::end(serving);
     }
     if record.nat {
         nft::remove(&record.name)?;

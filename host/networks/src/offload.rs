@@ -76,15 +76,6 @@ pub(crate) fn packet(header: &VirtioNetHdr, frame: &[u8]) -> Option<Packet> {
     Some(Packet { checksum, segmentation: Some(segmentation) })
 }
 
-/// Whether a guest takes the work.
-pub(crate) fn fits(packet: Packet, accepted: Offloads) -> bool {
-    let cut = packet.segmentation.is_none_or(|segmentation| match segmentation.kind {
-        SegmentationKind::Tcp4 => accepted.tcp4,
-        SegmentationKind::Tcp6 => accepted.tcp6,
-    });
-    cut && (accepted.checksum || packet.checksum.is_none())
-}
-
 /// Where the payload begins. The kernel's own `hdr_len` may be too much.
 fn end_of_headers(header: &VirtioNetHdr, frame: &[u8]) -> Option<u16> {
     let start = usize::from(header.csum_start);
@@ -177,7 +168,7 @@ mod tests {
         assert_eq!(packet.segmentation.unwrap().headers, 54);
         let again = VirtioNetHdr::decode(&super::header(packet)).unwrap();
         assert_eq!((again.gso_size, again.hdr_len, again.csum_start), (1400, 54, 34));
-        assert!(fits(packet, OFFLOADS) && !fits(packet, Offloads::default()));
+        assert!(packet.fits(OFFLOADS) && !packet.fits(Offloads::default()));
         assert_eq!(super::header(Packet::default()), [0; HEADER]);
     }
 

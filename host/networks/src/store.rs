@@ -8,7 +8,7 @@
 //! The folder is locked by whoever changes anything, so that a record in the making belongs to nobody else who
 //! lives.
 
-use crate::service::Serving;
+use crate::process::Process;
 use crate::{NetworkError, Subnet};
 use rustix::fs::{FlockOperation, flock};
 use serde::{Deserialize, Serialize};
@@ -40,7 +40,7 @@ pub(crate) struct Record {
     /// DHCP and names are served.
     pub(crate) dhcp: bool,
     /// By this process.
-    pub(crate) serving: Option<Serving>,
+    pub(crate) serving: Option<Process>,
 }
 
 /// Where the records are.

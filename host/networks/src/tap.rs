@@ -234,7 +234,7 @@ impl Nic for Tap {
                 continue;
             };
             match offload::packet(&header, frame) {
-                Some(packet) if direct && offload::fits(packet, self.accepted) => {
+                Some(packet) if direct && packet.fits(self.accepted) => {
                     return Some(Received { length, packet });
                 }
                 _ => self.plain = offload::plain(header, frame),

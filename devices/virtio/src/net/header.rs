@@ -73,12 +73,3 @@ pub(super) fn build(packet: Packet, buffers: u16) -> [u8; BYTES] {
     put(10, buffers);
     header
 }
-
-/// Whether the guest takes the work that is left.
-pub(super) fn fits(packet: Packet, accepted: Offloads) -> bool {
-    let segmentation = packet.segmentation.is_none_or(|segmentation| match segmentation.kind {
-        SegmentationKind::Tcp4 => accepted.tcp4,
-        SegmentationKind::Tcp6 => accepted.tcp6,
-    });
-    segmentation && (accepted.checksum || packet.checksum.is_none())
-}

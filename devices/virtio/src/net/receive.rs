@@ -102,7 +102,7 @@ impl Receiver {
         for _ in 0..SKIPS {
             let received = nic.receive(room)?;
             let frame = room.get(..received.length)?;
-            if header::fits(received.packet, rules.accepted)
+            if received.packet.fits(rules.accepted)
                 && rules.filter.passes(frame, rules.mac, rules.vlans)
             {
                 return Some(received);

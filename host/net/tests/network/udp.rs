@@ -5,7 +5,7 @@ use crate::tcp::config;
 use kezhan_net::policy::{Policy, Rule, Verdict};
 use kezhan_net::user::{Forward, Listen, UserConfig, UserNic};
 use kezhan_ports::nic::{MAX_FRAME, Nic, Packet, Transmit};
-use std::net::{IpAddr, SocketAddr, UdpSocket};
+use std::net::{IpAddr, Ipv6Addr, SocketAddr, UdpSocket};
 
 fn host() -> (UdpSocket, u16) {
     let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
@@ -30,55 +30,41 @@ fn a_datagram_reaches_the_host_and_its_answer_comes_back_from_where_it_went() {
     assert_eq!(guest.receive_udp(handle), (b"pong".to_vec(), to));
 }
 
-#[test]
-fn a_forward_of_datagrams_keeps_its_peers_apart() {
+/// Two peers send to a forward, and each gets back what it sent; where the guest hears them from.
+fn echoes_of_a_forward(address: Option<Ipv6Addr>) -> Vec<SocketAddr> {
     let (mut guest, network) = guest(config());
     let listen = Listen::Udp("127.0.0.1:0".parse().unwrap());
     let (_, Listen::Udp(at)) =
-        network.add_forward(Forward { listen, guest: None, port: 53 }).unwrap()
+        network.add_forward(Forward { listen, guest: address, port: 53 }).unwrap()
     else {
         panic!("no UDP");
     };
     let handle = guest.add_udp(53);
+    let mut heard = Vec::new();
     for name in [b"one", b"two"] {
         let (socket, _) = host();
         socket.send_to(name, at).unwrap();
         let (bytes, from) = guest.receive_udp(handle);
         assert_eq!(bytes, name);
+        heard.push(from);
         guest.udp(handle).send_slice(name, from).unwrap();
         guest.until("the sending", |guest| guest.udp(handle).send_queue() == 0);
         let mut buffer = [0; 64];
         let (length, from) = socket.recv_from(&mut buffer).unwrap();
         assert_eq!((&buffer[..length], from), (&name[..], at));
     }
+    heard
+}
+
+#[test]
+fn a_forward_of_datagrams_keeps_its_peers_apart() {
+    echoes_of_a_forward(None);
 }
 
 #[test]
 fn datagrams_are_forwarded_to_the_guests_ipv6_address_too() {
-    let (mut guest, network) = guest(config());
-    let listen = Listen::Udp("127.0.0.1:0".parse().unwrap());
-    let (_, Listen::Udp(at)) = network
-        .add_forward(Forward {
-            listen,
-            guest: Some("fd6b:7a68:616e::f".parse().unwrap()),
-            port: 53,
-        })
-        .unwrap()
-    else {
-        panic!("no UDP");
-    };
-    let handle = guest.add_udp(53);
-    for name in [b"one", b"two"] {
-        let (socket, _) = host();
-        socket.send_to(name, at).unwrap();
-        let (bytes, from) = guest.receive_udp(handle);
+    for from in echoes_of_a_forward(Some("fd6b:7a68:616e::f".parse().unwrap())) {
         assert!(from.to_string().starts_with("[fd6b:7a68:616e::2]:"), "{from}");
-        assert_eq!(bytes, name);
-        guest.udp(handle).send_slice(name, from).unwrap();
-        guest.until("the sending", |guest| guest.udp(handle).send_queue() == 0);
-        let mut buffer = [0; 64];
-        let (length, from) = socket.recv_from(&mut buffer).unwrap();
-        assert_eq!((&buffer[..length], from), (&name[..], at));
     }
 }
 

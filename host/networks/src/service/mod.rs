@@ -24,7 +24,7 @@ use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4, UdpSocket};
 use std::os::fd::AsFd;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-pub(crate) use process::{Serving, ensure, run};
+pub(crate) use process::{end, ensure, run};
 
 /// Ports (RFC 2131 §4.1, RFC 1035 §4.2.1).
 const DHCP_SERVER: u16 = 67;

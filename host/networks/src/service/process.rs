@@ -1,11 +1,11 @@
 //! The process of a service: started, found again, ended.
 
 use super::{Service, resolvers};
+use crate::process::Process;
 use crate::store::Record;
 use crate::{NetworkError, Store};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal, setsid};
-use serde::{Deserialize, Serialize};
 use std::fs;
 use std::io::{self, BufRead, BufReader, Write};
 use std::os::fd::AsFd;
@@ -17,45 +17,20 @@ const READY: &str = "ready";
 /// How long its end is waited for.
 const PATIENCE: Timespec = Timespec { tv_sec: 5, tv_nsec: 0 };
 
-/// A process that serves a network: its number, and when it was started in the kernel's clock, since numbers
-/// are used again (proc_pid_stat(5), field 22).
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(crate) struct Serving {
-    process: i32,
-    started: u64,
-}
-
-impl Serving {
-    fn of(process: i32) -> Option<Serving> {
-        let stat = fs::read_to_string(format!("/proc/{process}/stat")).ok()?;
-        // The second field, the name, may have spaces and brackets in it.
-        let (_, fields) = stat.rsplit_once(')')?;
-        let mut fields = fields.split_whitespace();
-        let state = fields.next()?;
-        let started = fields.nth(18)?.parse().ok()?;
-        (state != "Z").then_some(Serving { process, started })
-    }
-
-    pub(crate) fn is_alive(self) -> bool {
-        Serving::of(self.process) == Some(self)
-    }
-
-    /// Ends it, if it is still that process, and waits for its end.
-    pub(crate) fn end(self) {
-        let Some(process) = Pid::from_raw(self.process) else { return };
-        // A descriptor stays that of the process that it was made for.
-        let Ok(handle) = pidfd_open(process, PidfdFlags::empty()) else { return };
-        if self.is_alive() && pidfd_send_signal(&handle, Signal::TERM).is_ok() {
-            let mut ended = [PollFd::from_borrowed_fd(handle.as_fd(), PollFlags::IN)];
-            poll(&mut ended, Some(&PATIENCE)).ok();
-        }
+/// Ends a process that serves a network, if it still is that one, and waits for its end.
+pub(crate) fn end(process: Process) {
+    let Some(pid) = Pid::from_raw(process.number) else { return };
+    // A descriptor stays that of the process that it was made for.
+    let Ok(handle) = pidfd_open(pid, PidfdFlags::empty()) else { return };
+    if process.is_alive() && pidfd_send_signal(&handle, Signal::TERM).is_ok() {
+        let mut ended = [PollFd::from_borrowed_fd(handle.as_fd(), PollFlags::IN)];
+        poll(&mut ended, Some(&PATIENCE)).ok();
     }
 }
 
 /// Sees to it that a network is served; called with the store's lock.
 pub(crate) fn ensure(store: &Store, record: &Record) -> Result<(), NetworkError> {
-    if !record.dhcp || record.serving.is_some_and(Serving::is_alive) {
+    if !record.dhcp || record.serving.is_some_and(Process::is_alive) {
         return Ok(());
     }
     let serving = start(store, &record.name).map_err(|error| NetworkError::Service {
@@ -66,7 +41,7 @@ pub(crate) fn ensure(store: &Store, record: &Record) -> Result<(), NetworkError>
 }
 
 /// Starts the process and waits for its first line.
-fn start(store: &Store, name: &str) -> io::Result<Serving> {
+fn start(store: &Store, name: &str) -> io::Result<Process> {
     let mut command = Command::new(std::env::current_exe()?);
     command.args(["net", "serve", name]).env("KEZHAN_RUNTIME_DIR", store.folder());
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
@@ -77,7 +52,7 @@ fn start(store: &Store, name: &str) -> io::Result<Serving> {
         BufReader::new(output).read_line(&mut line)?;
     }
     if line.trim_end() == READY {
-        return Serving::of(process).ok_or_else(|| io::ErrorKind::NotFound.into());
+        return Process::of(process).ok_or_else(|| io::ErrorKind::NotFound.into());
     }
     let output = child.wait_with_output()?;
     let said = String::from_utf8_lossy(&output.stderr);
