@@ -112,7 +112,10 @@ fn as_nobody(place: &Place) -> Option<Command> {
         std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o755)).unwrap();
     };
     let program = place.path("kezhan");
-    std::fs::copy(env!("CARGO_BIN_EXE_kezhan"), &program).unwrap();
+    // By a process of its own: another test's child could inherit a descriptor of ours that writes to the file, and
+    // what somebody writes to cannot be executed (execve(2), ETXTBSY).
+    let copied = Command::new("cp").arg(env!("CARGO_BIN_EXE_kezhan")).arg(&program).status();
+    assert!(copied.unwrap().success());
     open(&program);
     open(place.0.path());
     let mut command = Command::new(program);
