@@ -248,11 +248,14 @@ fn the_reaper_kills_groups_undoes_and_removes_folders_when_the_pipe_closes() {
     kept.wait().unwrap();
 }
 
+/// By a process of its own: another test's child could inherit a descriptor of ours that writes to the file, and what
+/// somebody writes to cannot be executed (execve(2), ETXTBSY).
 fn write_program(folder: &Path, name: &str, text: &str) {
-    use std::os::unix::fs::PermissionsExt;
-    let path = folder.join(name);
-    std::fs::write(&path, text).unwrap();
-    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).unwrap();
+    let mut install = std::process::Command::new("install");
+    install.args(["-m", "755", "/dev/stdin"]).arg(folder.join(name));
+    let mut writer = install.stdin(std::process::Stdio::piped()).spawn().unwrap();
+    std::io::Write::write_all(&mut writer.stdin.take().unwrap(), text.as_bytes()).unwrap();
+    assert!(writer.wait().unwrap().success());
 }
 
 #[test]
