@@ -82,10 +82,16 @@ impl Watch {
         self.points != before
     }
 
+    /// Whether nothing is watched.
+    #[inline]
+    pub(crate) fn is_idle(&self) -> bool {
+        self.points == [(0, 0, false); 4]
+    }
+
     /// Notes an access, and tells whether its page is watched.
     #[inline]
     pub(crate) fn see(&mut self, linear: u64, length: u64, write: bool) -> bool {
-        if self.points == [(0, 0, false); 4] {
+        if self.is_idle() {
             return false;
         }
         let mut watched = false;

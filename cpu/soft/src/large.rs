@@ -1,26 +1,40 @@
-//! Large pages: regions of up to 2 MiB that translated code may reach at once.
+//! Large regions: what translated code may reach at once, as far as large pages lead.
 //!
-//! Kernels map all RAM with large pages, and heaps often. A few of them are remembered, found when a page walk
-//! ends at one. What is remembered is never more than the TLB may hold for each page of it: RAM in one
-//! piece, without the local APIC's page; for writing, dirty already, without decoded code, and not logged.
+//! Kernels map all RAM with large pages, one behind the other, and heaps often. When a page walk ends at one, its
+//! neighbours are looked up as well, and what leads to RAM in one piece is one region: all RAM, often. What is
+//! remembered is never more than the TLB may hold for each page of it: entries that have been accessed before, RAM
+//! without the local APIC's page and without data breakpoints anywhere; for writing, dirty already, without decoded
+//! code, and not logged.
 //!
 //! ```text
-//!   2 MiB page   ├──────────┬──┬───────────────────┬──┬────┤
-//!                           code    ▲ linear       code
-//!   for writing                 ├───────────────────┤
+//!   2 MiB pages  ├──────────────────┼──────────────────┼──────────────────┤
+//!                      code              ▲ linear              code
+//!   for reading  ├────────────────────────────────────────────────────────┤
+//!   for writing         ├─────────────────────────────────────┤
 //! ```
 //!
-//! A region for writing counts as a writer of all pages around it: those that get code later ask for it.
+//! A region for writing counts as a writer of all pages around it: those that get code later ask for it, and it falls
+//! into two.
+//!
+//! Rejected: regions of one large page (a kernel hops about in RAM, and each hop is another region); all RAM for writing
+//! with the host's page protection around code (a signal for each store there, and a mapping for each page).
 
 use crate::memory::SoftMemory;
-use crate::ram::{HostPointer, PAGE};
+use crate::ram::{HostPointer, PAGE, Page};
 use crate::tlb::View;
+use crate::ways::Tables;
 use kezhan_jit::translate::Region;
-use kezhan_x86::paging::Translation;
+use kezhan_x86::memory::Intent;
+use kezhan_x86::paging::{Paging, Privilege, Translation};
+use std::sync::atomic::Ordering;
 
-/// Bytes of a region at most.
+/// What regions are put together from.
 const LARGE: u64 = 2 << 20;
-const PLACES: usize = 16;
+/// Bytes of a region on each side of the page it was found by, at most.
+const REACH: u64 = 1 << 30;
+/// The same of those for writing, of which each page is looked at.
+const WRITE_REACH: u64 = 32 << 20;
+const PLACES: usize = 32;
 
 #[derive(Clone, Copy, Debug)]
 struct Known {
@@ -36,8 +50,34 @@ pub struct LargePages {
     next: usize,
 }
 
+/// A walk that has ended well.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Walked {
+    pub paging: Paging,
+    pub linear: u64,
+    pub found: Translation,
+    pub intent: Intent,
+    pub privilege: Privilege,
+}
+
 fn contains(region: &Region, linear: u64) -> bool {
     linear.wrapping_sub(region.start) < region.length
+}
+
+impl Known {
+    /// What is left of it when the page at `host` is taken out: below and above.
+    fn without(self, host: u64) -> [Option<Known>; 2] {
+        let offset = host.wrapping_sub(self.region.host);
+        if !self.write || offset >= self.region.length {
+            return [Some(self), None];
+        }
+        let part = |from: u64, to: u64| {
+            let Region { start, host, .. } = self.region;
+            let region = Region { start: start + from, length: to - from, host: host + from };
+            (to > from).then_some(Known { region, ..self })
+        };
+        [part(0, offset), part(offset + PAGE, self.region.length)]
+    }
 }
 
 impl LargePages {
@@ -75,10 +115,16 @@ impl LargePages {
         self.retain(|known| !contains(&known.region, linear));
     }
 
-    /// Forgets those for writing with the page at `host`.
+    /// Takes the page at `host` out of those for writing.
     pub fn flush_writes_to(&mut self, host: HostPointer) {
-        let inside = |region: &Region| host.address().wrapping_sub(region.host) < region.length;
-        self.retain(|known| !known.write || !inside(&known.region));
+        for number in 0..PLACES {
+            let Some(known) = self.known[number] else { continue };
+            let [below, above] = known.without(host.address());
+            self.known[number] = below.or(above);
+            if let (Some(_), Some(above)) = (below, above) {
+                self.remember(above);
+            }
+        }
     }
 
     /// Forgets those for writing.
@@ -88,43 +134,92 @@ impl LargePages {
 }
 
 impl SoftMemory {
-    /// A walk for an access that is allowed has ended at `found`: remembers its region, if it is large.
-    pub(crate) fn note_large(&mut self, view: View, linear: u64, found: &Translation, write: bool) {
-        if (1 << found.page_bits) < LARGE || self.large.find(view, linear, write).is_some() {
-            return;
+    /// A walk for an access has ended: finds and remembers the region around it, if it is large. Whether there is one.
+    pub(crate) fn note_large(&mut self, view: View, walked: &Walked) -> bool {
+        let write = walked.intent == Intent::Write;
+        if 1 << walked.found.page_bits < LARGE || !self.watch.is_idle() {
+            return false;
         }
-        let (start, physical) = (linear & !(LARGE - 1), found.physical & !(LARGE - 1));
-        let apic = self.apic.page();
-        if apic.is_some_and(|page| page.wrapping_sub(physical) < LARGE) {
-            return;
+        if self.large.find(view, walked.linear, write).is_some() {
+            return true;
         }
-        let Some(first) = self.shared.ram.span(physical, LARGE) else { return };
-        let here = ((linear - start) / PAGE) as usize;
-        let pages = (LARGE / PAGE) as usize;
-        let (from, to) = if write {
-            let granules = first.log.code_granules();
-            let free = |page: &usize| {
-                let word = granules.get(first.number + page);
-                word.is_some_and(|word| word.load(std::sync::atomic::Ordering::SeqCst) == 0)
-            };
-            let allowed = first.writable
-                && found.writable
-                && !first.log.is_logging()
-                && self.shared.admit_chunk_writer(self.index, &first)
-                && free(&here);
-            if !allowed {
-                return;
-            }
-            let from = (0..here).rev().take_while(free).last().unwrap_or(here);
-            (from, (here..pages).take_while(free).last().unwrap_or(here) + 1)
-        } else {
-            (0, pages)
-        };
-        let region = Region {
-            start: start + from as u64 * PAGE,
-            length: (to - from) as u64 * PAGE,
-            host: first.host.address() + from as u64 * PAGE,
-        };
+        let page = walked.linear & !(PAGE - 1);
+        let Some(host) = self.usable_chunk(walked.found.physical, write) else { return false };
+        let host = host.wrapping_add(page & (LARGE - 1));
+        if write && !self.is_free(walked.found.physical) {
+            return false;
+        }
+        let below = self.extent(walked, -1);
+        let above = self.extent(walked, 1);
+        let length = below + PAGE + above;
+        let region = Region { start: page - below, length, host: host - below };
         self.large.remember(Known { region, view, write });
+        true
+    }
+
+    /// Bytes of whole pages beside the walk's page that its region has on one side: -1 below, 1 above.
+    fn extent(&mut self, walked: &Walked, side: i64) -> u64 {
+        let shared = self.shared.clone();
+        let tables = Tables::new(walked.paging, &shared);
+        let write = walked.intent == Intent::Write;
+        let most = if write { WRITE_REACH } else { REACH };
+        let page = walked.linear & !(PAGE - 1);
+        let delta = walked.found.physical.wrapping_sub(walked.linear);
+        let (mut length, mut chunk) = (0, page & !(LARGE - 1));
+        while length < most {
+            let next = page.wrapping_add_signed(side * (length + PAGE) as i64);
+            if next & !(LARGE - 1) != chunk {
+                chunk = next & !(LARGE - 1);
+                let found = tables.peek(chunk, walked.intent, walked.privilege);
+                let goes_on = found.filter(|found| {
+                    1 << found.page_bits >= LARGE
+                        && found.physical == chunk.wrapping_add(delta)
+                        && (found.writable || !write)
+                        && chunk >> 63 == page >> 63
+                        && self.is_beside(found.physical, side)
+                        && self.usable_chunk(found.physical, write).is_some()
+                });
+                let Some(found) = goes_on else { break };
+                self.tlb.note(chunk, &found);
+            }
+            if !write {
+                let left = if side < 0 { next - chunk } else { chunk + LARGE - PAGE - next };
+                length += left + PAGE;
+            } else if self.is_free(next.wrapping_add(delta)) {
+                length += PAGE;
+            } else {
+                break;
+            }
+        }
+        length
+    }
+
+    /// Whether a chunk's RAM is one piece with that of the chunk before it, coming from the other side.
+    fn is_beside(&self, physical: u64, side: i64) -> bool {
+        let before = physical.wrapping_add_signed(-side * LARGE as i64);
+        self.shared.ram.span(physical.min(before), 2 * LARGE).is_some()
+    }
+
+    /// The host address of the 2 MiB of RAM around a physical address, if all of them can be in a region.
+    fn usable_chunk(&self, physical: u64, write: bool) -> Option<u64> {
+        let start = physical & !(LARGE - 1);
+        let apic = self.apic.page();
+        if apic.is_some_and(|page| page.wrapping_sub(start) < LARGE) {
+            return None;
+        }
+        let first = self.shared.ram.span(start, LARGE)?;
+        let may_write = |page: &Page<'_>| {
+            page.writable
+                && !page.log.is_logging()
+                && self.shared.admit_chunk_writer(self.index, page)
+        };
+        (!write || may_write(&first)).then(|| first.host.address())
+    }
+
+    /// Whether nothing of a physical page has been decoded.
+    fn is_free(&self, physical: u64) -> bool {
+        let page = self.shared.ram.page(physical);
+        let word = page.as_ref().and_then(|page| page.log.code_granules().get(page.number));
+        word.is_some_and(|word| word.load(Ordering::SeqCst) == 0)
     }
 }

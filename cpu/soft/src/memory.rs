@@ -16,7 +16,7 @@
 use crate::apic::{Apic, Clock, Effect};
 use crate::code::Shared;
 use crate::debug::Watch;
-use crate::large::LargePages;
+use crate::large::{LargePages, Walked};
 use crate::mailbox::Drops;
 use crate::ram::{HostPointer, PAGE};
 use crate::tlb::{Tlb, View};
@@ -134,9 +134,19 @@ pub(crate) fn translate(
 /// the bytes are.
 fn place(
     core: &mut SoftCore<'_>,
-    (linear, length): (u64, u64),
+    access: (u64, u64),
     intent: Intent,
     privilege: Privilege,
+) -> Result<Place, Stop> {
+    place_in(core, access, intent, (privilege, false))
+}
+
+/// The same; with `large`, a large region is looked for first, and the page needs no TLB entry if it lies in one.
+fn place_in(
+    core: &mut SoftCore<'_>,
+    (linear, length): (u64, u64),
+    intent: Intent,
+    (privilege, large): (Privilege, bool),
 ) -> Result<Place, Stop> {
     let found = translate(core, linear, intent, privilege)?;
     let physical = found.physical;
@@ -148,34 +158,23 @@ fn place(
         Some(page) if memory.apic.page() != Some(physical & !(PAGE - 1)) => page,
         _ => return Ok(Place::Elsewhere(physical)),
     };
-    let here = Place::Ram { host: page.host.at(physical), physical };
-    if intent != Intent::Write {
-        if !watched {
-            memory.tlb.insert(view, linear, page.host, false);
-            memory.note_large(view, linear, &found, false);
-        }
-        return Ok(here);
-    }
-    if !page.writable {
+    let (host, write) = (page.host, intent == Intent::Write);
+    let here = Place::Ram { host: host.at(physical), physical };
+    if write && !page.writable {
         return Ok(Place::Elsewhere(physical));
     }
-    if !memory.code_writes_pass && memory.shared.is_code(&page, physical, length) {
+    if write && !memory.code_writes_pass && memory.shared.is_code(&page, physical, length) {
         return Err(Stop::CodeWrite);
     }
-    let cacheable = found.writable && !watched;
-    if cacheable && memory.shared.admit_writer(memory.index, &page) {
-        if page.log.is_logging() {
-            page.log.mark_page(page.number);
-        }
-        memory.tlb.insert(view, linear, page.host, true);
-        core.mem.note_large(view, linear, &found, true);
-    } else if cacheable && !page.log.is_logging() {
-        let part = memory.shared.admit_part_writer(memory.index, &page, physical);
-        memory.part = part.map(|(from, to)| Region {
-            start: (linear & !(PAGE - 1)) + from,
-            length: to - from,
-            host: page.host.address() + from,
-        });
+    let cacheable = !watched && (found.writable || !write);
+    let walked = Walked { paging: Paging::of(&core.cpu), linear, found, intent, privilege };
+    if !cacheable || large && memory.note_large(view, &walked) {
+        return Ok(here);
+    }
+    if write {
+        memory.admit_write(view, linear, physical);
+    } else {
+        memory.tlb.insert(view, linear, host, false);
     }
     Ok(here)
 }
@@ -210,7 +209,7 @@ pub(crate) fn reach(
     let intent = if write { Intent::Write } else { Intent::Read };
     let privilege = privilege(core);
     core.mem.part = None;
-    place(core, (linear, length), intent, privilege)?;
+    place_in(core, (linear, length), intent, (privilege, true))?;
     if let Some(region) = core.mem.large.find(view, linear, write).or(core.mem.part.take()) {
         return Ok(Some(region));
     }
@@ -237,6 +236,25 @@ impl SoftMemory {
     pub(crate) fn flush_write_regions(&mut self, host: HostPointer) {
         self.large.flush_writes_to(host);
         self.tlb.note_written(host);
+    }
+
+    /// A writable page is about to be written to at `physical`: makes its TLB entry, or finds the part of it that has one's
+    /// worth.
+    fn admit_write(&mut self, view: View, linear: u64, physical: u64) {
+        let Some(page) = self.shared.ram.page(physical) else { return };
+        if self.shared.admit_writer(self.index, &page) {
+            if page.log.is_logging() {
+                page.log.mark_page(page.number);
+            }
+            self.tlb.insert(view, linear, page.host, true);
+        } else if !page.log.is_logging() {
+            let part = self.shared.admit_part_writer(self.index, &page, physical);
+            self.part = part.map(|(from, to)| Region {
+                start: (linear & !(PAGE - 1)) + from,
+                length: to - from,
+                host: page.host.address() + from,
+            });
+        }
     }
 
     /// Paths from linear RIP to blocks count no more.

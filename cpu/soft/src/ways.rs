@@ -22,7 +22,7 @@ use crate::ram::PAGE;
 use kezhan_jit::translate::Translator;
 use kezhan_x86::block::LONGEST_INSTRUCTION;
 use kezhan_x86::memory::Intent;
-use kezhan_x86::paging::{Paging, PhysicalMemory, Privilege};
+use kezhan_x86::paging::{Paging, PhysicalMemory, Privilege, Translation};
 use std::cell::Cell;
 use std::collections::HashMap;
 use std::hash::BuildHasherDefault;
@@ -184,9 +184,15 @@ impl<'a> Tables<'a> {
 
     /// The physical page (its number) of a linear page that programs may execute and have accessed.
     fn leads_to(&self, page: u64) -> Option<u64> {
+        let found = self.peek(page, Intent::Execute, Privilege::User)?;
+        Some(found.physical / PAGE)
+    }
+
+    /// Where an access would go for which nothing has to be marked.
+    pub fn peek(&self, linear: u64, intent: Intent, by: Privilege) -> Option<Translation> {
         self.marked.set(false);
-        let found = self.paging.walk(self, page, Intent::Execute, Privilege::User).ok()?;
-        (!self.marked.get()).then_some(found.physical / PAGE)
+        let found = self.paging.walk(self, linear, intent, by).ok()?;
+        (!self.marked.get()).then_some(found)
     }
 }
 

@@ -101,9 +101,8 @@ pub(super) struct SiteLists {
     linear: [Lists; 2],
     /// Those that write, by host page.
     writers: Lists,
-    /// Those whose region is more than a page, and perhaps some that were, by the linear and host addresses that
-    /// it lies at, in steps of 2 MiB.
-    large: HashMap<u64, Vec<u32>>,
+    /// Those whose region is more than a page, and perhaps some that were, by their region.
+    large: HashMap<Large, Vec<u32>>,
     /// Those that wait to be listed, each once, by the half of linear memory in which they were then.
     unlisted: [Vec<u32>; 2],
 }
@@ -113,11 +112,30 @@ fn waits(half: usize) -> u8 {
     2 << half
 }
 
-/// Large regions lie within 2 MiB of linear memory that begin at a multiple of it.
-const CHUNK: u32 = 21;
 const PAGE: u64 = 4096;
-/// Large sites after which the list is gone through.
-const MANY: usize = 4096;
+/// Sites of a large region after which the list is gone through, whenever their number has doubled.
+const MANY: usize = 1024;
+
+/// A region of more than a page, for reading or for writing: its linear and its host address, and what sites say of its
+/// length.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+struct Large {
+    write: bool,
+    linear: u64,
+    host: u64,
+    limit: u64,
+}
+
+impl Large {
+    fn of(site: &Site, write: bool) -> Large {
+        Large { write, linear: linear(site), host: host(site), limit: site.limits[0] }
+    }
+
+    /// Whether a page may be in it that is so far from its start.
+    fn reaches(self, distance: u64) -> bool {
+        distance < self.limit + PAGE
+    }
+}
 
 /// Whether the region is more than a page.
 fn is_large(site: &Site) -> bool {
@@ -181,50 +199,45 @@ impl SiteLists {
             self.writers.add(area, number, host);
         }
         if is_large(area.site(number)) {
-            self.add_large(area, number);
+            self.add_large(area, number, write);
         }
     }
 
-    fn add_large(&mut self, area: &mut Area, number: u32) {
-        let site = *area.site(number);
-        for chunk in [site.lo >> CHUNK, host(&site) >> CHUNK, (host(&site) + site.limit) >> CHUNK] {
-            let list = self.large.entry(chunk).or_default();
-            if list.iter().rev().take(4).any(|other| *other == number) {
-                continue;
-            }
-            list.push(number);
-            if list.len() > MANY && list.len().is_power_of_two() {
-                list.sort_unstable();
-                list.dedup();
-                list.retain(|number| is_large(area.site(*number)));
-            }
+    fn add_large(&mut self, area: &mut Area, number: u32, write: bool) {
+        let region = Large::of(area.site(number), write);
+        let list = self.large.entry(region).or_default();
+        if list.iter().rev().take(4).any(|other| *other == number) {
+            return;
+        }
+        list.push(number);
+        if list.len() >= MANY && list.len().is_power_of_two() {
+            list.sort_unstable();
+            list.dedup();
+            list.retain(|number| Large::of(area.site(*number), write) == region);
         }
     }
 
-    /// Voids large regions that contain a page; `key` says by which address it is named.
-    fn empty_large(&mut self, area: &mut Area, page: u64, key: Key) {
-        let Some(list) = self.large.get_mut(&(page >> CHUNK)) else { return };
-        list.retain(|number| {
-            let site = area.site(*number);
-            if is_large(site) && page.wrapping_sub(key(site)) < site.limit + PAGE {
-                site.make_void();
+    /// Voids those of large regions that a page is in.
+    fn empty_large(&mut self, area: &mut Area, contains: impl Fn(&Large) -> bool) {
+        for (region, list) in self.large.extract_if(|region, _| contains(region)) {
+            for number in list {
+                let site = area.site(number);
+                if Large::of(site, region.write) == region {
+                    site.make_void();
+                }
             }
-            is_large(site)
-        });
-        if list.is_empty() {
-            self.large.remove(&(page >> CHUNK));
         }
     }
 
     /// Nothing reaches the linear page from now on.
     pub fn empty_page(&mut self, area: &mut Area, page: u64) {
-        self.empty_large(area, page, linear);
+        self.empty_large(area, |it| it.reaches(page.wrapping_sub(it.linear)));
         self.linear[(page >> 63) as usize].empty(area, page, linear);
     }
 
     /// Nothing writes to the host page from now on.
     pub fn empty_writers(&mut self, area: &mut Area, page: u64) {
-        self.empty_large(area, page, host);
+        self.empty_large(area, |it| it.write && it.reaches(page.wrapping_sub(it.host)));
         self.writers.empty(area, page, host);
     }
 
