@@ -24,6 +24,7 @@
 
 use crate::frame::{X87, X87_BYTES};
 use crate::memory::ExecutableMemoryError;
+use crate::returns::Returns;
 use rustix::mm::{
     Advice, MapFlags, MprotectFlags, ProtFlags, madvise, mmap_anonymous, mprotect, munmap,
 };
@@ -44,6 +45,10 @@ pub struct Registers {
     pub rip: u64,
     /// Number of the [`crate::translate::Record`] of the last exit.
     pub exit: u64,
+    /// For each view, where in its ring the last call is ([`crate::returns`]), in bytes.
+    pub(crate) returns_at: [u8; 8],
+    /// Where code memory begins, for what executes there.
+    pub(crate) code: u64,
     pub(crate) spill: [u64; 4],
     /// General registers in the order of their encoding.
     pub gpr: [u64; 16],
@@ -79,6 +84,7 @@ pub struct Registers {
     /// Selectors of ES, CS, SS, DS, FS and GS.
     pub selectors: [u64; 6],
     pub(crate) probe: u64,
+    pub(crate) returns: Returns,
     /// For the probe: offset of the site in the area, offset of the half's address there, bytes less one.
     pub(crate) probed_site: u64,
     pub(crate) probed_half: u32,

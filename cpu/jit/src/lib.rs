@@ -31,6 +31,7 @@ pub mod memory;
 #[cfg(any(test, feature = "oracle"))]
 pub mod oracle;
 mod rename;
+mod returns;
 mod shape;
 mod spec;
 pub mod thunk;

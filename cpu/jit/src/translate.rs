@@ -49,7 +49,7 @@ use crate::area::{Area, Registers, SITES, SLOTS, Site};
 use crate::gate;
 use crate::memory::{ExecutableMemory, ExecutableMemoryError, synchronise};
 pub use emit::Request;
-use emit::{Books, Emitter};
+use emit::{Addresses, Books, Emitter};
 pub use flags::{CodePage, PEEK};
 pub use record::{Access, Kind, Record};
 use shared::SHARED;
@@ -132,12 +132,14 @@ impl Translator {
     /// The host refused memory.
     pub fn new(bytes: usize) -> Result<Translator, ExecutableMemoryError> {
         let hot = bytes / 2;
+        let memory = ExecutableMemory::new(bytes)?;
         let mut area = Area::new(bytes >= GENEROUS)?;
+        area.registers().code = memory.base();
         for site in 0..SHARED {
             *area.site(site) = Site::SHARED;
         }
-        Ok(Translator {
-            memory: ExecutableMemory::new(bytes)?,
+        let mut new = Translator {
+            memory,
             area,
             hot: 0,
             cold: hot,
@@ -148,7 +150,19 @@ impl Translator {
             writes: shared::writers(),
             lists: SiteLists::default(),
             slots: Slots::default(),
-        })
+        };
+        new.begin();
+        Ok(new)
+    }
+
+    /// Puts the landing of void returns at the beginning of code memory.
+    fn begin(&mut self) {
+        debug_assert!(self.hot == 0 && self.records.is_empty());
+        self.records.push(Record { rip: 0, kind: Kind::Leave });
+        let landing = emit::void_landing(self.memory.base());
+        self.memory.write(0, &landing);
+        self.hot = landing.len();
+        synchronise();
     }
 
     /// The area.
@@ -211,9 +225,10 @@ impl Translator {
             writes: &mut self.writes,
             slots: &mut self.slots,
         };
-        let emitted = Emitter::new(request, books, hot, cold).run().ok().filter(|emitted| {
-            emitted.hot.len() < RESERVE_BYTES && emitted.cold.len() < RESERVE_BYTES
-        });
+        let emitted =
+            Emitter::new(request, books, Addresses { code: base, hot, cold }).run().ok().filter(
+                |emitted| emitted.hot.len() < RESERVE_BYTES && emitted.cold.len() < RESERVE_BYTES,
+            );
         let Some(emitted) = emitted else {
             self.records.truncate(known.0);
             self.sites = known.1;
@@ -243,6 +258,8 @@ impl Translator {
         self.sites = SHARED;
         self.writes.truncate(SHARED as usize);
         self.slots.clear();
+        self.area.forget_all_returns();
+        self.begin();
     }
 
     /// Runs until code leaves, and says why.

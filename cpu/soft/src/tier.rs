@@ -307,7 +307,11 @@ impl Tier {
 
     /// Drops the superblocks of a physical page (its number), and lists their physical addresses.
     pub fn drop_page(&mut self, page: u64, dropped: &mut Vec<u64>) {
-        for name in self.pages.remove(&page).unwrap_or_default() {
+        let names = self.pages.remove(&page).unwrap_or_default();
+        if !names.is_empty() {
+            self.translator.area().forget_all_returns();
+        }
+        for name in names {
             dropped.push(name.place >> 4);
             self.superblocks.remove(&name);
             self.second.remove(&name);
@@ -327,6 +331,7 @@ impl Tier {
     /// Those that lead to one half of linear memory.
     fn forget_ways_to(&mut self, half: usize) {
         self.counters.forgotten += self.ways[half].len() as u64;
+        self.translator.area().forget_returns_to_half(half);
         self.ways[half].void_all(&mut self.translator);
     }
 
@@ -340,6 +345,7 @@ impl Tier {
             return;
         }
         if forgotten.lower {
+            self.translator.area().forget_returns_to_half(0);
             self.counters.forgotten += self.translator.empty_half(0) as u64;
             self.counters.forgotten += self.ways[0].look_again(&mut self.translator, tables) as u64;
         }
@@ -351,6 +357,7 @@ impl Tier {
         }
         for page in &forgotten.pages {
             self.translator.empty_page(*page);
+            self.translator.area().forget_returns_to_page(*page);
             self.ways[(*page >> 63) as usize].void_page(&mut self.translator, *page);
         }
     }

@@ -386,6 +386,49 @@ impl Asm {
         self.raw(&[0x41, 0x0f, 0xb7, 0xcb, 0x01, 0xc9]);
     }
 
+    /// `mov byte [rsp + offset], reg`
+    pub fn store_byte(&mut self, offset: usize, reg: u8) {
+        self.area(false, &[0x88], reg, offset);
+    }
+
+    /// `movzx r11d, r11b`
+    pub fn cut_scratch_to_byte(&mut self) {
+        self.raw(&[0x45, 0x0f, 0xb6, 0xdb]);
+    }
+
+    /// `cmp r11, [rsp + rcx + offset]`
+    pub fn compare_at_rcx(&mut self, offset: usize) {
+        self.raw(&[0x4c, 0x3b, 0x9c, 0x0c]);
+        self.word(offset as i32);
+    }
+
+    /// `mov r11d, [rsp + rcx + offset]`
+    pub fn load_32_at_rcx(&mut self, offset: usize) {
+        self.raw(&[0x44, 0x8b, 0x9c, 0x0c]);
+        self.word(offset as i32);
+    }
+
+    /// `mov [rsp + r11 + offset], rcx`
+    pub fn store_rcx_at_scratch(&mut self, offset: usize) {
+        self.raw(&[0x4a, 0x89, 0x8c, 0x1c]);
+        self.word(offset as i32);
+    }
+
+    /// `mov qword [rsp + r11 + offset], value`, 32 bits of which are stored; where those are.
+    pub fn store_number_at_scratch(&mut self, offset: usize, value: i32) -> Hole {
+        self.raw(&[0x4a, 0xc7, 0x84, 0x1c]);
+        self.word(offset as i32);
+        self.word(value);
+        Hole(self.bytes.len() - 4)
+    }
+
+    /// Gives a number that was stored another value.
+    pub fn fill_number(&mut self, hole: Hole, value: u32) {
+        if let Some(place) = self.bytes.get_mut(hole.0..hole.0 + 4) {
+            place.copy_from_slice(&value.to_le_bytes());
+        }
+    }
+
     /// `cmp r11, [rsp + rcx * 8 + offset]`
     pub fn compare_by_rcx(&mut self, offset: usize) {
         self.raw(&[0x4c, 0x3b, 0x9c, 0xcc]);

@@ -15,12 +15,14 @@ use std::mem::{offset_of, size_of};
 
 mod access;
 mod careful;
+mod returns;
 mod stack;
 mod string;
 mod system;
 mod ways;
 
 use access::Tail;
+pub(super) use returns::void_landing;
 
 /// What there is to translate.
 #[derive(Clone, Copy, Debug)]
@@ -31,6 +33,15 @@ pub struct Request<'a> {
     pub page: CodePage<'a>,
     /// Which view the code runs in (below [`crate::area::VIEWS`]).
     pub view: u8,
+}
+
+/// Where what is emitted will be.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Addresses {
+    /// Where code memory begins.
+    pub code: u64,
+    pub hot: u64,
+    pub cold: u64,
 }
 
 /// Numbers that code is given while it is emitted.
@@ -71,6 +82,8 @@ struct Stub {
 pub(super) struct Emitter<'a> {
     hot: Asm,
     cold: Asm,
+    /// Where code memory begins.
+    code: u64,
     books: Books<'a>,
     request: Request<'a>,
     homes: Homes,
@@ -121,11 +134,12 @@ type Done = Result<(), IcedError>;
 
 impl<'a> Emitter<'a> {
     /// To emit at these addresses.
-    pub fn new(request: Request<'a>, books: Books<'a>, hot: u64, cold: u64) -> Emitter<'a> {
+    pub fn new(request: Request<'a>, books: Books<'a>, places: Addresses) -> Emitter<'a> {
         let next = request.steps.last().map_or(0, Step::next);
         Emitter {
-            hot: Asm::new(hot),
-            cold: Asm::new(cold),
+            hot: Asm::new(places.hot),
+            cold: Asm::new(places.cold),
+            code: places.code,
             books,
             request,
             homes: Homes::of(request.steps),

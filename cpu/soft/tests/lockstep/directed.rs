@@ -4,22 +4,22 @@ use crate::differences;
 use crate::guest::{CODE, COUNTER, DATA, DONE, Guest, Outcome};
 
 /// Where functions in another page than the loop's are.
-const FAR: u64 = 0x3_0000;
+pub const FAR: u64 = 0x3_0000;
 /// A page of code with data behind it.
 const MIXED: u64 = 0x5_0000;
 const MIXED_DATA: u64 = MIXED + 0x800;
 /// RSI is DATA, R8 is COUNTER.
-const TURNS: u64 = 200;
+pub const TURNS: u64 = 200;
 
 /// `call` to `target` at the end of what is written so far.
-fn call(bytes: &mut Vec<u8>, target: u64) {
+pub fn call(bytes: &mut Vec<u8>, target: u64) {
     let next = CODE + bytes.len() as u64 + 5;
     bytes.push(0xe8);
     bytes.extend((target.wrapping_sub(next) as i32).to_le_bytes());
 }
 
 /// Goes back to the start until the counter is zero, and then is done.
-fn finish(bytes: &mut Vec<u8>) {
+pub fn finish(bytes: &mut Vec<u8>) {
     bytes.extend([0x49, 0xff, 0x08, 0x0f, 0x85]); // dec qword [r8]; jnz
     bytes.extend((-(bytes.len() as i32) - 4).to_le_bytes());
     bytes.extend([0xe6, DONE as u8, 0xf4]); // out DONE, al; hlt
@@ -38,7 +38,7 @@ fn run(guest: &mut Guest, pieces: &[(u64, Vec<u8>)]) -> Outcome {
     guest.run()
 }
 
-fn compare(pieces: &[(u64, Vec<u8>)]) -> Outcome {
+pub fn compare(pieces: &[(u64, Vec<u8>)]) -> Outcome {
     let ours = run(&mut Guest::new(true), pieces);
     let theirs = run(&mut Guest::new(false), pieces);
     let told = differences(&ours, &theirs, 0);

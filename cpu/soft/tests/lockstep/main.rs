@@ -4,6 +4,7 @@
 mod directed;
 mod guest;
 mod programs;
+mod returns;
 
 use guest::{CODE, COUNTER, DATA, DATA_BYTES, Guest, Outcome};
 use programs::{Program, Random};

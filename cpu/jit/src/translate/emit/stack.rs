@@ -52,7 +52,7 @@ impl Emitter<'_> {
         };
         let released = super::ways::released(last);
         self.move_stack(bytes - 8 + released);
-        self.indirect(released);
+        self.go_back(released);
         Ok(())
     }
 

@@ -5,7 +5,8 @@
 //! | branch within the page | `jmp`, patched once there is a translation, with the flags where they are |
 //! | branch to another page, or to its last bytes | `jmp [slot]`: void when the address space changes |
 //! | branch back | a look at the bell before |
-//! | return, indirect branch | jump cache by RIP, the bell in the same look |
+//! | return | where the call has noted, or as an indirect branch, the bell in the same look |
+//! | indirect branch | jump cache by RIP, likewise |
 //! | anything else | number of the record, `jmp [leave]` |
 //!
 //! A branch within the page can be patched for good: as long as this code may be entered at this linear
@@ -80,7 +81,7 @@ impl Emitter<'_> {
     }
 
     /// The branch itself, with registers in their places.
-    fn link(&mut self, target: u64) {
+    pub(super) fn link(&mut self, target: u64) {
         if self.is_near(target) {
             let hole = self.hot.jump();
             self.patchable(hole, target);
@@ -202,6 +203,7 @@ impl Emitter<'_> {
         }
         self.access(&Operand::stack(-8, true), Tail::PushNumber(step.next()))?;
         self.move_stack(-8);
+        let returns = self.note_return(step.next());
         match target {
             Some(target) => self.go_on(target),
             None => {
@@ -209,6 +211,7 @@ impl Emitter<'_> {
                 self.indirect(-8);
             }
         }
+        self.land(returns, step.next());
         Ok(())
     }
 
@@ -216,7 +219,7 @@ impl Emitter<'_> {
         self.access(&Operand::stack(0, false), Tail::Load(host::SCRATCH))?;
         let released = released(step);
         self.move_stack(released);
-        self.indirect(released);
+        self.go_back(released);
         Ok(())
     }
 
@@ -229,11 +232,16 @@ impl Emitter<'_> {
 
     /// As [`Emitter::indirect`] to code of any view, with registers in their places.
     pub(super) fn indirect_in(&mut self, view: u8, moved: i32) {
-        const RIP: usize = offset_of!(Registers, rip);
         let record = self.record(self.here(), Kind::Indirect { moved });
+        self.hot.store(SAVED_RCX, host::RCX);
+        let holes = self.by_jump_cache(view);
+        self.nowhere(holes, record);
+    }
+
+    /// Goes on by the jump cache, with RCX in the area. Where it goes when that does not know, and when the bell rings.
+    pub(super) fn by_jump_cache(&mut self, view: u8) -> [Hole; 2] {
         let jumps = jumps_of(view);
         let hot = &mut self.hot;
-        hot.store(SAVED_RCX, host::RCX);
         hot.jump_index();
         hot.compare_by_rcx(jumps);
         let unknown = hot.jump_if(condition::NOT_EQUAL);
@@ -242,9 +250,16 @@ impl Emitter<'_> {
         hot.load_by_rcx(host::SCRATCH, jumps + 8);
         hot.load(host::RCX, SAVED_RCX);
         hot.jump_scratch();
+        [unknown, rung]
+    }
+
+    /// On the cold side: an indirect branch leaves.
+    pub(super) fn nowhere(&mut self, holes: impl IntoIterator<Item = Hole>, record: u32) {
+        const RIP: usize = offset_of!(Registers, rip);
         let cold = self.cold.here();
-        self.hot.fill(unknown, cold);
-        self.hot.fill(rung, cold);
+        for hole in holes {
+            self.hot.fill(hole, cold);
+        }
         self.cold.store(RIP, host::SCRATCH);
         self.cold.load(host::RCX, SAVED_RCX);
         self.cold.store_number(EXIT, record);
