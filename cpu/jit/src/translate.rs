@@ -304,8 +304,6 @@ impl Translator {
 
     /// Makes every site void, so that its next access leaves; how many were not.
     pub fn empty_sites(&mut self) -> usize {
-        self.lists.catch_up(&mut self.area, &self.writes);
-        self.lists.empty_all_writers(&mut self.area);
         self.empty_half(0) + self.empty_half(1)
     }
 
@@ -316,18 +314,14 @@ impl Translator {
 
     /// Makes those void whose region is the linear page.
     pub fn empty_page(&mut self, page: u64) {
-        self.lists.catch_up(&mut self.area, &self.writes);
-        self.lists.empty_page(&mut self.area, page);
+        self.lists.empty_page(&mut self.area, &self.writes, page);
     }
 
     /// Makes those void that write to the page at a host address, or to any page.
     pub fn empty_writers(&mut self, page: Option<u64>) {
-        self.lists.catch_up(&mut self.area, &self.writes);
         match page {
-            Some(page) => self.lists.empty_writers(&mut self.area, page),
-            None => {
-                self.lists.empty_all_writers(&mut self.area);
-            }
+            Some(page) => self.lists.empty_writers(&mut self.area, &self.writes, page),
+            None => self.lists.empty_all_writers(&mut self.area, &self.writes),
         }
     }
 

@@ -1,10 +1,18 @@
 //! Which sites reach which page, so that a page can be taken from them.
 //!
-//! Sites are found by the linear page that their region begins at, those that write also by its host page.
-//! Regions change in the probe of translated code, which notes sites in a journal ([`crate::area`]). Lists are brought up
-//! to it before a page is looked for there. A switch of address spaces looks for none: what is in the journal is void
-//! then, or waits. Lists are by hash; regions of more than a page are in a list of their own. A site that has moved on
-//! since stays in the list until somebody looks there.
+//! Sites are found by the linear page that their region begins at, those that write also by its host page; those whose
+//! region is more than a page by that region.
+//!
+//! ```text
+//!   probe ──► journal ──► waiting ──► lists by hash
+//!                          lower half │ void when the address space changes, listed when a page of it goes
+//!                          upper half │ listed when a page of it goes
+//! ```
+//!
+//! Regions change in the probe of translated code, which notes sites in a journal ([`crate::area`]). Most of them need no
+//! list ever: those of programs are void at the next switch of address spaces, those of the kernel are seldom asked for.
+//! So sites wait by the half of linear memory that they reach, and are listed when a page is looked for there. A site that
+//! has moved on since stays in its list until somebody looks there.
 
 use crate::area::{Area, Site};
 use std::collections::HashMap;
@@ -143,63 +151,40 @@ fn is_large(site: &Site) -> bool {
 }
 
 impl SiteLists {
-    /// Lists the sites whose region has changed since the last call. Every look for a page begins with this.
-    pub fn catch_up(&mut self, area: &mut Area, writes: &[bool]) {
-        for half in 0..2 {
-            for number in std::mem::take(&mut self.unlisted[half]) {
-                area.site(number).journaled &= !waits(half);
-                self.list(area, writes, number);
-            }
-        }
-        for n in 0..area.take_journal() {
-            let number = area.journaled(n);
-            self.list(area, writes, number);
-        }
-    }
-
-    fn list(&mut self, area: &mut Area, writes: &[bool], number: u32) {
-        if !is_void(area.site(number)) {
-            let write = writes.get(number as usize).copied().unwrap_or(true);
-            self.add(area, number, write);
-        }
-    }
-
-    /// Voids those of a half of linear memory that are not listed, and remembers the others for later; how many were
-    /// voided.
-    fn empty_unlisted(&mut self, area: &mut Area, half: usize) -> usize {
-        let mut count = 0;
+    /// Has the sites whose region has changed wait to be listed.
+    fn take_journal(&mut self, area: &mut Area) {
         for n in 0..area.take_journal() {
             let number = area.journaled(n);
             let site = area.site(number);
-            let other = (site.lo >> 63) as usize;
-            if other == half {
-                site.make_void();
-                count += 1;
-            } else if site.journaled & waits(other) == 0 {
-                site.journaled |= waits(other);
-                self.unlisted[other].push(number);
+            let half = (site.lo >> 63) as usize;
+            if !is_void(site) && site.journaled & waits(half) == 0 {
+                site.journaled |= waits(half);
+                self.unlisted[half].push(number);
             }
         }
-        for number in self.unlisted[half].drain(..) {
+    }
+
+    /// Lists the sites that wait in a half of linear memory. Every look for a page there begins with this.
+    fn catch_up(&mut self, area: &mut Area, writes: &[bool], half: usize) {
+        self.take_journal(area);
+        for number in std::mem::take(&mut self.unlisted[half]) {
             let site = area.site(number);
             site.journaled &= !waits(half);
-            // Where it has another region since, it was in the journal.
-            if (site.lo >> 63) as usize == half && !is_void(site) {
-                site.make_void();
-                count += 1;
+            if !is_void(site) {
+                let write = writes.get(number as usize).copied().unwrap_or(true);
+                self.add(area, number, write);
             }
         }
-        count
     }
 
     fn add(&mut self, area: &mut Area, number: u32, write: bool) {
+        if is_large(area.site(number)) {
+            return self.add_large(area, number, write);
+        }
         let half = (area.site(number).lo >> 63) as usize;
         self.linear[half].add(area, number, linear);
         if write {
             self.writers.add(area, number, host);
-        }
-        if is_large(area.site(number)) {
-            self.add_large(area, number, write);
         }
     }
 
@@ -217,38 +202,61 @@ impl SiteLists {
         }
     }
 
-    /// Voids those of large regions that a page is in.
-    fn empty_large(&mut self, area: &mut Area, contains: impl Fn(&Large) -> bool) {
-        for (region, list) in self.large.extract_if(|region, _| contains(region)) {
+    /// Voids those of some large regions; how many.
+    fn empty_large(&mut self, area: &mut Area, which: impl Fn(&Large) -> bool) -> usize {
+        let mut count = 0;
+        for (region, list) in self.large.extract_if(|region, _| which(region)) {
             for number in list {
                 let site = area.site(number);
                 if Large::of(site, region.write) == region {
                     site.make_void();
+                    count += 1;
                 }
             }
         }
+        count
     }
 
     /// Nothing reaches the linear page from now on.
-    pub fn empty_page(&mut self, area: &mut Area, page: u64) {
+    pub fn empty_page(&mut self, area: &mut Area, writes: &[bool], page: u64) {
+        let half = (page >> 63) as usize;
+        self.catch_up(area, writes, half);
         self.empty_large(area, |it| it.reaches(page.wrapping_sub(it.linear)));
-        self.linear[(page >> 63) as usize].empty(area, page, linear);
+        self.linear[half].empty(area, page, linear);
     }
 
     /// Nothing writes to the host page from now on.
-    pub fn empty_writers(&mut self, area: &mut Area, page: u64) {
+    pub fn empty_writers(&mut self, area: &mut Area, writes: &[bool], page: u64) {
+        self.catch_up(area, writes, 0);
+        self.catch_up(area, writes, 1);
         self.empty_large(area, |it| it.write && it.reaches(page.wrapping_sub(it.host)));
         self.writers.empty(area, page, host);
     }
 
     /// Nothing writes from now on.
-    pub fn empty_all_writers(&mut self, area: &mut Area) -> usize {
-        self.writers.empty_all(area)
+    pub fn empty_all_writers(&mut self, area: &mut Area, writes: &[bool]) {
+        self.catch_up(area, writes, 0);
+        self.catch_up(area, writes, 1);
+        self.empty_large(area, |it| it.write);
+        self.writers.empty_all(area);
     }
 
-    /// Nothing reaches a half of linear memory from now on; how many sites did.
+    /// Nothing reaches a half of linear memory from now on; how many sites did. Those that write stay in their lists
+    /// until somebody looks there.
     pub fn empty_half(&mut self, area: &mut Area, half: usize) -> usize {
         let half = half & 1;
-        self.empty_unlisted(area, half) + self.linear[half].empty_all(area)
+        self.take_journal(area);
+        let mut count = 0;
+        for number in self.unlisted[half].drain(..) {
+            let site = area.site(number);
+            site.journaled &= !waits(half);
+            // Where it has another region since, it waits for that.
+            if (site.lo >> 63) as usize == half && !is_void(site) {
+                site.make_void();
+                count += 1;
+            }
+        }
+        count += self.empty_large(area, |it| (it.linear >> 63) as usize == half);
+        count + self.linear[half].empty_all(area)
     }
 }
