@@ -30,7 +30,7 @@ use crate::blocks::Spread;
 use crate::perf_map::PerfMap;
 use crate::tlb::{Forgotten, Tlb};
 use crate::traffic::Traffic;
-use crate::ways::{Tables, Way, Ways};
+use crate::ways::{Tables, Target, Way, Ways};
 use kezhan_jit::area::Registers;
 use kezhan_jit::translate::{Access, Entry, Record, Refusal, Region, Request, Translator};
 use kezhan_x86::flags::{self, LazyFlags};
@@ -310,6 +310,7 @@ impl Tier {
         let names = self.pages.remove(&page).unwrap_or_default();
         if !names.is_empty() {
             self.translator.area().forget_all_returns();
+            self.ways.iter_mut().for_each(|ways| ways.drop_page(page));
         }
         for name in names {
             dropped.push(name.place >> 4);
@@ -322,10 +323,12 @@ impl Tier {
         }
     }
 
-    /// Forgets which branch to another page goes where.
+    /// Forgets which branch to another page goes where, for good.
     fn forget_ways(&mut self) {
-        self.forget_ways_to(0);
-        self.forget_ways_to(1);
+        for half in 0..2 {
+            self.forget_ways_to(half);
+            self.ways[half].forget_asleep();
+        }
     }
 
     /// Those that lead to one half of linear memory.
@@ -341,7 +344,8 @@ impl Tier {
         self.counters.flushes += 1;
         if forgotten.all {
             self.counters.forgotten += self.translator.empty_sites() as u64;
-            self.forget_ways();
+            self.forget_ways_to(0);
+            self.forget_ways_to(1);
             return;
         }
         if forgotten.lower {
@@ -368,18 +372,10 @@ impl Tier {
         self.translator.fill(access, linear, region)
     }
 
-    /// Leads a slot to a superblock, at a RIP in a view and in a physical page (its number).
-    pub fn set_slot(&mut self, slot: u32, target: (u8, u64), physical: u64, entry: Entry) {
-        let half = self.make_way(target.1);
-        self.translator.set_slot(slot, Some(entry));
-        self.ways[half].add(Way::Slot(slot), target, physical);
-    }
-
-    /// Remembers a superblock for indirect branches, likewise.
-    pub fn set_jump(&mut self, target: (u8, u64), physical: u64, entry: Entry) {
-        let half = self.make_way(target.1);
-        self.translator.set_jump(target.0, target.1, entry);
-        self.ways[half].add(Way::Jump, target, physical);
+    /// Leads a slot, or the jump cache, to a superblock.
+    pub fn open_way(&mut self, way: Way, target: Target) {
+        let half = self.make_way(target.rip);
+        self.ways[half].open(way, target, &mut self.translator);
     }
 
     /// The half of linear memory that an address is in, with room for one more way into it.

@@ -7,8 +7,12 @@
 //!
 //! ```text
 //!   MOV CR3 ─► for each page with ways: walk ─┬─ same physical page, executable, accessed before ─► stay
-//!                                             └─ else ─► void
+//!                                             └─ else ─► void, asleep
+//!   the first way into a page ─► those that sleep there, and led to the same physical page, are as they were
 //! ```
+//!
+//! A program that is started once more finds its ways so, page by page, as it comes there. Ways sleep until the
+//! superblocks of their physical page are dropped, or there are too many of them.
 //!
 //! The walk marks nothing; a page that has not been accessed in the new address space is not taken for the same, so
 //! that the guest sees its accessed bits set as on a processor.
@@ -31,11 +35,13 @@ use std::hash::BuildHasherDefault;
 const MOST_WAYS: usize = 1 << 17;
 /// Pages after which none is looked up any more when the address space changes.
 const MOST_PAGES: usize = 256;
+/// Ways that sleep, at most.
+const MOST_ASLEEP: usize = 1 << 15;
 /// The view of CPL 3.
 const USER: u8 = 0;
 
 /// A slot or jump.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Way {
     /// The slot with a number.
     Slot(u32),
@@ -48,9 +54,17 @@ struct Entry {
     way: Way,
     view: u8,
     rip: u64,
+    leads: kezhan_jit::translate::Entry,
 }
 
 impl Entry {
+    fn open(self, translator: &mut Translator) {
+        match self.way {
+            Way::Slot(slot) => translator.set_slot(slot, Some(self.leads)),
+            Way::Jump => translator.set_jump(self.view, self.rip, self.leads),
+        }
+    }
+
     fn void(self, translator: &mut Translator) {
         match self.way {
             Way::Slot(slot) => translator.set_slot(slot, None),
@@ -85,6 +99,19 @@ pub(crate) struct Ways {
     /// Those to instructions that may lie in two pages.
     crossing: Vec<Entry>,
     count: usize,
+    /// Those that sleep, by physical page (its number), with the linear page that they lead to.
+    asleep: HashMap<u64, Vec<(u64, Vec<Entry>)>, BuildHasherDefault<Spread>>,
+    asleep_count: usize,
+}
+
+/// A superblock as ways know it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Target {
+    pub view: u8,
+    pub rip: u64,
+    /// The physical page, by number.
+    pub physical: u64,
+    pub entry: kezhan_jit::translate::Entry,
 }
 
 impl Ways {
@@ -98,42 +125,87 @@ impl Ways {
         self.count > MOST_WAYS
     }
 
-    /// Notes one that leads to `rip`, in physical page `physical` (its number), in a view.
-    pub fn add(&mut self, way: Way, (view, rip): (u8, u64), physical: u64) {
-        let entry = Entry { way, view, rip };
+    /// Opens one that leads to a superblock, which the page tables in use now have where the target says.
+    pub fn open(&mut self, way: Way, target: Target, translator: &mut Translator) {
+        let Target { view, rip, physical, entry } = target;
+        let entry = Entry { way, view, rip, leads: entry };
+        entry.open(translator);
         self.count += 1;
         if entry.may_cross() {
             return self.crossing.push(entry);
         }
-        let new = || Group { physical, entries: Vec::new() };
-        self.groups.entry(rip & !(PAGE - 1)).or_insert_with(new).entries.push(entry);
+        let page = rip & !(PAGE - 1);
+        if !self.groups.contains_key(&page) {
+            let entries = self.wake(physical, page);
+            self.count += entries.len();
+            entries.iter().for_each(|entry| entry.open(translator));
+            self.groups.insert(page, Group { physical, entries });
+        }
+        if let Some(group) = self.groups.get_mut(&page) {
+            group.entries.push(entry);
+        }
+    }
+
+    /// Takes those that sleep into a page.
+    fn wake(&mut self, physical: u64, page: u64) -> Vec<Entry> {
+        let Some(pages) = self.asleep.get_mut(&physical) else { return Vec::new() };
+        let Some(at) = pages.iter().position(|(other, _)| *other == page) else {
+            return Vec::new();
+        };
+        let (_, entries) = pages.swap_remove(at);
+        self.asleep_count -= entries.len();
+        entries
+    }
+
+    /// Makes a group void; it sleeps if programs alone have used it.
+    fn put_to_sleep(&mut self, translator: &mut Translator, page: u64, mut group: Group) {
+        self.count -= group.entries.len();
+        group.entries.iter().for_each(|entry| entry.void(translator));
+        if group.entries.iter().any(|entry| entry.view != USER) {
+            return;
+        }
+        if self.asleep_count > MOST_ASLEEP {
+            self.forget_asleep();
+        }
+        group.entries.sort_unstable_by_key(|entry| (entry.rip, entry.way));
+        group.entries.dedup_by_key(|entry| (entry.rip, entry.way));
+        self.asleep_count += group.entries.len();
+        self.asleep.entry(group.physical).or_default().push((page, group.entries));
+    }
+
+    /// The superblocks of a physical page are no more.
+    pub fn drop_page(&mut self, physical: u64) {
+        let pages = self.asleep.remove(&physical).unwrap_or_default();
+        self.asleep_count -= pages.iter().map(|(_, entries)| entries.len()).sum::<usize>();
+    }
+
+    /// None sleeps any more.
+    pub fn forget_asleep(&mut self) {
+        self.asleep.clear();
+        self.asleep_count = 0;
     }
 
     /// Makes all void.
     pub fn void_all(&mut self, translator: &mut Translator) {
-        let grouped = self.groups.drain().flat_map(|(_, group)| group.entries);
-        for entry in grouped.chain(self.crossing.drain(..)) {
-            entry.void(translator);
+        for (page, group) in std::mem::take(&mut self.groups) {
+            self.put_to_sleep(translator, page, group);
         }
-        self.count = 0;
+        self.void_crossing(translator, |_| true);
     }
 
-    /// Makes those into a linear page void.
-    pub fn void_page(&mut self, translator: &mut Translator, page: u64) {
-        if let Some(group) = self.groups.remove(&page) {
-            self.void_group(translator, group);
-        }
-        for entry in self.crossing.extract_if(.., |entry| entry.reaches(page)) {
+    fn void_crossing(&mut self, translator: &mut Translator, which: impl Fn(&Entry) -> bool) {
+        for entry in self.crossing.extract_if(.., |entry| which(entry)) {
             self.count -= 1;
             entry.void(translator);
         }
     }
 
-    fn void_group(&mut self, translator: &mut Translator, group: Group) {
-        self.count -= group.entries.len();
-        for entry in group.entries {
-            entry.void(translator);
+    /// Makes those into a linear page void.
+    pub fn void_page(&mut self, translator: &mut Translator, page: u64) {
+        if let Some(group) = self.groups.remove(&page) {
+            self.put_to_sleep(translator, page, group);
         }
+        self.void_crossing(translator, |entry| entry.reaches(page));
     }
 
     /// Makes those void that lead elsewhere by the page tables that are in use now; how many.
@@ -143,21 +215,12 @@ impl Ways {
             self.void_all(translator);
             return before;
         }
-        let gone: Vec<u64> = self
-            .groups
-            .iter()
-            .filter(|(page, group)| !group.stays(**page, tables))
-            .map(|(page, _)| *page)
-            .collect();
-        for page in gone {
-            if let Some(group) = self.groups.remove(&page) {
-                self.void_group(translator, group);
-            }
+        let gone: Vec<(u64, Group)> =
+            self.groups.extract_if(|page, group| !group.stays(*page, tables)).collect();
+        for (page, group) in gone {
+            self.put_to_sleep(translator, page, group);
         }
-        self.count -= self.crossing.len();
-        for entry in self.crossing.drain(..) {
-            entry.void(translator);
-        }
+        self.void_crossing(translator, |_| true);
         before - self.count
     }
 }

@@ -8,7 +8,7 @@ use crate::blocks::Warm;
 use crate::memory::{self, SoftMemory, canonical};
 use crate::ram::{PAGE, Page};
 use crate::tier::{AGAIN, HOT, Name, VECTORS, X87};
-use crate::ways::Tables;
+use crate::ways::{Tables, Target, Way};
 use iced_x86::{Instruction, InstructionInfoFactory};
 use kezhan_jit::translate::{
     Access, CodePage, Entry, Kind, LONGEST, Operand, PEEK, Record, Request, Rule, Step, Translator,
@@ -361,15 +361,9 @@ impl Runner {
         let Some(tier) = &mut self.tier else { return Next::Loop(rip) };
         tier.counters.branches += 1;
         let Some(entry) = found else { return self.unfound(core, rip) };
-        let (view, physical) = (core.mem.view.number(), self.page_of(core, rip));
-        let Some(tier) = &mut self.tier else { return Next::Loop(rip) };
         match record.kind {
             Kind::Link { hole, parked } => tier.translator().link(hole, parked, entry),
-            Kind::Slot { slot } => {
-                if let Some(physical) = physical {
-                    tier.set_slot(slot, (view, rip), physical, entry);
-                }
-            }
+            Kind::Slot { slot } => self.open_way(core, Way::Slot(slot), rip, entry),
             _ => {}
         }
         if busy { Next::Loop(rip) } else { Next::Enter(entry) }
@@ -397,18 +391,17 @@ impl Runner {
         let found = self.look_up(core, rip);
         let busy = self.mailbox().wants_attention();
         let Some(entry) = found else { return self.unfound(core, rip) };
-        if let Some(physical) = self.page_of(core, rip)
-            && let Some(tier) = &mut self.tier
-        {
-            tier.set_jump((core.mem.view.number(), rip), physical, entry);
-        }
+        self.open_way(core, Way::Jump, rip, entry);
         if busy { Next::Loop(rip) } else { Next::Enter(entry) }
     }
 
-    /// The physical page (its number) of an instruction.
-    fn page_of(&mut self, core: &mut SoftCore<'_>, rip: u64) -> Option<u64> {
-        let physical = self.fetch(core, rip, fetch_tag(core, rip)).ok()?;
-        Some(physical / PAGE)
+    /// Leads a way to the superblock at a linear address.
+    fn open_way(&mut self, core: &mut SoftCore<'_>, way: Way, rip: u64, entry: Entry) {
+        let physical = self.fetch(core, rip, fetch_tag(core, rip));
+        if let (Ok(physical), Some(tier)) = (physical, &mut self.tier) {
+            let view = core.mem.view.number();
+            tier.open_way(way, Target { view, rip, physical: physical / PAGE, entry });
+        }
     }
 
     /// The superblock at a linear address, if there is one. That the fetch might fault is found later.
