@@ -154,8 +154,9 @@ impl Emitter<'_> {
         if operand.is_constant() {
             self.hot.load(host::SCRATCH, site + HOST);
             self.hot.test(host::SCRATCH);
-            self.miss(condition::EQUAL, record, check);
-            return Checked { place: Place::Scratch, miss: None, record, check, site };
+            let checked = Checked { place: Place::Scratch, miss: None, record, check, site };
+            self.constant_miss(operand, &checked);
+            return checked;
         }
         self.linear(operand);
         self.hot.sub(host::SCRATCH, site + LO);
@@ -165,6 +166,29 @@ impl Emitter<'_> {
         let miss = Some(self.hot.jump_if(condition::ABOVE_OR_EQUAL));
         let place = self.locate(operand, site);
         Checked { place, miss, record, check, site }
+    }
+
+    /// The site of a constant address is void: the TLB may know the page.
+    fn constant_miss(&mut self, operand: &Operand, checked: &Checked) {
+        let Checked { record, check, site, .. } = *checked;
+        if operand.displacement as u64 & u64::from(operand.alignment - 1) != 0 {
+            return self.miss(condition::EQUAL, record, check);
+        }
+        let hole = self.hot.jump_if(condition::EQUAL);
+        let cold = self.cold.here();
+        self.hot.fill(hole, cold);
+        std::mem::swap(&mut self.hot, &mut self.cold);
+        self.linear(operand);
+        let nowhere = self.probe_for(operand, site);
+        self.linear(operand);
+        self.hot.add(host::SCRATCH, site + DELTA);
+        self.hot.store(site + HOST, host::SCRATCH);
+        let again = self.hot.jump();
+        self.hot.fill(again, check);
+        self.hot.fill_here(nowhere);
+        self.leave_for_access(record);
+        std::mem::swap(&mut self.hot, &mut self.cold);
+        self.write_resume(record, check);
     }
 
     /// The site for an access, and which of its limits counts; `None` for the one of the access' own size.
@@ -222,16 +246,21 @@ impl Emitter<'_> {
     /// On the cold side, with the linear address in the scratch register: lets the site have its page, and goes to
     /// the check; where it goes when the TLB does not know the page.
     pub(super) fn fill_site(&mut self, operand: &Operand, site: usize, check: u64) -> Hole {
+        let nowhere = self.probe_for(operand, site);
+        let again = self.hot.jump();
+        self.hot.fill(again, check);
+        nowhere
+    }
+
+    /// The same, and goes on here.
+    fn probe_for(&mut self, operand: &Operand, site: usize) -> Hole {
         let half = self.half(operand) as u32;
         let cold = &mut self.hot;
         cold.store_number(offset_of!(Registers, probed_site), site as u32);
         cold.store_number(offset_of!(Registers, probed_half), half);
         cold.store_number(offset_of!(Registers, probed_size), operand.size - 1);
         cold.call_through(offset_of!(Registers, probe));
-        let nowhere = cold.jump_if(condition::NOT_EQUAL);
-        let again = cold.jump();
-        cold.fill(again, check);
-        nowhere
+        cold.jump_if(condition::NOT_EQUAL)
     }
 
     fn tail(&mut self, tail: Tail<'_>, place: Place) -> Done {
