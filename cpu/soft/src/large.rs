@@ -35,6 +35,8 @@ const REACH: u64 = 1 << 30;
 /// The same of those for writing, of which each page is looked at.
 const WRITE_REACH: u64 = 32 << 20;
 const PLACES: usize = 32;
+/// Chunks of small pages on each side that a region goes on over: where a kernel has split some, to protect parts of its own.
+const MOST_SPLITS: u32 = 8;
 
 #[derive(Clone, Copy, Debug)]
 struct Known {
@@ -165,17 +167,14 @@ impl SoftMemory {
         let most = if write { WRITE_REACH } else { REACH };
         let page = walked.linear & !(PAGE - 1);
         let delta = walked.found.physical.wrapping_sub(walked.linear);
-        let (mut length, mut chunk) = (0, page & !(LARGE - 1));
+        let (mut length, mut chunk, mut splits) = (0, page & !(LARGE - 1), MOST_SPLITS);
         while length < most {
             let next = page.wrapping_add_signed(side * (length + PAGE) as i64);
             if next & !(LARGE - 1) != chunk {
                 chunk = next & !(LARGE - 1);
-                let found = tables.peek(chunk, walked.intent, walked.privilege);
+                let found = self.chunk(&tables, walked, chunk, &mut splits);
                 let goes_on = found.filter(|found| {
-                    1 << found.page_bits >= LARGE
-                        && found.physical == chunk.wrapping_add(delta)
-                        && (found.writable || !write)
-                        && chunk >> 63 == page >> 63
+                    chunk >> 63 == page >> 63
                         && self.is_beside(found.physical, side)
                         && self.usable_chunk(found.physical, write).is_some()
                 });
@@ -192,6 +191,31 @@ impl SoftMemory {
             }
         }
         length
+    }
+
+    /// The translation of a chunk, if all of it is where the walk's region would have it. Of those with small pages, `splits`
+    /// more are looked at.
+    fn chunk(
+        &self,
+        tables: &Tables<'_>,
+        walked: &Walked,
+        chunk: u64,
+        splits: &mut u32,
+    ) -> Option<Translation> {
+        let delta = walked.found.physical.wrapping_sub(walked.linear);
+        let write = walked.intent == Intent::Write;
+        let peek = |linear: u64| {
+            let found = tables.peek(linear, walked.intent, walked.privilege)?;
+            let fits = found.physical == linear.wrapping_add(delta) && (found.writable || !write);
+            fits.then_some(found)
+        };
+        let first = peek(chunk)?;
+        if 1 << first.page_bits >= LARGE {
+            return Some(first);
+        }
+        *splits = splits.checked_sub(1)?;
+        let small = (chunk..chunk + LARGE).step_by(PAGE as usize).all(|page| peek(page).is_some());
+        small.then_some(Translation { page_bits: LARGE.trailing_zeros(), ..first })
     }
 
     /// Whether a chunk's RAM is one piece with that of the chunk before it, coming from the other side.
