@@ -26,14 +26,13 @@ use crate::ways::Tables;
 use kezhan_jit::translate::Region;
 use kezhan_x86::memory::Intent;
 use kezhan_x86::paging::{Paging, Privilege, Translation};
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 /// What regions are put together from.
 const LARGE: u64 = 2 << 20;
+const CHUNK_PAGES: usize = (LARGE / PAGE) as usize;
 /// Bytes of a region on each side of the page it was found by, at most.
 const REACH: u64 = 1 << 30;
-/// The same of those for writing, of which each page is looked at.
-const WRITE_REACH: u64 = 32 << 20;
 const PLACES: usize = 32;
 /// Chunks of small pages on each side that a region goes on over: where a kernel has split some, to protect parts of its own.
 const MOST_SPLITS: u32 = 8;
@@ -148,7 +147,7 @@ impl SoftMemory {
         let page = walked.linear & !(PAGE - 1);
         let Some(host) = self.usable_chunk(walked.found.physical, write) else { return false };
         let host = host.wrapping_add(page & (LARGE - 1));
-        if write && !self.is_free(walked.found.physical) {
+        if write && self.free_run(walked.found.physical, 1) == 0 {
             return false;
         }
         let below = self.extent(walked, -1);
@@ -164,11 +163,10 @@ impl SoftMemory {
         let shared = self.shared.clone();
         let tables = Tables::new(walked.paging, &shared);
         let write = walked.intent == Intent::Write;
-        let most = if write { WRITE_REACH } else { REACH };
         let page = walked.linear & !(PAGE - 1);
         let delta = walked.found.physical.wrapping_sub(walked.linear);
         let (mut length, mut chunk, mut splits) = (0, page & !(LARGE - 1), MOST_SPLITS);
-        while length < most {
+        while length < REACH {
             let next = page.wrapping_add_signed(side * (length + PAGE) as i64);
             if next & !(LARGE - 1) != chunk {
                 chunk = next & !(LARGE - 1);
@@ -181,16 +179,31 @@ impl SoftMemory {
                 let Some(found) = goes_on else { break };
                 self.tlb.note(chunk, &found);
             }
-            if !write {
-                let left = if side < 0 { next - chunk } else { chunk + LARGE - PAGE - next };
-                length += left + PAGE;
-            } else if self.is_free(next.wrapping_add(delta)) {
-                length += PAGE;
-            } else {
+            let left = PAGE + if side < 0 { next - chunk } else { chunk + LARGE - PAGE - next };
+            let run = if write { self.free_run(next.wrapping_add(delta), side) } else { left };
+            length += run;
+            if run < left {
                 break;
             }
         }
         length
+    }
+
+    /// Bytes of whole pages from a physical one on, to one side and to the end of its chunk at most, of which nothing has
+    /// been decoded.
+    fn free_run(&self, physical: u64, side: i64) -> u64 {
+        let Some(page) = self.shared.ram.page(physical) else { return 0 };
+        let at = (physical % LARGE / PAGE) as usize;
+        let words = page.log.code_granules();
+        let is_free = |word: &&AtomicU64| word.load(Ordering::SeqCst) == 0;
+        let run = if side < 0 {
+            let words = words.get(page.number - at..=page.number).unwrap_or_default();
+            words.iter().rev().take_while(is_free).count()
+        } else {
+            let words = words.get(page.number..page.number + CHUNK_PAGES - at).unwrap_or_default();
+            words.iter().take_while(is_free).count()
+        };
+        run as u64 * PAGE
     }
 
     /// The translation of a chunk, if all of it is where the walk's region would have it. Of those with small pages, `splits`
@@ -238,12 +251,5 @@ impl SoftMemory {
                 && self.shared.admit_chunk_writer(self.index, page)
         };
         (!write || may_write(&first)).then(|| first.host.address())
-    }
-
-    /// Whether nothing of a physical page has been decoded.
-    fn is_free(&self, physical: u64) -> bool {
-        let page = self.shared.ram.page(physical);
-        let word = page.as_ref().and_then(|page| page.log.code_granules().get(page.number));
-        word.is_some_and(|word| word.load(Ordering::SeqCst) == 0)
     }
 }
