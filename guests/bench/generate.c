@@ -133,6 +133,55 @@ static uint64_t patched_call(void)
     return value;
 }
 
+static int asked[2], answered[2];
+
+static uint64_t call_often(unsigned char *code, uint64_t value)
+{
+    for (int i = 0; i < 40; i++)
+        value = call(code, value);
+    return value;
+}
+
+/* Another process, which does not have the code, and answers when it is asked. */
+static void make_partner(void)
+{
+    make_area();
+    if (asked[1] != 0)
+        return;
+    if (pipe(asked) != 0 || pipe(answered) != 0)
+        fail("pipe");
+    if (fork() == 0) {
+        uint64_t value;
+        close(asked[1]);
+        close(answered[0]);
+        munmap(area, AREA);
+        while (read(asked[0], &value, sizeof value) == sizeof value) {
+            value = mix(value, 1);
+            if (write(answered[1], &value, sizeof value) != sizeof value)
+                break;
+        }
+        _exit(0);
+    }
+    close(asked[0]);
+    close(answered[1]);
+}
+
+/* Code that changes while another address space comes and goes: whoever comes back to it finds what it is now. */
+static uint64_t patched_between_switches(void)
+{
+    uint64_t value = 9;
+    emit_function(twin + 5 * PAGE, 60, 8);
+    for (uint64_t i = 0; i < 20; i++) {
+        value = call_often(area + 5 * PAGE, value);
+        emit_function(twin + 5 * PAGE, i + 61, 8);
+        value = call_often(area + 5 * PAGE, value);
+        if (write(asked[1], &value, sizeof value) != sizeof value
+            || read(answered[0], &value, sizeof value) != sizeof value)
+            fail("partner");
+    }
+    return value;
+}
+
 /* Never writable and executable at once. */
 static uint64_t write_then_protect(void)
 {
@@ -213,6 +262,7 @@ static const struct row rows[] = {
     {"patched-constant", patched_constant, make_area},
     {"patched-by-alias", patched_by_alias, make_area},
     {"patched-call", patched_call, make_area},
+    {"patched-between-switches", patched_between_switches, make_partner},
     {"write-then-protect", write_then_protect, NULL},
     {"many-functions", many_functions, make_many},
     {"data-beside-code", data_beside_code, make_area},

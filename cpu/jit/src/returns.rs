@@ -19,8 +19,12 @@
 //! to 0 goes indeed: so that no return address, whatever the guest makes it, leads into nowhere. Known ones become void
 //! when the page of their address may be another (as ways do), when superblocks are dropped, and when code is cleared.
 //!
+//! Programs do without: their calls are often in small loops, which the jump cache serves in fewer instructions. A kernel
+//! takes long ways and each one seldom.
+//!
 //! Rejected: the host's own CALL and RET (RSP is the area's); popping only where the address was found (a thunk that
-//! replaces its return address, as against branch target injection, would leave its own on top).
+//! replaces its return address, as against branch target injection, would leave its own on top); places chosen by RSP (more of
+//! them, and so more lines).
 
 use crate::area::{Area, VIEWS};
 

@@ -28,6 +28,7 @@
 
 use crate::blocks::Spread;
 use crate::perf_map::PerfMap;
+use crate::ram::PAGE;
 use crate::tlb::{Forgotten, Tlb};
 use crate::traffic::Traffic;
 use crate::ways::{Tables, Target, Way, Ways};
@@ -312,7 +313,12 @@ impl Tier {
             self.translator.area().forget_all_returns();
             self.ways.iter_mut().for_each(|ways| ways.drop_page(page));
         }
+        let mut last = None;
         for name in names {
+            let linear = name.rip & !(PAGE - 1);
+            if last.replace(linear) != Some(linear) {
+                self.ways[(linear >> 63) as usize].forget_page(&mut self.translator, linear);
+            }
             dropped.push(name.place >> 4);
             self.superblocks.remove(&name);
             self.second.remove(&name);
@@ -323,16 +329,21 @@ impl Tier {
         }
     }
 
-    /// Forgets which branch to another page goes where, for good.
+    /// Forgets which branch to another page goes where.
     fn forget_ways(&mut self) {
-        for half in 0..2 {
-            self.forget_ways_to(half);
-            self.ways[half].forget_asleep();
-        }
+        self.forget_ways_to(0);
+        self.forget_ways_to(1);
     }
 
     /// Those that lead to one half of linear memory.
     fn forget_ways_to(&mut self, half: usize) {
+        self.counters.forgotten += self.ways[half].len() as u64;
+        self.translator.area().forget_returns_to_half(half);
+        self.ways[half].forget_all(&mut self.translator);
+    }
+
+    /// Makes those void, and has some of them sleep.
+    fn void_ways_to(&mut self, half: usize) {
         self.counters.forgotten += self.ways[half].len() as u64;
         self.translator.area().forget_returns_to_half(half);
         self.ways[half].void_all(&mut self.translator);
@@ -344,8 +355,8 @@ impl Tier {
         self.counters.flushes += 1;
         if forgotten.all {
             self.counters.forgotten += self.translator.empty_sites() as u64;
-            self.forget_ways_to(0);
-            self.forget_ways_to(1);
+            self.void_ways_to(0);
+            self.void_ways_to(1);
             return;
         }
         if forgotten.lower {
@@ -376,6 +387,11 @@ impl Tier {
     pub fn open_way(&mut self, way: Way, target: Target) {
         let half = self.make_way(target.rip);
         self.ways[half].open(way, target, &mut self.translator);
+    }
+
+    /// Leads the jump cache to a superblock once more; false when it has to be noted.
+    pub fn open_again(&mut self, view: u8, rip: u64, entry: Entry) -> bool {
+        self.ways[(rip >> 63) as usize].open_again(view, rip, entry, &mut self.translator)
     }
 
     /// The half of linear memory that an address is in, with room for one more way into it.

@@ -102,6 +102,39 @@ pub(crate) struct Ways {
     /// Those that sleep, by physical page (its number), with the linear page that they lead to.
     asleep: HashMap<u64, Vec<(u64, Vec<Entry>)>, BuildHasherDefault<Spread>>,
     asleep_count: usize,
+    recent: Recent,
+}
+
+/// Jumps that were noted, by RIP.
+#[derive(Debug)]
+struct Recent {
+    jumps: Box<[(u64, u8, u64); RECENT]>,
+    /// Counts the times that some were made void: those from before do not count.
+    age: u64,
+}
+
+const RECENT: usize = 1024;
+
+impl Default for Recent {
+    fn default() -> Recent {
+        Recent { jumps: Box::new([(0, 0, 0); RECENT]), age: 1 }
+    }
+}
+
+impl Recent {
+    fn place(rip: u64) -> usize {
+        (rip ^ rip >> 10) as usize % RECENT
+    }
+
+    fn knows(&self, jump: &Entry) -> bool {
+        self.jumps[Recent::place(jump.rip)] == (jump.rip, jump.view, self.age)
+    }
+
+    fn note(&mut self, entry: &Entry) {
+        if entry.way == Way::Jump {
+            self.jumps[Recent::place(entry.rip)] = (entry.rip, entry.view, self.age);
+        }
+    }
 }
 
 /// A superblock as ways know it.
@@ -125,24 +158,46 @@ impl Ways {
         self.count > MOST_WAYS
     }
 
+    /// Opens the jump to a superblock once more, if it was opened before and has not been made void since. Those whose
+    /// places in the jump cache are the same come again and again.
+    pub fn open_again(
+        &self,
+        view: u8,
+        rip: u64,
+        entry: kezhan_jit::translate::Entry,
+        translator: &mut Translator,
+    ) -> bool {
+        let jump = Entry { way: Way::Jump, view, rip, leads: entry };
+        let known = self.recent.knows(&jump);
+        if known {
+            jump.open(translator);
+        }
+        known
+    }
+
     /// Opens one that leads to a superblock, which the page tables in use now have where the target says.
     pub fn open(&mut self, way: Way, target: Target, translator: &mut Translator) {
         let Target { view, rip, physical, entry } = target;
         let entry = Entry { way, view, rip, leads: entry };
         entry.open(translator);
-        self.count += 1;
+        self.recent.note(&entry);
         if entry.may_cross() {
+            self.count += 1;
             return self.crossing.push(entry);
         }
         let page = rip & !(PAGE - 1);
-        if !self.groups.contains_key(&page) {
-            let entries = self.wake(physical, page);
-            self.count += entries.len();
-            entries.iter().for_each(|entry| entry.open(translator));
-            self.groups.insert(page, Group { physical, entries });
-        }
-        if let Some(group) = self.groups.get_mut(&page) {
-            group.entries.push(entry);
+        match self.groups.get_mut(&page) {
+            Some(group) => {
+                self.count += 1;
+                group.entries.push(entry);
+            }
+            None => {
+                let mut entries = self.wake(physical, page);
+                entries.iter().for_each(|entry| entry.open(translator));
+                entries.push(entry);
+                self.count += entries.len();
+                self.groups.insert(page, Group { physical, entries });
+            }
         }
     }
 
@@ -159,6 +214,7 @@ impl Ways {
 
     /// Makes a group void; it sleeps if programs alone have used it.
     fn put_to_sleep(&mut self, translator: &mut Translator, page: u64, mut group: Group) {
+        self.recent.age += 1;
         self.count -= group.entries.len();
         group.entries.iter().for_each(|entry| entry.void(translator));
         if group.entries.iter().any(|entry| entry.view != USER) {
@@ -173,14 +229,23 @@ impl Ways {
         self.asleep.entry(group.physical).or_default().push((page, group.entries));
     }
 
-    /// The superblocks of a physical page are no more.
+    /// The superblocks of a linear page are no more.
+    pub fn forget_page(&mut self, translator: &mut Translator, page: u64) {
+        self.recent.age += 1;
+        if let Some(group) = self.groups.remove(&page) {
+            self.count -= group.entries.len();
+            group.entries.iter().for_each(|entry| entry.void(translator));
+        }
+    }
+
+    /// The superblocks of a physical page are no more: none of those that sleep leads there.
     pub fn drop_page(&mut self, physical: u64) {
         let pages = self.asleep.remove(&physical).unwrap_or_default();
         self.asleep_count -= pages.iter().map(|(_, entries)| entries.len()).sum::<usize>();
     }
 
     /// None sleeps any more.
-    pub fn forget_asleep(&mut self) {
+    fn forget_asleep(&mut self) {
         self.asleep.clear();
         self.asleep_count = 0;
     }
@@ -193,8 +258,20 @@ impl Ways {
         self.void_crossing(translator, |_| true);
     }
 
+    /// Makes all void for good.
+    pub fn forget_all(&mut self, translator: &mut Translator) {
+        self.recent.age += 1;
+        let grouped = self.groups.drain().flat_map(|(_, group)| group.entries);
+        for entry in grouped.chain(self.crossing.drain(..)) {
+            entry.void(translator);
+        }
+        self.count = 0;
+        self.forget_asleep();
+    }
+
     fn void_crossing(&mut self, translator: &mut Translator, which: impl Fn(&Entry) -> bool) {
         for entry in self.crossing.extract_if(.., |entry| which(entry)) {
+            self.recent.age += 1;
             self.count -= 1;
             entry.void(translator);
         }

@@ -391,7 +391,10 @@ impl Runner {
         let found = self.look_up(core, rip);
         let busy = self.mailbox().wants_attention();
         let Some(entry) = found else { return self.unfound(core, rip) };
-        self.open_way(core, Way::Jump, rip, entry);
+        let view = core.mem.view.number();
+        if !self.tier.as_mut().is_some_and(|tier| tier.open_again(view, rip, entry)) {
+            self.open_way(core, Way::Jump, rip, entry);
+        }
         if busy { Next::Loop(rip) } else { Next::Enter(entry) }
     }
 

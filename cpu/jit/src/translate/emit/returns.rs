@@ -25,7 +25,11 @@ pub(in crate::translate) fn void_landing(base: u64) -> Vec<u8> {
 
 impl Emitter<'_> {
     /// CALL: notes where it returns to. Changes no flags; the scratch register is lost. The landing is to be filled in.
-    pub(super) fn note_return(&mut self, to: u64) -> Hole {
+    /// Programs note nothing.
+    pub(super) fn note_return(&mut self, to: u64) -> Option<Hole> {
+        if self.request.view == USER {
+            return None;
+        }
         let (at, ring) = (at(self.request.view), ring(self.request.view));
         let hot = &mut self.hot;
         hot.load_byte(host::SCRATCH, at);
@@ -40,11 +44,12 @@ impl Emitter<'_> {
             hot.store_rcx_at_scratch(ring);
             hot.load(host::RCX, SAVED_RCX);
         }
-        hot.store_number_at_scratch(ring + LANDING, 0)
+        Some(hot.store_number_at_scratch(ring + LANDING, 0))
     }
 
     /// Behind all else of a superblock: the landing of its call.
-    pub(super) fn land(&mut self, noted: Hole, to: u64) {
+    pub(super) fn land(&mut self, noted: Option<Hole>, to: u64) {
+        let Some(noted) = noted else { return };
         let offset = self.hot.here() - self.code;
         self.hot.fill_number(noted, offset as u32);
         self.flags = Flags::PARKED;
@@ -53,6 +58,9 @@ impl Emitter<'_> {
 
     /// RET: goes where the scratch register says, with the flags in the area. RSP has been moved by `moved`.
     pub(super) fn go_back(&mut self, moved: i32) {
+        if self.request.view == USER {
+            return self.indirect(moved);
+        }
         debug_assert!(self.flags.are_in_area());
         self.homes.move_out(&mut self.hot);
         let view = self.request.view;
