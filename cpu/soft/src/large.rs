@@ -2,9 +2,9 @@
 //!
 //! Kernels map all RAM with large pages, one behind the other, and heaps often. When a page walk ends at one, its
 //! neighbours are looked up as well, and what leads to RAM in one piece is one region: all RAM, often. What is
-//! remembered is never more than the TLB may hold for each page of it: entries that have been accessed before, RAM
-//! without the local APIC's page and without data breakpoints anywhere; for writing, dirty already, without decoded
-//! code, and not logged.
+//! remembered is never more than the TLB may hold for each page of it: pages whose entries have been accessed before
+//! (Intel SDM vol. 3A §4.8), RAM without the local APIC's page and without data breakpoints anywhere; for writing, dirty
+//! already, without decoded code, and not logged.
 //!
 //! ```text
 //!   2 MiB pages  ├──────────────────┼──────────────────┼──────────────────┤
