@@ -49,20 +49,24 @@ pub struct Registers {
     pub(crate) returns_at: [u8; 8],
     /// Where code memory begins, for what executes there.
     pub(crate) code: u64,
-    pub(crate) spill: [u64; 4],
-    /// General registers in the order of their encoding.
-    pub gpr: [u64; 16],
+    pub(crate) spill: [u64; 2],
+    /// Outcomes of checks: what to add to a linear address for the host's (`translate::groups`).
+    pub(crate) deltas: [u64; PLACES],
+    /// For the look-up: the site's number, shifted left by 8, and bytes less one.
+    pub(crate) wanted: u64,
+    pub(crate) leave: u64,
+    pub(crate) leave_saved: u64,
     /// Base of FS.
     pub fs_base: u64,
     /// Base of GS.
     pub gs_base: u64,
+    /// General registers in the order of their encoding.
+    pub gpr: [u64; 16],
     /// IA32_KERNEL_GS_BASE.
     pub kernel_gs_base: u64,
     pub(crate) pushed: u64,
     /// RSP of whoever has entered.
     pub(crate) host_stack: u64,
-    pub(crate) leave: u64,
-    pub(crate) leave_saved: u64,
     pub(crate) load_vectors: u64,
     pub(crate) load_x87: u64,
     /// x87 registers and control word are in the host's.
@@ -79,16 +83,13 @@ pub struct Registers {
     pub xmm: [u128; 16],
     /// Whether the vectors may have changed since [`Registers::xmm`] was last written by Rust.
     pub vectors_changed: u64,
-    /// Addresses of the halves of the software TLB: [`TLB_SETS`] pairs of a page and its host address each.
+    /// Addresses of the halves of the software TLB: [`TLB_SETS`] pairs of a page and its distance to the host's memory each.
     pub tlb: [u64; TLB_HALVES],
     /// Selectors of ES, CS, SS, DS, FS and GS.
     pub selectors: [u64; 6],
-    pub(crate) probe: u64,
+    /// The look-ups: of each half, by kind ([`crate::probe`]).
+    pub(crate) look_ups: [[u64; 4]; TLB_HALVES],
     pub(crate) returns: Returns,
-    /// For the probe: offset of the site in the area, offset of the half's address there, bytes less one.
-    pub(crate) probed_site: u64,
-    pub(crate) probed_half: u32,
-    pub(crate) probed_size: u32,
     /// How many sites are in the journal.
     pub(crate) journal: u64,
     /// RFLAGS.IF in its place, alone.
@@ -168,7 +169,10 @@ impl Registers {
     }
 }
 
-/// Sets in each half of the software TLB that the probe looks into.
+/// Outcomes of checks that a superblock keeps.
+pub(crate) const PLACES: usize = 4;
+
+/// Sets in each half of the software TLB that the look-up looks into.
 pub const TLB_SETS: u64 = 4096;
 /// Halves: the read and the write half of each view.
 pub const TLB_HALVES: usize = 2 * VIEWS;
@@ -188,24 +192,22 @@ pub(crate) struct Site {
     pub delta: u64,
     /// Host address of `lo`; for a constant address the host address itself, 0 when void.
     pub host: u64,
-    /// Bit 0: its number is in the journal. Bits 1 and 2: it waits to be listed (`translate::sites`).
+    /// Bit 0: its number is in the journal. Bits 1 and 2: it waits to be listed (`translate::sites`). Bit 7: the next miss
+    /// is compared with the last ([`crate::probe`]).
     pub journaled: u8,
-    /// How many misses more the TLB serves before the page of one becomes the region, at least 1: of those in the page of
-    /// the miss before.
-    pub patience: u8,
-    /// What that will be after the next time.
+    /// What `patience` is set to the next time.
     pub next_patience: u8,
-    /// What it will be at most.
-    pub most_patience: u8,
-    /// The set of the TLB, times 16, that the last miss was looked up in.
+    /// At which miss, from now on, the page may become the region, at least 1: those before are served by the TLB.
+    pub patience: u16,
+    /// Low bits of the address of the TLB's set that the miss fell into at which patience ended.
     pub missed: u16,
 }
 
 impl Site {
     /// Sizes that a site shared by several accesses knows a limit for.
-    pub const SIZES: [u64; 3] = [8, 32, 128];
+    pub const SIZES: [u64; 3] = [8, 64, 256];
 
-    /// A site that takes the page of its first two accesses, and with accesses that hop about seldom another.
+    /// A site that takes the page of its first access.
     pub const VOID: Site = Site {
         lo: 0,
         limit: 0,
@@ -213,17 +215,13 @@ impl Site {
         delta: 0,
         host: 0,
         journaled: 0,
-        patience: 1,
         next_patience: 1,
-        most_patience: 32,
+        patience: 1,
         missed: 0,
     };
 
-    /// The same where so many accesses share it that each new region is soon worth while.
-    pub const SHARED: Site = Site { most_patience: 8, ..Site::VOID };
-
-    /// The next access misses, and its page becomes the region. A site that had many regions before is given the next
-    /// ones sooner than before, but for the first.
+    /// The next access misses, and its page becomes the region. A site that had many regions is given the next ones
+    /// sooner than before.
     #[inline(always)]
     pub fn make_void(&mut self) {
         (self.limit, self.limits, self.host) = (0, [0; 3], 0);
@@ -267,6 +265,8 @@ const MAPPED: usize = STACK + LARGE_PAGE + AREA;
 
 const _: () = assert!(size_of::<Registers>() <= BELL);
 const _: () = assert!(offset_of!(Registers, xmm).is_multiple_of(16));
+// What comes first is addressed by one byte.
+const _: () = assert!(offset_of!(Registers, leave_saved) < 0x80);
 
 /// The offset of a view's jump cache.
 pub(crate) const fn jumps_of(view: u8) -> usize {
@@ -360,7 +360,7 @@ impl Area {
         registers.leave_saved = exits.leave_saved;
         registers.load_vectors = exits.load_vectors;
         registers.load_x87 = exits.load_x87;
-        registers.probe = exits.probe;
+        registers.look_ups = crate::probe::look_ups();
         area.void_edges();
         Ok(area)
     }

@@ -24,7 +24,7 @@
 //! the way in by the area.
 #![expect(unsafe_code, reason = "the entry into translated code")]
 
-use crate::area::{Area, JOURNAL_AT, Registers, SITES_AT, Site, TLB_SETS};
+use crate::area::{Area, Registers};
 use std::arch::{asm, naked_asm};
 use std::mem::offset_of;
 
@@ -35,7 +35,6 @@ pub(crate) struct Exits {
     pub load_vectors: u64,
     pub load_x87: u64,
     pub void_slot: u64,
-    pub probe: u64,
 }
 
 pub(crate) fn exits() -> Exits {
@@ -45,7 +44,6 @@ pub(crate) fn exits() -> Exits {
         load_vectors: load_vectors as *const () as u64,
         load_x87: load_x87 as *const () as u64,
         void_slot: void_slot as *const () as u64,
-        probe: probe as *const () as u64,
     }
 }
 
@@ -224,80 +222,5 @@ unsafe extern "sysv64" fn load_vectors() {
         mxcsr = const offset_of!(Registers, mxcsr),
         host = const offset_of!(Registers, host_mxcsr),
         xmm = const offset_of!(Registers, xmm),
-    )
-}
-
-/// Makes the page of the linear address in R11 the region of a site, when the software TLB knows it: then ZF is
-/// set. Called from the cold side; keeps all registers but R11, which is lost.
-///
-/// The check is the TLB's own: the page of the access' last byte is compared with the tag in the set of its
-/// first, so that one that crosses into the next page misses. The site is noted in the journal.
-#[unsafe(naked)]
-unsafe extern "sysv64" fn probe() {
-    naked_asm!(
-        "push rax", "push rcx", "push rdx",
-        "mov eax, gs:[{size}]",
-        "add rax, r11",
-        "and rax, -4096",
-        "mov rcx, r11",
-        "shr rcx, 12 - 4",
-        "and ecx, ({sets} - 1) * 16",
-        "mov edx, gs:[{half}]",
-        "add rcx, gs:[rdx]",
-        "cmp rax, [rcx]",
-        "jne 2f",
-        "mov rdx, [rcx + 8]",
-        "mov rcx, gs:[{site}]",
-        "test byte ptr gs:[rcx + {journaled}], 1",
-        "jne 3f",
-        "push rbx",
-        "lea rbx, [rcx - {sites}]",
-        "shr rbx, {site_shift}",
-        "mov r11, gs:[{journal}]",
-        "mov gs:[{journal_at} + r11 * 4], ebx",
-        "inc r11",
-        "mov gs:[{journal}], r11",
-        "or byte ptr gs:[rcx + {journaled}], 1",
-        "pop rbx",
-        "3:",
-        "mov gs:[rcx + {lo}], rax",
-        "mov gs:[rcx + {host}], rdx",
-        "sub rdx, rax",
-        "mov gs:[rcx + {delta}], rdx",
-        "mov edx, 4096",
-        "mov eax, gs:[{size}]",
-        "sub rdx, rax",
-        "mov gs:[rcx + {limit}], rdx",
-        "mov qword ptr gs:[rcx + {limits}], 4096 - 7",
-        "mov qword ptr gs:[rcx + {limits} + 8], 4096 - 31",
-        "mov qword ptr gs:[rcx + {limits} + 16], 4096 - 127",
-        "mov al, gs:[rcx + {next}]",
-        "mov gs:[rcx + {patience}], al",
-        "cmp al, gs:[rcx + {most}]",
-        "jae 4f",
-        "add al, al",
-        "mov gs:[rcx + {next}], al",
-        "4:",
-        "xor eax, eax",
-        "2:",
-        "pop rdx", "pop rcx", "pop rax",
-        "ret",
-        size = const offset_of!(Registers, probed_size),
-        half = const offset_of!(Registers, probed_half),
-        site = const offset_of!(Registers, probed_site),
-        journal = const offset_of!(Registers, journal),
-        journal_at = const JOURNAL_AT,
-        sites = const SITES_AT,
-        site_shift = const size_of::<Site>().trailing_zeros(),
-        journaled = const offset_of!(Site, journaled),
-        patience = const offset_of!(Site, patience),
-        next = const offset_of!(Site, next_patience),
-        most = const offset_of!(Site, most_patience),
-        lo = const offset_of!(Site, lo),
-        limit = const offset_of!(Site, limit),
-        limits = const offset_of!(Site, limits),
-        delta = const offset_of!(Site, delta),
-        host = const offset_of!(Site, host),
-        sets = const TLB_SETS,
     )
 }

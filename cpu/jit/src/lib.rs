@@ -30,6 +30,7 @@ mod gate;
 pub mod memory;
 #[cfg(any(test, feature = "oracle"))]
 pub mod oracle;
+mod probe;
 mod rename;
 mod returns;
 mod shape;

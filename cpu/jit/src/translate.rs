@@ -38,6 +38,7 @@
 mod asm;
 mod emit;
 mod flags;
+mod groups;
 mod homes;
 mod record;
 mod shared;
@@ -52,7 +53,7 @@ pub use emit::Request;
 use emit::{Addresses, Books, Emitter};
 pub use flags::{CodePage, PEEK};
 pub use record::{Access, Kind, Record};
-use shared::SHARED;
+pub(crate) use shared::SHARED;
 use sites::SiteLists;
 use slots::Slots;
 pub use step::{Operand, Rule, Segment, Step};
@@ -136,7 +137,7 @@ impl Translator {
         let mut area = Area::new(bytes >= GENEROUS)?;
         area.registers().code = memory.base();
         for site in 0..SHARED {
-            *area.site(site) = Site::SHARED;
+            *area.site(site) = Site::VOID;
         }
         let mut new = Translator {
             memory,
@@ -286,9 +287,9 @@ impl Translator {
     pub fn fill(&mut self, access: &Access, linear: u64, region: Region) -> Option<Entry> {
         let operand = &access.operand;
         let limit = |size: u64| region.length.saturating_sub(size - 1);
-        let size = u64::from(operand.size);
+        let (below, size) = (u64::from(access.span.0), u64::from(access.span.1));
         let aligned = linear & u64::from(operand.alignment - 1) == 0;
-        let offset = linear.wrapping_sub(region.start);
+        let offset = linear.wrapping_sub(below).wrapping_sub(region.start);
         if offset >= limit(size) || !aligned {
             return None;
         }

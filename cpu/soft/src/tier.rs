@@ -272,6 +272,17 @@ impl Tier {
         Some(entry)
     }
 
+    /// Translates a superblock that only another one of its page leads to.
+    pub fn translate_apart(&mut self, name: Name, request: Request<'_>) -> Option<Entry> {
+        let entry = self.translator.translate(request).ok()?;
+        self.counters.superblocks += 1;
+        self.counters.instructions += request.steps.len() as u64;
+        if let Some(map) = &self.perf_map {
+            map.tell(name.rip, name.view() == 0, self.translator.last());
+        }
+        Some(entry)
+    }
+
     /// Keeps a superblock of one instruction that lies over its page's end, and goes on in physical page `second` (its
     /// number).
     pub fn translate_across(

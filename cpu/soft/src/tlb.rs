@@ -18,12 +18,12 @@ use std::collections::HashSet;
 const SETS: u64 = kezhan_jit::area::TLB_SETS;
 const HALVES: u64 = 8;
 
-/// A translation: tag, and the host address of the page.
+/// A translation: the page, and how far the host's memory of it is from there.
 #[derive(Clone, Copy, Debug)]
 #[repr(C)]
 struct Entry {
     tag: u64,
-    host: u64,
+    delta: u64,
 }
 
 /// Which accesses an entry serves.
@@ -119,7 +119,13 @@ impl Entry {
     /// The tag is a page of a set on the other side of the table.
     #[inline(always)]
     fn empty(slot: usize) -> Entry {
-        Entry { tag: ((slot as u64 ^ (SETS / 2)) % SETS) << 12, host: 0 }
+        Entry { tag: ((slot as u64 ^ (SETS / 2)) % SETS) << 12, delta: 0 }
+    }
+
+    /// The host address of its page.
+    #[inline(always)]
+    fn host(&self) -> u64 {
+        self.tag.wrapping_add(self.delta)
     }
 }
 
@@ -129,7 +135,7 @@ impl Tlb {
     pub fn find(&self, view: View, linear: u64, length: u64, write: bool) -> Option<HostPointer> {
         let entry = &self.entries[slot(view, write, linear)];
         let last_page = linear.wrapping_add(length - 1) & !0xfff;
-        (entry.tag == last_page).then(|| HostPointer::within(entry.host, linear))
+        (entry.tag == last_page).then(|| HostPointer::within(entry.host(), linear))
     }
 
     /// Where the halves of the views are, for translated code. They stay there.
@@ -150,7 +156,8 @@ impl Tlb {
         if before == Entry::empty(slot).tag || is_upper(before) != is_upper(page) {
             self.used[half][usize::from(write)].push(slot as u16);
         }
-        self.entries[slot] = Entry { tag: page, host: host.address() };
+        let delta = host.address().wrapping_sub(page);
+        self.entries[slot] = Entry { tag: page, delta };
     }
 
     /// Some cache has a translation now.
@@ -258,7 +265,7 @@ impl Tlb {
 fn drop_entry_of(entries: &mut [Entry], slot: u16, host: u64) -> bool {
     let empty = Entry::empty(slot.into());
     let entry = &mut entries[usize::from(slot)];
-    if entry.host == host {
+    if entry.host() == host {
         *entry = empty;
     }
     entry.tag != empty.tag

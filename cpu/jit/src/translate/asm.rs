@@ -19,6 +19,7 @@ pub(super) mod host {
 
 /// Condition numbers (Intel SDM vol. 1 appendix B).
 pub(super) mod condition {
+    pub const BELOW: u8 = 2;
     pub const ABOVE_OR_EQUAL: u8 = 3;
     pub const EQUAL: u8 = 4;
     pub const NOT_EQUAL: u8 = 5;
@@ -139,15 +140,10 @@ impl Asm {
         self.word(value);
     }
 
-    /// `dec byte [rsp + offset]`
-    pub fn decrement_byte(&mut self, offset: usize) {
-        self.area(false, &[0xfe], 1, offset);
-    }
-
-    /// `test byte [rsp + offset], mask`
-    pub fn test_byte(&mut self, offset: usize, mask: u8) {
-        self.area(false, &[0xf6], 0, offset);
-        self.byte(mask);
+    /// `dec word [rsp + offset]`
+    pub fn decrement_word(&mut self, offset: usize) {
+        self.byte(0x66);
+        self.area(false, &[0xff], 1, offset);
     }
 
     /// `mov rcx, r11; shr rcx, 8; and ecx, mask`: 16 times the low bits of the page number in R11.
@@ -161,17 +157,15 @@ impl Asm {
         self.raw(&[0x4c, 0x33, 0x19, 0x49, 0x81, 0xfb, 0, 0x10, 0, 0]);
     }
 
-    /// `cmp [rsp + offset], cx; mov [rsp + offset], cx`
-    pub fn exchange_with_cx(&mut self, offset: usize) {
-        for opcode in [0x39, 0x89] {
-            self.byte(0x66);
-            self.area(false, &[opcode], host::RCX, offset);
-        }
+    /// `mov r11, [rcx + 8]`
+    pub fn load_second_at_rcx(&mut self) {
+        self.raw(&[0x4c, 0x8b, 0x59, 8]);
     }
 
-    /// `add r11, [rcx + 8]`
-    pub fn add_second_at_rcx(&mut self) {
-        self.raw(&[0x4c, 0x03, 0x59, 8]);
+    /// `test byte [rsp + offset], mask`
+    pub fn test_byte(&mut self, offset: usize, mask: u8) {
+        self.area(false, &[0xf6], 0, offset);
+        self.byte(mask);
     }
 
     /// `movsxd rcx, reg`
@@ -539,20 +533,18 @@ mod tests {
         assert_eq!(text(|a| a.number(9, 5)), "mov r9d,5");
         assert_eq!(text(|a| a.test(11)), "test r11,r11");
         assert_eq!(text(|a| a.test_scratch(15)), "test r11b,0Fh");
-        assert_eq!(text(|a| a.decrement_byte(0x40)), "dec byte ptr [rsp+40h]");
         assert_eq!(text(|a| a.test_byte(0x40, 4)), "test byte ptr [rsp+40h],4");
+        assert_eq!(text(|a| a.decrement_word(0x40)), "dec word ptr [rsp+40h]");
         let set = "mov rcx,r11; shr rcx,8; and ecx,0FFF0h";
         assert_eq!(text(|a| a.set_offset_to_rcx(0xfff0)), set);
         assert_eq!(text(Asm::compare_page_at_rcx), "xor r11,[rcx]; cmp r11,1000h");
-        assert_eq!(text(Asm::add_second_at_rcx), "add r11,[rcx+8]");
+        assert_eq!(text(Asm::load_second_at_rcx), "mov r11,[rcx+8]");
         assert_eq!(text(Asm::negate_scratch), "neg r11");
         assert_eq!(text(|a| a.load_16(9, 0x40)), "mov r9w,[rsp+40h]");
         assert_eq!(text(|a| a.and_number_32(1, 0x200)), "and ecx,200h");
         assert_eq!(text(|a| a.or_number_32(1, 2)), "or ecx,2");
         assert_eq!(text(|a| a.test_scratch_32(0x100)), "test r11d,100h");
         assert_eq!(text(|a| a.compare_scratch(1)), "cmp r11,1");
-        let both = "cmp [rsp+40h],cx; mov [rsp+40h],cx";
-        assert_eq!(text(|a| a.exchange_with_cx(0x40)), both);
         assert_eq!(text(|a| a.and_number(0x40, 7)), "and qword ptr [rsp+40h],7");
         let spread = "movzx ecx,al; shl ecx,8; shr eax,0Bh; and eax,1; or eax,ecx";
         assert_eq!(text(Asm::bits_to_flags), spread);

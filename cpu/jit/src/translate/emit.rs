@@ -3,9 +3,10 @@
 use super::Record;
 use super::asm::{Address, Asm, Hole, condition, host};
 use super::flags::{CodePage, liveness};
+use super::groups::Groups;
 use super::homes::Homes;
 use super::record::{Access, Kind};
-use super::shared::{self, OfRegisters};
+use super::shared;
 use super::step::{Operand, Rule, Segment, Step};
 use crate::area::{
     BELL, Registers, SITES_AT, SLOTS_AT, SUPERVISOR, SUPERVISOR_AC, Site, USER, jumps_of,
@@ -33,6 +34,8 @@ pub struct Request<'a> {
     pub page: CodePage<'a>,
     /// Which view the code runs in (below [`crate::area::VIEWS`]).
     pub view: u8,
+    /// Each access is checked by itself.
+    pub apart: bool,
 }
 
 /// Where what is emitted will be.
@@ -92,7 +95,9 @@ pub(super) struct Emitter<'a> {
     vectors: bool,
     x87: bool,
     stubs: Vec<Stub>,
-    of_registers: OfRegisters,
+    groups: Groups,
+    /// The place whose value is in the scratch register.
+    at_hand: Option<usize>,
     encoder: Encoder,
     body: u64,
     /// Where the flags are there.
@@ -148,7 +153,8 @@ impl<'a> Emitter<'a> {
             vectors: request.steps.iter().any(|step| step.rule == Rule::Vector),
             x87: request.steps.iter().any(|step| step.rule == Rule::X87),
             stubs: Vec::new(),
-            of_registers: OfRegisters::default(),
+            groups: Groups::of(request.steps, request.apart),
+            at_hand: None,
             encoder: Encoder::new(64),
             body: 0,
             body_flags: Flags::RAW,
@@ -170,12 +176,14 @@ impl<'a> Emitter<'a> {
         let steps = self.request.steps;
         while let Some(step) = steps.get(self.at) {
             let first = self.at;
-            match stack::in_a_row(&steps[self.at..]) {
+            let row = if self.request.apart { 1 } else { stack::in_a_row(&steps[self.at..]) };
+            match row {
                 0 | 1 => self.step(step)?,
                 count => self.row(count)?,
             }
-            let changed = steps[first..=self.at].iter().fold(0, |all, step| all | step.changes);
-            self.of_registers.forget(changed);
+            for step in &steps[first..=self.at] {
+                self.groups.pass(step);
+            }
             self.at += 1;
         }
         if let Some(last) = steps.last().filter(|last| !last.ends()) {
@@ -238,6 +246,18 @@ impl<'a> Emitter<'a> {
     }
 
     fn step(&mut self, step: &Step) -> Done {
+        // What is made otherwise may use the scratch register.
+        let plain = matches!(
+            step.rule,
+            Rule::Nothing | Rule::Copy | Rule::Vector | Rule::Address | Rule::Push | Rule::Pop
+        );
+        self.at_hand = self.at_hand.filter(|_| plain);
+        self.by_rule(step)?;
+        self.at_hand = self.at_hand.filter(|_| plain);
+        Ok(())
+    }
+
+    fn by_rule(&mut self, step: &Step) -> Done {
         match step.rule {
             Rule::Nothing => Ok(()),
             Rule::Copy | Rule::Vector | Rule::X87 | Rule::ExchangePair => self.copy(step),
@@ -308,6 +328,7 @@ impl<'a> Emitter<'a> {
 
     /// Puts the flags into the area, unless they are there. The scratch register is lost.
     fn save_flags(&mut self) {
+        self.at_hand = None;
         if !self.flags.are_in_area() {
             self.hot.copy(host::SCRATCH, host::RAX);
             self.hot.flags_to_rax();

@@ -56,6 +56,13 @@ pub struct Access {
     pub steps: u32,
     /// A page fault of it is the instruction's: nothing else of the instruction would fault before.
     pub faults: bool,
+    /// Address of the four bytes that lead here rather than to a superblock of accesses that are checked apart, if
+    /// there can be one.
+    pub hole: Option<u64>,
+    /// The flags are in the area.
+    pub parked: bool,
+    /// Bytes before the access that its check covers as well, and bytes in all.
+    pub(super) span: (u32, u32),
     /// Its site.
     pub(super) site: u32,
     /// How far from a region's end, less one, it must start for the check to find it.

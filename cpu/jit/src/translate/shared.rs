@@ -8,7 +8,6 @@
 //! |---|---|
 //! | off RSP | one for each of [`STACK`] groups of code pages |
 //! | off a segment's base alone | one for each of [`PAGES`] groups of pages behind it |
-//! | off one register, which does not change between them | one in the superblock |
 //!
 //! Sites belong to a view, and those that write are others than those that read.
 //!
@@ -25,7 +24,7 @@ const PAGES: u32 = 8;
 const OF_VIEW: u32 = STACK + 2 * PAGES;
 
 /// How many sites are shared by superblocks: the first ones.
-pub(super) const SHARED: u32 = 2 * VIEWS as u32 * OF_VIEW;
+pub(crate) const SHARED: u32 = 2 * VIEWS as u32 * OF_VIEW;
 
 /// Whether each of them writes.
 pub(super) fn writers() -> Vec<bool> {
@@ -52,37 +51,6 @@ pub(super) fn class(size: u32) -> Option<usize> {
     Site::SIZES.iter().position(|most| u64::from(size) <= *most)
 }
 
-/// Sites of the superblock that is being emitted, by the register that their accesses are off.
-#[derive(Debug, Default)]
-pub(super) struct OfRegisters(Vec<(u8, bool, u32)>);
-
-impl OfRegisters {
-    /// Whether accesses like this one share a site.
-    pub fn is_shareable(operand: &Operand) -> bool {
-        let alone = operand.index.is_none() && operand.bit.is_none() && operand.segment.is_none();
-        alone && operand.base.is_some() && class(operand.size).is_some()
-    }
-
-    /// The site of earlier accesses off the same register.
-    pub fn find(&self, operand: &Operand) -> Option<u32> {
-        let base = operand.base?;
-        let same =
-            |(register, write, _): &&(u8, bool, u32)| *register == base && *write == operand.write;
-        self.0.iter().find(same).map(|(_, _, site)| *site)
-    }
-
-    pub fn add(&mut self, operand: &Operand, site: u32) {
-        if let Some(base) = operand.base {
-            self.0.push((base, operand.write, site));
-        }
-    }
-
-    /// These registers, by bits, have changed.
-    pub fn forget(&mut self, changed: u16) {
-        self.0.retain(|(register, _, _)| changed >> register & 1 == 0);
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -103,21 +71,7 @@ mod tests {
     #[test]
     fn long_or_indexed_accesses_share_none() {
         let stack = Operand::stack(0, false);
-        assert!(site_of(&Operand { size: 136, ..stack }, 0, 0).is_none());
+        assert!(site_of(&Operand { size: 264, ..stack }, 0, 0).is_none());
         assert!(site_of(&Operand { index: Some(1), ..stack }, 0, 0).is_none());
-        assert!(!OfRegisters::is_shareable(&Operand { index: Some(1), ..stack }));
-    }
-
-    #[test]
-    fn a_register_that_changes_has_a_new_site() {
-        let mut sites = OfRegisters::default();
-        let operand = Operand::at(3, 8, false);
-        sites.add(&operand, 7);
-        assert_eq!(sites.find(&Operand::at(3, 64, false)), Some(7));
-        assert_eq!(sites.find(&Operand::at(3, 64, true)), None);
-        sites.forget(1 << 2);
-        assert_eq!(sites.find(&operand), Some(7));
-        sites.forget(1 << 3);
-        assert_eq!(sites.find(&operand), None);
     }
 }

@@ -34,6 +34,8 @@ enum Next {
     Interpret(u64),
     /// It runs so many from there on, which do not branch but for the last.
     InterpretRow(u64, u32),
+    /// The accesses that were checked together from a RIP on are checked apart.
+    Apart(u64, Access),
     /// The page fault that lies in the state is that of the instruction at a RIP.
     Fault(u64),
 }
@@ -110,7 +112,7 @@ impl Runner {
         let view = core.mem.view.number();
         let page = CodePage { start: linear & !(PAGE - 1), bytes: &bytes, watched: &[] };
         let name = Name::new(linear, physical, view, modes);
-        let request = Request { steps: &steps, page, view };
+        let request = Request { steps: &steps, page, view, apart: false };
         let Some(tier) = self.tier.as_mut().filter(|_| crosses) else { return Ok(None) };
         Ok(tier.translate_across(name, rest / PAGE, request))
     }
@@ -143,7 +145,7 @@ impl Runner {
             return self.interpret_one(core, linear);
         }
         let physical = self.fetch(core, linear, tag)?;
-        match self.translate(core, linear, physical) {
+        match self.translate(core, (linear, physical), false) {
             Some(entry) => {
                 // At another address, or for another view, it is to become hot once more.
                 warm.cool_down(HOT - AGAIN);
@@ -157,8 +159,13 @@ impl Runner {
         }
     }
 
-    /// Makes a superblock.
-    fn translate(&mut self, core: &mut SoftCore<'_>, linear: u64, physical: u64) -> Option<Entry> {
+    /// Makes a superblock; `apart`: each access is checked by itself, and only another superblock leads there.
+    fn translate(
+        &mut self,
+        core: &mut SoftCore<'_>,
+        (linear, physical): (u64, u64),
+        apart: bool,
+    ) -> Option<Entry> {
         self.make_room(core);
         let modes = self.tier.as_ref()?.modes();
         let now = conditions(core, modes);
@@ -185,7 +192,23 @@ impl Runner {
         let view = core.mem.view.number();
         let page = CodePage { start, bytes: &bytes, watched: &watched };
         let name = Name::new(linear, physical, view, modes);
-        self.tier.as_mut()?.translate(name, Request { steps: &steps, page, view })
+        let request = Request { steps: &steps, page, view, apart };
+        let tier = self.tier.as_mut()?;
+        if apart { tier.translate_apart(name, request) } else { tier.translate(name, request) }
+    }
+
+    /// A superblock from an access on in which each is checked by itself, and the way to it: only what an instruction itself
+    /// reaches may raise its exceptions (Intel SDM vol. 3A §6.5).
+    #[cold]
+    fn apart(&mut self, core: &mut SoftCore<'_>, rip: u64, access: &Access) -> Option<Entry> {
+        let physical = self.fetch(core, rip, fetch_tag(core, rip)).ok()?;
+        let clears = self.tier.as_ref()?.counters.clears;
+        let entry = self.translate(core, (rip, physical), true)?;
+        let tier = self.tier.as_mut()?;
+        if let Some(hole) = access.hole.filter(|_| tier.counters.clears == clears) {
+            tier.translator().link(hole, access.parked, entry);
+        }
+        Some(entry)
     }
 
     /// Runs a superblock, and what follows it, until something else is to be done.
@@ -205,6 +228,14 @@ impl Runner {
                 Next::Loop(rip) => {
                     self.leave(core, rip);
                     return Ok(());
+                }
+                Next::Apart(rip, access) => {
+                    self.leave(core, rip);
+                    match self.apart(core, rip, &access) {
+                        Some(next) => entry = next,
+                        None => return self.interpret_one(core, rip),
+                    }
+                    self.arrive(core);
                 }
                 Next::Interpret(_) | Next::InterpretRow(..) | Next::Fault(_) => {
                     self.step_outside(core, &next)?;
@@ -242,7 +273,7 @@ impl Runner {
                 self.leave(core, rip);
                 self.handle(core, Stop::Exception)
             }
-            Next::Enter(_) | Next::Loop(_) => Ok(()),
+            Next::Enter(_) | Next::Loop(_) | Next::Apart(..) => Ok(()),
         }
     }
 
@@ -349,6 +380,7 @@ impl Runner {
         };
         match region.and_then(|region| tier.fill(access, linear, region)) {
             Some(entry) => Next::Enter(entry),
+            None if access.hole.is_some() => Next::Apart(record.rip, *access),
             None => Next::InterpretRow(record.rip, access.steps),
         }
     }

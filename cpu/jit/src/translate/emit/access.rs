@@ -6,35 +6,36 @@
 //!   cmp  r11, [site.limit]       less than the region's length - size + 1?
 //!   jae  cold                       ──► the engine fills the site, or interprets the instruction
 //!   mov  r11, [site.delta]       then the operand is [base + r11 + displacement]
-//!   add  r11, [site.host]        or, with an index or a segment, [r11]
+//!   add  r11, base               or, with an index, [r11 + index * scale + displacement]
+//!   add  r11, [site.host]        or, with a segment, [r11]
 //! ```
 //!
 //! The loads from the site do not depend on the address: the processor predicts that the region is the same
-//! as last time and goes on. An access that crosses into the next page is beyond the limit, whatever its
+//! as last time and goes on. What the address is made of is added to the distance as late as can be: a load waits for
+//! its index, and for nothing behind that. An access that crosses into the next page is beyond the limit, whatever its
 //! size. A constant address (relative to RIP) is checked once, when the site is filled:
 //!
 //! ```text
 //!   mov  r11, [site.host];  test r11, r11;  jz cold
 //! ```
 //!
-//! On the cold side the software TLB is asked: when it knows the page, the access is made there and then, at the
-//! address that the TLB gives, and the code goes on behind the hot one. A site whose accesses hop between pages
-//! is served so, at the price of a TLB.
+//! On the cold side a look-up ([`crate::probe`]) asks the software TLB, and comes back with what the site would have
+//! said: the hot side goes on as if nothing had been amiss. A site whose accesses hop between pages is served so, at the
+//! price of a TLB. There is little code there, since it lies in no cache when it is wanted.
 //!
 //! ```text
-//!   lea  r11, [address]
-//!   rcx = set of the page
-//!   missed there the last time?  dec byte [site.patience];  je fill      ──► the page becomes the site's region
-//!   rcx += [tlb.half]                                                        ([`crate::gate`])
-//!   xor  r11 + size - 1, [rcx]                  within a page from the tag?
-//!   cmp  r11, 4096;  jae engine
-//!   add  r11, [rcx + 8]                         then the operand is [r11 - (size - 1)]
+//!   lea  r11, [address];  mov [wanted], site and size;  call [look-up];  jb hot
+//!   leave
 //! ```
 //!
-//! The tag of a set in which there is nothing is a page that belongs to another set, so that no access agrees.
+//! Accesses beside one that has been checked need no check (`translate::groups`):
+//!
+//! ```text
+//!   mov  r11, [place]               then the operand is [base + r11 + displacement]
+//! ```
 
 use super::*;
-use crate::area::TLB_SETS;
+use crate::area::{PLACES, TLB_SETS};
 
 const LO: usize = offset_of!(Site, lo);
 const LIMIT: usize = offset_of!(Site, limit);
@@ -42,7 +43,7 @@ const LIMITS: usize = offset_of!(Site, limits);
 const DELTA: usize = offset_of!(Site, delta);
 const HOST: usize = offset_of!(Site, host);
 
-/// What is done at the place that an access was found to be at. It is emitted twice, hot and cold.
+/// What is done at the place that an access was found to be at.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Tail<'a> {
     /// The instruction itself.
@@ -65,14 +66,38 @@ pub(super) enum Tail<'a> {
     Row(&'a [Step]),
 }
 
-/// An access whose check has been emitted.
-struct Checked {
-    place: Place,
-    /// Where it goes when the site's region is another, if the TLB may be asked then.
-    miss: Option<Hole>,
-    record: u32,
-    check: u64,
-    site: usize,
+impl Tail<'_> {
+    /// How many steps it is of.
+    fn steps(&self) -> usize {
+        match self {
+            Tail::Row(steps) => steps.len(),
+            _ => 1,
+        }
+    }
+
+    /// Whether it leaves the scratch register alone, and flags that are live may stay where they are.
+    fn is_plain(&self) -> bool {
+        match self {
+            Tail::Copy(step) => !step.names_high_byte(),
+            Tail::Load(register) => *register != host::SCRATCH,
+            Tail::Row(steps) => steps.last().is_none_or(|last| last.rule != Rule::Return),
+            Tail::Push(_) | Tail::PushNumber(_) | Tail::PushStored | Tail::Leave(_) => true,
+            Tail::PushFlags | Tail::Load32(_) => false,
+        }
+    }
+}
+
+/// What a look-up comes back with in the scratch register, by its number in [`Registers::look_ups`].
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Found {
+    /// What to add to a linear address for the host's.
+    Delta = 0,
+    /// The host address.
+    Host = 1,
+    /// The host address; the page is the site's region.
+    Filled = 2,
+    /// As [`Found::Delta`], when patience has ended.
+    Anew = 3,
 }
 
 /// Where a checked operand is in host memory.
@@ -80,56 +105,48 @@ struct Checked {
 pub(super) enum Place {
     /// At the scratch register.
     Scratch,
-    /// So far from the scratch register.
-    Near(i32),
-    /// At `base` + scratch register + displacement.
-    Offset { base: u8, displacement: i32 },
+    /// Where the guest's registers say, with the scratch register for what lies between.
+    Beside(Address),
 }
 
 impl Place {
     pub fn address(self) -> Address {
         match self {
             Place::Scratch => Address::at(host::SCRATCH, 0),
-            Place::Near(displacement) => Address::at(host::SCRATCH, displacement),
-            Place::Offset { base, displacement } => {
-                Address::indexed(base, host::SCRATCH, displacement)
-            }
+            Place::Beside(address) => address,
         }
     }
 }
 
+/// Where the outcome of a check waits in the area.
+fn outcome(place: usize) -> usize {
+    offset_of!(Registers, deltas) + size_of::<u64>() * (place % PLACES)
+}
+
 impl Emitter<'_> {
-    /// An access of the present step: the check, and what follows it. Flags that are live are saved first.
+    /// An access of the present step: the check, and what follows it. Flags that are live are saved before a check.
     pub(super) fn access(&mut self, operand: &Operand, tail: Tail<'_>) -> Done {
-        self.save_live_flags();
-        let steps = match tail {
-            Tail::Row(steps) => steps.len(),
-            _ => 1,
+        let plain = tail.is_plain();
+        if !plain {
+            self.save_live_flags();
+        }
+        let place = match self.groups.find(operand) {
+            Some(place) => {
+                if self.at_hand != Some(place) {
+                    self.hot.load(host::SCRATCH, outcome(place));
+                    self.at_hand = Some(place);
+                }
+                self.beside_delta(operand)
+            }
+            None => {
+                self.save_live_flags();
+                self.at_hand = None;
+                self.check(operand, tail.steps())
+            }
         };
-        let checked = self.check(operand, steps as u32);
-        let before = self.flags;
-        self.tail(tail, checked.place)?;
-        let Some(miss) = checked.miss else { return Ok(()) };
-        let (back, behind) = (self.hot.here(), self.flags);
-        let cold = self.cold.here();
-        self.hot.fill(miss, cold);
-        std::mem::swap(&mut self.hot, &mut self.cold);
-        self.flags = before;
-        let (fill, unknown) = self.look_up(operand, checked.site);
-        self.tail(tail, Place::Near(1 - operand.size as i32))?;
-        let over = self.hot.jump();
-        self.hot.fill(over, back);
-        self.flags = before;
-        self.hot.fill_here(fill);
-        self.hot.load(host::RCX, SAVED_RCX);
-        let nowhere = self.fill_site(operand, checked.site, checked.check);
-        self.hot.fill_here(unknown);
-        self.hot.load(host::RCX, SAVED_RCX);
-        self.hot.fill_here(nowhere);
-        self.leave_for_access(checked.record);
-        std::mem::swap(&mut self.hot, &mut self.cold);
-        self.write_resume(checked.record, checked.check);
-        self.flags = behind;
+        self.tail(tail, place)?;
+        let added = matches!(place, Place::Beside(Address { base: Some(host::SCRATCH), .. }));
+        self.at_hand = self.at_hand.filter(|_| plain && !added);
         Ok(())
     }
 
@@ -140,127 +157,161 @@ impl Emitter<'_> {
         self.hot.jump_through(self.way_out());
     }
 
-    fn check(&mut self, operand: &Operand, steps: u32) -> Checked {
-        let (number, limit) = self.site_for(operand);
+    fn check(&mut self, operand: &Operand, steps: usize) -> Place {
+        let span = self.groups.span((self.at, steps), operand);
+        let displacement = operand.displacement.wrapping_sub(span.below.into());
+        let wide = Operand { displacement, size: span.size, ..*operand };
+        let (number, limit) = self.site_for(&wide);
         let check = self.hot.here();
         let site = SITES_AT + number as usize * size_of::<Site>();
-        let room = match limit {
-            Some(class) => Site::SIZES[class] - 1,
-            None => u64::from(operand.size) - 1,
+        let room = limit.map_or(u64::from(wide.size), |class| Site::SIZES[class]) - 1;
+        let access = Access {
+            operand: *operand,
+            steps: steps as u32,
+            faults: steps == 1,
+            hole: None,
+            parked: self.flags.are_in_area(),
+            span: (span.below, span.size),
+            site: number,
+            room,
+            resume: 0,
         };
-        let access =
-            Access { operand: *operand, steps, faults: steps == 1, site: number, room, resume: 0 };
         let record = self.record(self.here(), Kind::Access(access));
         if operand.is_constant() {
             self.hot.load(host::SCRATCH, site + HOST);
             self.hot.test(host::SCRATCH);
-            let checked = Checked { place: Place::Scratch, miss: None, record, check, site };
-            self.constant_miss(operand, &checked);
-            return checked;
+            self.constant_miss(operand, site, (record, check));
+            return Place::Scratch;
         }
-        self.linear(operand);
+        self.linear(&wide);
         self.hot.sub(host::SCRATCH, site + LO);
         self.align(operand, record, check);
         let limit = limit.map_or(LIMIT, |class| LIMITS + size_of::<u64>() * class);
         self.hot.compare(host::SCRATCH, site + limit);
-        let miss = Some(self.hot.jump_if(condition::ABOVE_OR_EQUAL));
-        let place = self.locate(operand, site);
-        Checked { place, miss, record, check, site }
+        let miss = self.hot.jump_if(condition::ABOVE_OR_EQUAL);
+        let found = if is_segmented_or_far(operand) { Found::Host } else { Found::Delta };
+        match found {
+            Found::Host => self.hot.add(host::SCRATCH, site + HOST),
+            _ => self.hot.load(host::SCRATCH, site + DELTA),
+        }
+        self.ask_for(&wide, (miss, site, found), (record, check));
+        if let Some(place) = span.place {
+            self.hot.store(outcome(place), host::SCRATCH);
+            self.at_hand = Some(place);
+        }
+        match found {
+            Found::Host => Place::Scratch,
+            _ => self.beside_delta(operand),
+        }
     }
 
     /// The site of a constant address is void: the TLB may know the page.
-    fn constant_miss(&mut self, operand: &Operand, checked: &Checked) {
-        let Checked { record, check, site, .. } = *checked;
+    fn constant_miss(&mut self, operand: &Operand, site: usize, (record, check): (u32, u64)) {
         if operand.displacement as u64 & u64::from(operand.alignment - 1) != 0 {
             return self.miss(condition::EQUAL, record, check);
         }
-        let hole = self.hot.jump_if(condition::EQUAL);
-        let cold = self.cold.here();
-        self.hot.fill(hole, cold);
+        let miss = self.hot.jump_if(condition::EQUAL);
+        let (back, cold) = (self.hot.here(), self.cold.here());
+        self.hot.fill(miss, cold);
         std::mem::swap(&mut self.hot, &mut self.cold);
         self.linear(operand);
-        let nowhere = self.probe_for(operand, site);
-        self.linear(operand);
-        self.hot.add(host::SCRATCH, site + DELTA);
+        self.look_up(operand, site, Found::Filled);
+        let unknown = self.hot.jump_if(condition::ABOVE_OR_EQUAL);
         self.hot.store(site + HOST, host::SCRATCH);
-        let again = self.hot.jump();
-        self.hot.fill(again, check);
-        self.hot.fill_here(nowhere);
+        let known = self.hot.jump();
+        self.hot.fill(known, back);
+        self.hot.fill_here(unknown);
         self.leave_for_access(record);
         std::mem::swap(&mut self.hot, &mut self.cold);
         self.write_resume(record, check);
     }
 
-    /// The site for an access, and which of its limits counts; `None` for the one of the access' own size.
-    fn site_for(&mut self, operand: &Operand) -> (u32, Option<usize>) {
-        let class = shared::class(operand.size);
-        if let Some(site) = shared::site_of(operand, self.request.view, self.here()) {
-            return (site, class);
+    /// The cold side of a check: asks the TLB, and goes on here with the same in the scratch register; or leaves.
+    fn ask_for(
+        &mut self,
+        wide: &Operand,
+        (miss, site, found): (Hole, usize, Found),
+        (record, check): (u32, u64),
+    ) {
+        let (back, cold) = (self.hot.here(), self.cold.here());
+        self.hot.fill(miss, cold);
+        std::mem::swap(&mut self.hot, &mut self.cold);
+        self.linear(wide);
+        if wide.index.is_some() && wide.segment.is_none() {
+            self.look_up_in_line(wide, site, back);
+        } else {
+            self.look_up(wide, site, found);
+            let known = self.hot.jump_if(condition::BELOW);
+            self.hot.fill(known, back);
         }
-        let shares = OfRegisters::is_shareable(operand);
-        if let Some(site) = self.of_registers.find(operand).filter(|_| shares) {
-            return (site, class);
+        self.homes.move_out(&mut self.hot);
+        self.lead_apart(record);
+        self.hot.store_number(EXIT, record);
+        self.hot.jump_through(self.way_out());
+        std::mem::swap(&mut self.hot, &mut self.cold);
+        self.write_resume(record, check);
+    }
+
+    /// Where a check fails that covers more than one access: a branch to where each has its own, once there is such a
+    /// superblock.
+    fn lead_apart(&mut self, record: u32) {
+        let Some(Record { kind: Kind::Access(access), .. }) =
+            self.books.records.get_mut(record as usize)
+        else {
+            return;
+        };
+        if access.span.1 != access.operand.size || access.steps > 1 {
+            let hole = self.hot.jump();
+            self.hot.fill_here(hole);
+            access.hole = Some(self.hot.address_of(hole));
+        }
+    }
+
+    /// The site for a check, and which of its limits counts; `None` for the one of the check's own size.
+    fn site_for(&mut self, operand: &Operand) -> (u32, Option<usize>) {
+        if let Some(site) = shared::site_of(operand, self.request.view, self.here()) {
+            return (site, shared::class(operand.size));
         }
         let number = *self.books.sites;
         *self.books.sites += 1;
         self.books.writes.push(operand.write);
-        if shares {
-            self.of_registers.add(operand, number);
-        }
-        (number, class.filter(|_| shares))
+        (number, None)
     }
 
-    /// Where the address of the TLB's half for an operand is in the area.
-    fn half(&self, operand: &Operand) -> usize {
+    /// On the cold side, with the linear address in the scratch register: asks the TLB. CF is set when it knows.
+    pub(super) fn look_up(&mut self, operand: &Operand, site: usize, found: Found) {
         let half = 2 * usize::from(self.request.view) + usize::from(operand.write);
-        offset_of!(Registers, tlb) + size_of::<u64>() * half
+        let kinds = offset_of!(Registers, look_ups) + size_of::<[u64; 4]>() * half;
+        let number = (site - SITES_AT) / size_of::<Site>();
+        let wanted = (number as u32) << 8 | (operand.size - 1);
+        self.hot.store_number(offset_of!(Registers, wanted), wanted);
+        self.hot.call_through(kinds + size_of::<u64>() * found as usize);
     }
 
-    /// On the cold side: looks into the TLB. Where it goes
-    /// when patience is at its end, and when the TLB does not know (RCX waits in the area then). Otherwise the
-    /// address of the operand's last byte is in the scratch register.
-    fn look_up(&mut self, operand: &Operand, site: usize) -> (Hole, Hole) {
+    /// The same in line, where accesses often hop between pages; goes on at `back` when the TLB knows.
+    fn look_up_in_line(&mut self, operand: &Operand, site: usize, back: u64) {
         const SETS: u32 = (TLB_SETS as u32 - 1) * 16;
-        let half = self.half(operand);
-        // Sooner there than what the hot side has left.
-        self.linear(operand);
+        let half = 2 * usize::from(self.request.view) + usize::from(operand.write);
         let cold = &mut self.hot;
+        cold.decrement_word(site + offset_of!(Site, patience));
+        let anew = cold.jump_if(condition::EQUAL);
         cold.store(SAVED_RCX, host::RCX);
         cold.set_offset_to_rcx(SETS);
-        cold.exchange_with_cx(site + offset_of!(Site, missed));
-        let elsewhere = cold.jump_if(condition::NOT_EQUAL);
-        cold.decrement_byte(site + offset_of!(Site, patience));
-        let fill = cold.jump_if(condition::EQUAL);
-        cold.fill_here(elsewhere);
-        cold.add(host::RCX, half);
+        cold.add(host::RCX, offset_of!(Registers, tlb) + size_of::<u64>() * half);
         if operand.size > 1 {
             cold.lea(host::SCRATCH, Address::at(host::SCRATCH, operand.size as i32 - 1));
         }
         cold.compare_page_at_rcx();
-        let unknown = cold.jump_if(condition::ABOVE_OR_EQUAL);
-        cold.add_second_at_rcx();
+        cold.load_second_at_rcx();
         cold.load(host::RCX, SAVED_RCX);
-        (fill, unknown)
-    }
-
-    /// On the cold side, with the linear address in the scratch register: lets the site have its page, and goes to
-    /// the check; where it goes when the TLB does not know the page.
-    pub(super) fn fill_site(&mut self, operand: &Operand, site: usize, check: u64) -> Hole {
-        let nowhere = self.probe_for(operand, site);
-        let again = self.hot.jump();
-        self.hot.fill(again, check);
-        nowhere
-    }
-
-    /// The same, and goes on here.
-    fn probe_for(&mut self, operand: &Operand, site: usize) -> Hole {
-        let half = self.half(operand) as u32;
-        let cold = &mut self.hot;
-        cold.store_number(offset_of!(Registers, probed_site), site as u32);
-        cold.store_number(offset_of!(Registers, probed_half), half);
-        cold.store_number(offset_of!(Registers, probed_size), operand.size - 1);
-        cold.call_through(offset_of!(Registers, probe));
-        cold.jump_if(condition::NOT_EQUAL)
+        let known = cold.jump_if(condition::BELOW);
+        cold.fill(known, back);
+        let unknown = cold.jump();
+        cold.fill_here(anew);
+        self.look_up(operand, site, Found::Anew);
+        let known = self.hot.jump_if(condition::BELOW);
+        self.hot.fill(known, back);
+        self.hot.fill_here(unknown);
     }
 
     fn tail(&mut self, tail: Tail<'_>, place: Place) -> Done {
@@ -329,7 +380,7 @@ impl Emitter<'_> {
         };
         instruction.set_memory_base(register(address.base));
         instruction.set_memory_index(register(address.index));
-        instruction.set_memory_index_scale(1);
+        instruction.set_memory_index_scale(1 << address.scale);
         instruction.set_memory_displacement64(i64::from(address.displacement) as u64);
         instruction.set_memory_displ_size(u32::from(address.displacement != 0));
         instruction.set_segment_prefix(Register::None);
@@ -409,17 +460,30 @@ impl Emitter<'_> {
         self.stubs.push(Stub { hole, record, saved, rcx: false, homes: true, resume });
     }
 
-    fn locate(&mut self, operand: &Operand, at: usize) -> Place {
-        let plain = operand.index.is_none() && operand.segment.is_none();
-        match (operand.base, i32::try_from(operand.displacement)) {
-            (Some(base), Ok(displacement)) if plain => {
-                self.hot.load(host::SCRATCH, at + DELTA);
-                Place::Offset { base: self.homes.host(base), displacement }
-            }
-            _ => {
-                self.hot.add(host::SCRATCH, at + HOST);
-                Place::Scratch
-            }
+    /// The operand's place, with the distance to the host's memory in the scratch register.
+    fn beside_delta(&mut self, operand: &Operand) -> Place {
+        const ADD: u8 = 0x03;
+        let displacement = operand.displacement as i32;
+        let base = operand.base.map(|base| self.homes.host(base));
+        let Some(index) = operand.index.map(|index| self.homes.host(index)) else {
+            return Place::Beside(Address {
+                base,
+                index: Some(host::SCRATCH),
+                scale: 0,
+                displacement,
+            });
+        };
+        if let Some(base) = base {
+            self.hot.pair(true, ADD, host::SCRATCH, base);
         }
+        let (base, scale) = (Some(host::SCRATCH), operand.scale);
+        Place::Beside(Address { base, index: Some(index), scale, displacement })
     }
+}
+
+/// Whether an operand is addressed by more than registers and a short number.
+fn is_segmented_or_far(operand: &Operand) -> bool {
+    operand.segment.is_some()
+        || operand.is_constant()
+        || i32::try_from(operand.displacement).is_err()
 }

@@ -7,7 +7,7 @@
 //!                                        four loads, RSP += 32, and off to where the last one leads
 //! ```
 //!
-//! What a page ends in between is the interpreter's: it runs the first of them, and the rest is a superblock of its own.
+//! Where a page ends in between, a superblock without rows goes on (`translate::groups`).
 
 use super::*;
 
@@ -25,10 +25,13 @@ fn names_stack(step: &Step) -> bool {
         && step.instruction.op0_register() == Register::RSP
 }
 
+/// The most that one check covers.
+const LONGEST_ROW: usize = super::super::groups::MOST as usize / 8;
+
 /// How many of the steps, from the first on, are made together.
 pub(super) fn in_a_row(steps: &[Step]) -> usize {
-    let pushes = steps.iter().take_while(|step| is_push(step)).count();
-    let pops = steps.iter().take_while(|step| is_pop(step)).count();
+    let pushes = steps.iter().take(LONGEST_ROW).take_while(|step| is_push(step)).count();
+    let pops = steps.iter().take(LONGEST_ROW - 1).take_while(|step| is_pop(step)).count();
     match steps.get(pops) {
         Some(next) if pops > 0 && next.rule == Rule::Return => pops + 1,
         _ => pushes.max(pops),

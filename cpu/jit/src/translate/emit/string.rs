@@ -11,6 +11,7 @@
 //! touches was checked. What reaches beyond a region is the interpreter's, which goes page by page. Pages that
 //! are mapped twice are no matter: the host moves the same bytes in the same order.
 
+use super::access::Found;
 use super::*;
 
 const RSI: u8 = 6;
@@ -95,8 +96,17 @@ impl Emitter<'_> {
         self.books.writes.push(operand.write);
         let check = self.hot.here();
         let room = u64::from(operand.size) - 1;
-        let access =
-            Access { operand: *operand, steps: 1, faults: false, site: number, room, resume: 0 };
+        let access = Access {
+            operand: *operand,
+            steps: 1,
+            faults: false,
+            hole: None,
+            parked: false,
+            span: (0, operand.size),
+            site: number,
+            room,
+            resume: 0,
+        };
         let record = self.record(self.here(), Kind::Access(access));
         (SITES_AT + number as usize * size_of::<Site>(), record, check)
     }
@@ -111,7 +121,6 @@ impl Emitter<'_> {
     /// Leaves when there are fewer elements from the offset in the scratch register to the region's end than RCX says.
     fn compare_with_count(&mut self, operand: &Operand, site: usize, too_long: u32) {
         const COMPARE: u8 = 0x3b;
-        const BELOW: u8 = 2;
         self.hot.negate_scratch();
         self.hot.add(host::SCRATCH, site + LIMIT);
         if operand.size > 1 {
@@ -120,7 +129,7 @@ impl Emitter<'_> {
             self.hot.shift_scratch(operand.size.trailing_zeros() as u8);
         }
         self.hot.pair(true, COMPARE, host::SCRATCH, host::RCX);
-        let short = self.hot.jump_if(BELOW);
+        let short = self.hot.jump_if(condition::BELOW);
         self.leave_by(short, too_long, false);
     }
 
@@ -136,8 +145,9 @@ impl Emitter<'_> {
         self.hot.fill(miss, cold);
         std::mem::swap(&mut self.hot, &mut self.cold);
         self.hot.add(host::SCRATCH, site + LO);
-        let nowhere = self.fill_site(operand, site, check);
-        self.hot.fill_here(nowhere);
+        self.look_up(operand, site, Found::Filled);
+        let found = self.hot.jump_if(condition::BELOW);
+        self.hot.fill(found, check);
         self.leave_for_access(record);
         std::mem::swap(&mut self.hot, &mut self.cold);
         self.write_resume(record, check);

@@ -1,0 +1,284 @@
+//! The look-up: what an access does that is not in its site's region.
+//!
+//! The software TLB is asked. When it knows the page, the access is made there and then. The page becomes the site's
+//! region when that seems worth while: at once where there is none; else at every so many-th miss, if it is in the same
+//! page as the one before of those, or, at a site that many accesses share, as the next miss. A site that changes its
+//! region often is looked at less often.
+//!
+//! ```text
+//!   linear   ─┬────┬────┬────┬────┬────┬─        the TLB's sets of these pages, one after the other
+//!   host       7000 3000 4000 5000 6000 2000
+//!                   └────── region ────┘
+//!                          ▲ the access
+//! ```
+//!
+//! The pages on either side are of the region as well that the TLB knows to lie beside it in the host's memory. A kernel
+//! that gives its programs page after page often gives them neighbours, so that what is spread over a few pages is one
+//! region. Each page of it is in the half of the TLB that the access is for: it may be reached by such accesses, and
+//! whoever takes the page away finds the site by it ([`crate::translate`], `sites`).
+//!
+//! The check is the TLB's own: the page of the access' last byte is compared with the tag in the set of its first, so
+//! that one that crosses into the next page misses. The tag of a set in which there is nothing is a page that belongs to
+//! another set, so that no access agrees.
+//!
+//! Rejected: making the TLB's entries runs of pages (each insertion would have to look at its neighbours, and there are
+//! more of them than of regions); a look-up in line at each access (most are never run, and those that are were in no
+//! cache).
+#![expect(unsafe_code, reason = "helpers of translated code")]
+
+use crate::area::{JOURNAL_AT, Registers, SITES_AT, Site, TLB_HALVES, TLB_SETS};
+use crate::translate::SHARED;
+use std::arch::naked_asm;
+use std::mem::offset_of;
+
+/// Bytes of a block of linear memory that a region lies within: at most 2 MiB, in which sites of large regions are
+/// listed, and no more pages than there are sets.
+const BLOCK: u64 = 256 << 10;
+
+/// Misses between two looks at most.
+const PATIENT: u32 = 16;
+/// The same for sites that many accesses share: each new region is soon worth while.
+const PATIENT_SHARED: u32 = 4;
+/// The bit of [`Site::journaled`] that says that the last look was one.
+const AGAIN: u8 = 1 << 7;
+
+const _: () = assert!(BLOCK.is_power_of_two() && BLOCK <= 2 << 20 && BLOCK / 4096 <= TLB_SETS);
+
+/// The look-ups of each half of the TLB: for the distance to the host's memory; for the host address; for the region to
+/// become the site's at once; and as the first, when patience has ended already.
+pub(crate) fn look_ups() -> [[u64; 4]; TLB_HALVES] {
+    [of_half::<0>(), of_half::<1>(), of_half::<2>(), of_half::<3>(), of_half::<4>(), of_half::<5>()]
+}
+
+fn of_half<const HALF: usize>() -> [u64; 4] {
+    [
+        look_up::<HALF, 0> as *const () as u64,
+        look_up::<HALF, 1> as *const () as u64,
+        look_up::<HALF, 2> as *const () as u64,
+        look_up::<HALF, 3> as *const () as u64,
+    ]
+}
+
+/// Asks the half of the TLB for the access at the linear address in R11, of the site and the size that
+/// [`Registers::wanted`] says. Called from the cold side; keeps all registers but R11. When the TLB knows the page, CF is
+/// set and R11 has what was asked for.
+#[unsafe(naked)]
+unsafe extern "sysv64" fn look_up<const HALF: usize, const KIND: usize>() {
+    naked_asm!(
+        "push rcx",
+        "mov ecx, gs:[{wanted}]",
+        "and ecx, -256",
+        "shr ecx, 8 - {site_shift}",
+        ".if {kind} >= 2",
+        "jmp {refill}",
+        ".else",
+        "dec word ptr gs:[rcx + {patience}]",
+        "jz {refill}",
+        "movzx ecx, byte ptr gs:[{wanted}]",
+        "add rcx, r11",
+        "shr r11, 12 - 4",
+        "and r11d, ({sets} - 1) * 16",
+        "add r11, gs:[{half}]",
+        // RCX: the access' last byte. R11: the set of its first.
+        "xor rcx, [r11]",
+        "cmp rcx, 4096",
+        "jae 2f",
+        ".if {kind} == 1",
+        "add rcx, [r11]",
+        "add rcx, [r11 + 8]",
+        "movzx r11d, byte ptr gs:[{wanted}]",
+        "sub rcx, r11",
+        "mov r11, rcx",
+        "stc",
+        ".else",
+        "mov r11, [r11 + 8]",
+        ".endif",
+        "2:",
+        "pop rcx",
+        "ret",
+        ".endif",
+        wanted = const offset_of!(Registers, wanted),
+        half = const offset_of!(Registers, tlb) + HALF * size_of::<u64>(),
+        kind = const KIND,
+        site_shift = const size_of::<Site>().trailing_zeros(),
+        patience = const SITES_AT + offset_of!(Site, patience),
+        sets = const TLB_SETS,
+        refill = sym refill::<HALF, KIND>,
+    )
+}
+
+/// Goes on where patience has ended; RCX has how far the site is from the first, RCX's value is on the stack.
+///
+/// From here on RDI has that, RCX the address of the TLB's set, RAX the page, RDX what to add to a linear address for the
+/// host's; and the registers wait on the stack.
+#[unsafe(naked)]
+unsafe extern "sysv64" fn refill<const HALF: usize, const KIND: usize>() {
+    naked_asm!(
+        "push rax", "push rbx", "push rdx", "push rsi", "push rdi", "push r11",
+        "mov rdi, rcx",
+        "mov rcx, r11",
+        "shr rcx, 12 - 4",
+        "and ecx, ({sets} - 1) * 16",
+        "add rcx, gs:[{half}]",
+        "movzx eax, byte ptr gs:[{wanted}]",
+        "add rax, r11",
+        "and rax, -4096",
+        "mov word ptr gs:[rdi + {patience}], 1",
+        "cmp rax, [rcx]",
+        "jne {unknown}",
+        "mov rdx, [rcx + 8]",
+        ".if {kind} != 2",
+        "movzx ebx, byte ptr gs:[rdi + {next}]",
+        "cmp qword ptr gs:[rdi + {limit}], 0",
+        "mov gs:[rdi + {patience}], bx",
+        "je 3f",
+        "cmp cx, gs:[rdi + {missed}]",
+        "mov gs:[rdi + {missed}], cx",
+        "je 3f",
+        // Another page than the last time. A shared site looks once more at the next miss, if this was no such look.
+        "cmp edi, {shared}",
+        "jae {known}",
+        "xor byte ptr gs:[rdi + {journaled}], {again}",
+        "test byte ptr gs:[rdi + {journaled}], {again}",
+        "jz {known}",
+        "mov word ptr gs:[rdi + {patience}], 1",
+        "jmp {known}",
+        "3:",
+        "and byte ptr gs:[rdi + {journaled}], {not_again}",
+        "mov gs:[rdi + {missed}], cx",
+        "add ebx, ebx",
+        "mov r11d, {patient}",
+        "mov esi, {patient_shared}",
+        "cmp edi, {shared}",
+        "cmovb r11d, esi",
+        "cmp ebx, r11d",
+        "ja 2f",
+        "mov gs:[rdi + {next}], bl",
+        "2:",
+        ".endif",
+        "jmp {grow}",
+        wanted = const offset_of!(Registers, wanted),
+        half = const offset_of!(Registers, tlb) + HALF * size_of::<u64>(),
+        kind = const KIND,
+        journaled = const SITES_AT + offset_of!(Site, journaled),
+        patience = const SITES_AT + offset_of!(Site, patience),
+        next = const SITES_AT + offset_of!(Site, next_patience),
+        missed = const SITES_AT + offset_of!(Site, missed),
+        limit = const SITES_AT + offset_of!(Site, limit),
+        patient = const PATIENT,
+        patient_shared = const PATIENT_SHARED,
+        shared = const SHARED as usize * size_of::<Site>(),
+        again = const AGAIN,
+        not_again = const !AGAIN,
+        sets = const TLB_SETS,
+        grow = sym grow::<KIND>,
+        known = sym known::<KIND>,
+        unknown = sym unknown,
+    )
+}
+
+/// Finds the page's neighbours that lie beside it in the host's memory: then RAX is where the region begins, RSI its
+/// length.
+#[unsafe(naked)]
+unsafe extern "sysv64" fn grow<const KIND: usize>() {
+    naked_asm!(
+        "mov rsi, rax",
+        "mov rbx, rcx",
+        "2:",
+        "add rsi, 4096",
+        "test esi, {block} - 1",
+        "jz 3f",
+        "add rbx, 16",
+        "cmp rsi, [rbx]",
+        "jne 3f",
+        "cmp rdx, [rbx + 8]",
+        "je 2b",
+        "3:",
+        "test eax, {block} - 1",
+        "jz 4f",
+        "lea r11, [rax - 4096]",
+        "sub rcx, 16",
+        "cmp r11, [rcx]",
+        "jne 4f",
+        "cmp rdx, [rcx + 8]",
+        "jne 4f",
+        "mov rax, r11",
+        "jmp 3b",
+        "4:",
+        "sub rsi, rax",
+        "jmp {settle}",
+        block = const BLOCK,
+        settle = sym settle::<KIND>,
+    )
+}
+
+/// Makes the region the site's.
+#[unsafe(naked)]
+unsafe extern "sysv64" fn settle<const KIND: usize>() {
+    naked_asm!(
+        "test byte ptr gs:[rdi + {journaled}], 1",
+        "jne 2f",
+        "mov ebx, gs:[{wanted}]",
+        "shr ebx, 8",
+        "mov r11, gs:[{journal}]",
+        "mov gs:[{journal_at} + r11 * 4], ebx",
+        "inc r11",
+        "mov gs:[{journal}], r11",
+        "or byte ptr gs:[rdi + {journaled}], 1",
+        "2:",
+        "mov gs:[rdi + {lo}], rax",
+        "mov gs:[rdi + {delta}], rdx",
+        "add rax, rdx",
+        "mov gs:[rdi + {host}], rax",
+        "movzx eax, byte ptr gs:[{wanted}]",
+        "mov rbx, rsi",
+        "sub rbx, rax",
+        "mov gs:[rdi + {limit}], rbx",
+        "lea rbx, [rsi - ({size_0} - 1)]",
+        "mov gs:[rdi + {limits}], rbx",
+        "lea rbx, [rsi - ({size_1} - 1)]",
+        "mov gs:[rdi + {limits} + 8], rbx",
+        "lea rbx, [rsi - ({size_2} - 1)]",
+        "mov gs:[rdi + {limits} + 16], rbx",
+        "jmp {known}",
+        wanted = const offset_of!(Registers, wanted),
+        journal = const offset_of!(Registers, journal),
+        journal_at = const JOURNAL_AT,
+        journaled = const SITES_AT + offset_of!(Site, journaled),
+        lo = const SITES_AT + offset_of!(Site, lo),
+        limit = const SITES_AT + offset_of!(Site, limit),
+        limits = const SITES_AT + offset_of!(Site, limits),
+        delta = const SITES_AT + offset_of!(Site, delta),
+        host = const SITES_AT + offset_of!(Site, host),
+        size_0 = const Site::SIZES[0],
+        size_1 = const Site::SIZES[1],
+        size_2 = const Site::SIZES[2],
+        known = sym known::<KIND>,
+    )
+}
+
+/// Back with what was asked for.
+#[unsafe(naked)]
+unsafe extern "sysv64" fn known<const KIND: usize>() {
+    naked_asm!(
+        "pop r11",
+        ".if {kind} % 3 == 0",
+        "mov r11, rdx",
+        ".else",
+        "add r11, rdx",
+        ".endif",
+        "stc",
+        "pop rdi", "pop rsi", "pop rdx", "pop rbx", "pop rax",
+        "pop rcx",
+        "ret",
+        kind = const KIND,
+    )
+}
+
+/// Back with nothing.
+#[unsafe(naked)]
+unsafe extern "sysv64" fn unknown() {
+    naked_asm!(
+        "clc", "pop r11", "pop rdi", "pop rsi", "pop rdx", "pop rbx", "pop rax", "pop rcx", "ret",
+    )
+}
