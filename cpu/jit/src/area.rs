@@ -192,8 +192,8 @@ pub(crate) struct Site {
     pub delta: u64,
     /// Host address of `lo`; for a constant address the host address itself, 0 when void.
     pub host: u64,
-    /// Bit 0: its number is in the journal. Bits 1 and 2: it waits to be listed (`translate::sites`). Bit 7: the next miss
-    /// is compared with the last ([`crate::probe`]).
+    /// Bit 0: its number is in the journal. Bits 1 and 2: it waits to be listed (`translate::sites`). Bit 6:
+    /// it has no region because it hops. Bit 7: the next miss is compared with the last ([`crate::probe`]).
     pub journaled: u8,
     /// What `patience` is set to the next time.
     pub next_patience: u8,
@@ -201,6 +201,8 @@ pub(crate) struct Site {
     pub patience: u16,
     /// Low bits of the address of the TLB's set that the miss fell into at which patience ended.
     pub missed: u16,
+    /// At how many looks since the last region the page was another one.
+    pub hops: u8,
 }
 
 impl Site {
@@ -218,6 +220,7 @@ impl Site {
         next_patience: 1,
         patience: 1,
         missed: 0,
+        hops: 0,
     };
 
     /// The next access misses, and its page becomes the region. A site that had many regions is given the next ones
@@ -225,6 +228,7 @@ impl Site {
     #[inline(always)]
     pub fn make_void(&mut self) {
         (self.limit, self.limits, self.host) = (0, [0; 3], 0);
+        self.journaled &= !crate::probe::HOPS;
         (self.patience, self.next_patience) = (1, (self.next_patience / 2).max(1));
     }
 }

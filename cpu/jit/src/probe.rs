@@ -17,6 +17,9 @@
 //! region. Each page of it is in the half of the TLB that the access is for: it may be reached by such accesses, and
 //! whoever takes the page away finds the site by it ([`crate::translate`], `sites`).
 //!
+//! A site whose accesses hop between a few pages goes without a region, unless one of them is long: each access would be
+//! in it or not as chance has it, and a branch that nobody can predict costs more than a look-up.
+//!
 //! The check is the TLB's own: the page of the access' last byte is compared with the tag in the set of its first, so
 //! that one that crosses into the next page misses. The tag of a set in which there is nothing is a page that belongs to
 //! another set, so that no access agrees.
@@ -39,6 +42,12 @@ const BLOCK: u64 = 256 << 10;
 const PATIENT: u32 = 16;
 /// The same for sites that many accesses share: each new region is soon worth while.
 const PATIENT_SHARED: u32 = 4;
+/// The bit of [`Site::journaled`] that says that the site has no region because it hops.
+pub(crate) const HOPS: u8 = 1 << 6;
+/// Looks that found another page than the one before, between two that did not, of a site that hops.
+const MANY_HOPS: u8 = 3;
+/// Bytes of a region that is worth while all the same.
+const LONG: usize = 8 * 4096;
 /// The bit of [`Site::journaled`] that says that the last look was one.
 const AGAIN: u8 = 1 << 7;
 
@@ -129,13 +138,17 @@ unsafe extern "sysv64" fn refill<const HALF: usize, const KIND: usize>() {
         "mov rdx, [rcx + 8]",
         ".if {kind} != 2",
         "movzx ebx, byte ptr gs:[rdi + {next}]",
-        "cmp qword ptr gs:[rdi + {limit}], 0",
         "mov gs:[rdi + {patience}], bx",
-        "je 3f",
+        "test byte ptr gs:[rdi + {journaled}], {hops}",
+        "jnz 2f",
+        "cmp qword ptr gs:[rdi + {limit}], 0",
+        "je 5f",
+        "2:",
         "cmp cx, gs:[rdi + {missed}]",
         "mov gs:[rdi + {missed}], cx",
         "je 3f",
         // Another page than the last time. A shared site looks once more at the next miss, if this was no such look.
+        "inc byte ptr gs:[rdi + {count}]",
         "cmp edi, {shared}",
         "jae {known}",
         "xor byte ptr gs:[rdi + {journaled}], {again}",
@@ -143,7 +156,23 @@ unsafe extern "sysv64" fn refill<const HALF: usize, const KIND: usize>() {
         "jz {known}",
         "mov word ptr gs:[rdi + {patience}], 1",
         "jmp {known}",
+        // The same page. A site that hops wants to see that twice.
         "3:",
+        "test byte ptr gs:[rdi + {journaled}], {hops}",
+        "jz 4f",
+        "cmp byte ptr gs:[rdi + {count}], 0",
+        "mov byte ptr gs:[rdi + {count}], 0",
+        "jne {known}",
+        "and byte ptr gs:[rdi + {journaled}], {no_hops}",
+        "jmp 5f",
+        "4:",
+        "cmp edi, {shared}",
+        "jb 5f",
+        "cmp byte ptr gs:[rdi + {count}], {many_hops}",
+        "jb 5f",
+        "or byte ptr gs:[rdi + {journaled}], {hops}",
+        "5:",
+        "mov byte ptr gs:[rdi + {count}], 0",
         "and byte ptr gs:[rdi + {journaled}], {not_again}",
         "mov gs:[rdi + {missed}], cx",
         "add ebx, ebx",
@@ -168,6 +197,10 @@ unsafe extern "sysv64" fn refill<const HALF: usize, const KIND: usize>() {
         patient = const PATIENT,
         patient_shared = const PATIENT_SHARED,
         shared = const SHARED as usize * size_of::<Site>(),
+        count = const SITES_AT + offset_of!(Site, hops),
+        hops = const HOPS,
+        no_hops = const !HOPS,
+        many_hops = const MANY_HOPS,
         again = const AGAIN,
         not_again = const !AGAIN,
         sets = const TLB_SETS,
@@ -212,10 +245,24 @@ unsafe extern "sysv64" fn grow<const KIND: usize>() {
     )
 }
 
-/// Makes the region the site's.
+/// Makes the region the site's, unless the site hops and the region is short.
 #[unsafe(naked)]
 unsafe extern "sysv64" fn settle<const KIND: usize>() {
     naked_asm!(
+        "test byte ptr gs:[rdi + {journaled}], {hops}",
+        "jz 3f",
+        "and byte ptr gs:[rdi + {journaled}], {no_hops}",
+        "cmp rsi, {long}",
+        "jae 3f",
+        "or byte ptr gs:[rdi + {journaled}], {hops}",
+        "xor esi, esi",
+        "mov gs:[rdi + {limit}], rsi",
+        "mov gs:[rdi + {limits}], rsi",
+        "mov gs:[rdi + {limits} + 8], rsi",
+        "mov gs:[rdi + {limits} + 16], rsi",
+        "mov gs:[rdi + {host}], rsi",
+        "jmp {known}",
+        "3:",
         "test byte ptr gs:[rdi + {journaled}], 1",
         "jne 2f",
         "mov ebx, gs:[{wanted}]",
@@ -253,6 +300,9 @@ unsafe extern "sysv64" fn settle<const KIND: usize>() {
         size_0 = const Site::SIZES[0],
         size_1 = const Site::SIZES[1],
         size_2 = const Site::SIZES[2],
+        hops = const HOPS,
+        no_hops = const !HOPS,
+        long = const LONG,
         known = sym known::<KIND>,
     )
 }

@@ -237,7 +237,7 @@ impl Emitter<'_> {
         self.hot.fill(miss, cold);
         std::mem::swap(&mut self.hot, &mut self.cold);
         self.linear(wide);
-        if wide.index.is_some() && wide.segment.is_none() {
+        if may_hop(wide) {
             self.look_up_in_line(wide, site, back);
         } else {
             self.look_up(wide, site, found);
@@ -479,6 +479,12 @@ impl Emitter<'_> {
         let (base, scale) = (Some(host::SCRATCH), operand.scale);
         Place::Beside(Address { base, index: Some(index), scale, displacement })
     }
+}
+
+/// Whether the accesses of a place may well hop between pages: elements, and what is pointed to by itself.
+fn may_hop(wide: &Operand) -> bool {
+    let pointed = wide.base.is_some_and(|base| base != super::super::step::RSP) && wide.size <= 8;
+    wide.segment.is_none() && (wide.index.is_some() || pointed)
 }
 
 /// Whether an operand is addressed by more than registers and a short number.
