@@ -209,7 +209,8 @@ impl Tlb {
         if self.forgotten.is_nothing() { None } else { Some(std::mem::take(&mut self.forgotten)) }
     }
 
-    /// Forgets one linear page, or everything when it may be part of a larger one; whether it was one page.
+    /// Forgets one linear page, or everything when it may be part of a larger one (Intel SDM vol. 3A §4.10.4.1, INVLPG);
+    /// whether it was one page.
     pub fn flush_page(&mut self, linear: u64) -> bool {
         if self.parts.contains(&(linear >> PART)) {
             self.flush();

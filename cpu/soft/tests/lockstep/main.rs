@@ -3,6 +3,7 @@
 
 mod directed;
 mod guest;
+mod neighbours;
 mod programs;
 mod returns;
 
