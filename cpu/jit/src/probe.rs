@@ -136,7 +136,26 @@ unsafe extern "sysv64" fn refill<const HALF: usize, const KIND: usize>() {
         "cmp rax, [rcx]",
         "jne {unknown}",
         "mov rdx, [rcx + 8]",
-        ".if {kind} != 2",
+        ".if {kind} == 2",
+        "jmp {grow}",
+        ".else",
+        "jmp {choose}",
+        ".endif",
+        wanted = const offset_of!(Registers, wanted),
+        half = const offset_of!(Registers, tlb) + HALF * size_of::<u64>(),
+        kind = const KIND,
+        patience = const SITES_AT + offset_of!(Site, patience),
+        sets = const TLB_SETS,
+        grow = sym grow::<KIND>,
+        choose = sym choose::<KIND>,
+        unknown = sym unknown,
+    )
+}
+
+/// Whether the page is to be the site's region.
+#[unsafe(naked)]
+unsafe extern "sysv64" fn choose<const KIND: usize>() {
+    naked_asm!(
         "movzx ebx, byte ptr gs:[rdi + {next}]",
         "mov gs:[rdi + {patience}], bx",
         "test byte ptr gs:[rdi + {journaled}], {hops}",
@@ -184,29 +203,23 @@ unsafe extern "sysv64" fn refill<const HALF: usize, const KIND: usize>() {
         "ja 2f",
         "mov gs:[rdi + {next}], bl",
         "2:",
-        ".endif",
         "jmp {grow}",
-        wanted = const offset_of!(Registers, wanted),
-        half = const offset_of!(Registers, tlb) + HALF * size_of::<u64>(),
-        kind = const KIND,
         journaled = const SITES_AT + offset_of!(Site, journaled),
         patience = const SITES_AT + offset_of!(Site, patience),
         next = const SITES_AT + offset_of!(Site, next_patience),
         missed = const SITES_AT + offset_of!(Site, missed),
         limit = const SITES_AT + offset_of!(Site, limit),
-        patient = const PATIENT,
-        patient_shared = const PATIENT_SHARED,
-        shared = const SHARED as usize * size_of::<Site>(),
         count = const SITES_AT + offset_of!(Site, hops),
         hops = const HOPS,
         no_hops = const !HOPS,
         many_hops = const MANY_HOPS,
+        patient = const PATIENT,
+        patient_shared = const PATIENT_SHARED,
+        shared = const SHARED as usize * size_of::<Site>(),
         again = const AGAIN,
         not_again = const !AGAIN,
-        sets = const TLB_SETS,
         grow = sym grow::<KIND>,
         known = sym known::<KIND>,
-        unknown = sym unknown,
     )
 }
 
