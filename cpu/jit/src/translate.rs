@@ -14,7 +14,8 @@
 //!
 //! * [`step`](Step): what there is to know of an instruction. The instruction table gives each its [`Rule`].
 //! * `homes`: which host register a guest register is in. `flags`: which flags somebody may still read.
-//! * `emit`: the code. `emit::access`: the check before each access to guest memory. `emit::ways`: branches.
+//! * `groups`: which accesses one check is enough for.
+//! * `emit`: the code. `emit::access`: the check before accesses to guest memory. `emit::ways`: branches.
 //! * `record`: what the engine finds when code has left. [`Translator::run`] goes through the gate.
 //!
 //! # Life
@@ -24,8 +25,9 @@
 //! what two vCPUs run twice.
 //!
 //! # Trust
-//! Host addresses come into the area by [`Translator::fill`] and by the probe of the engine's TLB
-//! ([`crate::gate`]), both from the engine's one constructor of pointers into guest RAM. The guest chooses what is compared with a region, never what the region is.
+//! Host addresses come into the area by [`Translator::fill`] and from the engine's TLB ([`crate::probe`]), both from the
+//! engine's one constructor of pointers into guest RAM. The guest chooses what is compared with a region, never what the
+//! region is.
 //! Unlike a thunk, emitted code is not read back and proved: that every access follows its check rests on
 //! `emit` alone, and on the tests that attack it.
 //!

@@ -4,12 +4,12 @@
 //! region is more than a page by that region.
 //!
 //! ```text
-//!   probe ──► journal ──► waiting ──► lists by hash
-//!                          lower half │ void when the address space changes, listed when a page of it goes
-//!                          upper half │ listed when a page of it goes
+//!   look-up ──► journal ──► waiting ──► lists by hash
+//!                            lower half │ void when the address space changes, listed when a page of it goes
+//!                            upper half │ listed when a page of it goes
 //! ```
 //!
-//! Regions change in the probe of translated code, which notes sites in a journal ([`crate::area`]). Most of them need no
+//! Regions change in look-ups of translated code, which note sites in a journal ([`crate::area`]). Most of them need no
 //! list ever: those of programs are void at the next switch of address spaces, those of the kernel are seldom asked for.
 //! So sites wait by the half of linear memory that they reach, and are listed when a page is looked for there. A site that
 //! has moved on since stays in its list until somebody looks there.
