@@ -5,13 +5,20 @@
 //!                                  ▲                                             ▲
 //!      vCPU, KVM, port's threads ──┴─────────────────────────────────────────────┘
 //! ```
-//! A thread sleeps in read(2) of its bell's event descriptor. It ends when it is told to stop and rung once
-//! more; [`Attendants`] does so when it is dropped, and waits for it.
+//! A thread sleeps on its bell's event descriptor. It ends when it is told to stop and rung once more; [`Attendants`]
+//! does so when it is dropped, and waits for it.
+//!
+//! How a thread that was called goes on looking by itself is told in [`look`].
+
+mod look;
 
 use crate::VmmError;
 use kezhan_board::{Attendance, Bell, Staff};
-use rustix::event::{EventfdFlags, eventfd};
+use look::{Gathering, Looking};
+use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll};
+use rustix::thread::set_current_timer_slack;
 use std::collections::BTreeMap;
+use std::num::NonZeroU64;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -30,6 +37,20 @@ impl EventBell {
     fn wait(&self) -> bool {
         // Interrupted by a signal it looks in vain, which does no harm.
         rustix::io::read(&self.event, &mut [0_u8; 8]).ok();
+        self.goes_on()
+    }
+
+    /// The same for at most `time`; whether it has rung.
+    fn wait_for(&self, time: Duration) -> bool {
+        let time = Timespec { tv_sec: 0, tv_nsec: i64::from(time.subsec_nanos()) };
+        let rung = poll(&mut [PollFd::new(&self.event, PollFlags::IN)], Some(&time)) == Ok(1);
+        if rung {
+            rustix::io::read(&self.event, &mut [0_u8; 8]).ok();
+        }
+        rung
+    }
+
+    fn goes_on(&self) -> bool {
         !self.stop.load(Ordering::SeqCst)
     }
 }
@@ -84,62 +105,18 @@ impl Attendants {
 }
 
 fn attend(bell: &EventBell, work: &Attendance) {
-    let mut gathering = Gathering::default();
+    // The host may else be 50 µs late each time. Where it refuses, that is what we live with.
+    set_current_timer_slack(NonZeroU64::new(1)).ok();
+    let (mut gathering, mut looking) = (Gathering::default(), Looking::default());
     while bell.wait() {
         gathering.gather(work);
         work.serve();
-    }
-}
-
-/// Lets a guest that has more to say say it, before it is answered.
-///
-/// A guest with many requests in flight hands them over one by one; each costs it a notification, and an interrupt
-/// when it is answered, if we are quick. Both cost a guest more than the request costs us. So we wait for as
-/// long as it goes on adding. A guest with one request in flight would only lose by that: when nothing was added
-/// we answer the next ones at once, and try it ever more seldom.
-#[derive(Debug, Default)]
-struct Gathering {
-    /// Rings that are to be answered at once.
-    at_once: u32,
-    /// How many the next failure is worth.
-    patience: u32,
-}
-
-impl Gathering {
-    /// Between two glances.
-    const GLANCE: Duration = Duration::from_micros(50);
-    /// Glances at most.
-    const GLANCES: u32 = 20;
-    /// With so many requests there is enough to do.
-    const ENOUGH: u32 = 16;
-    /// Rings after a failure at most.
-    const PATIENCE: u32 = 256;
-
-    fn gather(&mut self, work: &Attendance) {
-        let mut waiting = work.waiting();
-        if waiting == 0 {
-            return;
-        }
-        if waiting == 1 && self.at_once > 0 {
-            self.at_once -= 1;
-            return;
-        }
-        for _ in 0..Gathering::GLANCES {
-            if waiting >= Gathering::ENOUGH {
-                break;
+        if work.watch(true) {
+            looking.look(bell, work);
+            work.watch(false);
+            if work.is_called() {
+                work.serve();
             }
-            std::thread::sleep(Gathering::GLANCE);
-            let now = work.waiting();
-            if now <= waiting {
-                break;
-            }
-            waiting = now;
-        }
-        if waiting > 1 {
-            (self.at_once, self.patience) = (0, 0);
-        } else {
-            self.patience = (self.patience * 2).clamp(4, Gathering::PATIENCE);
-            self.at_once = self.patience;
         }
     }
 }

@@ -33,7 +33,8 @@
 //!
 //! # Doorbells
 //! A register at which a write only means "look" ([`Device::doorbells`]) need not stop the vCPU that writes it:
-//! the chassis may remember the write and have another thread call [`Device::rung`].
+//! the chassis may remember the write and have another thread call [`Device::rung`]. Where the device allows it, a
+//! vCPU that is halted may do a part of that.
 //!
 //! # Life
 //! ```text
@@ -101,6 +102,8 @@ pub struct Doorbells {
     pub step: u64,
     /// How many there are.
     pub count: u64,
+    /// A vCPU that has nothing else to do may answer them, by [`Device::rung_briefly`].
+    pub brief: bool,
 }
 
 impl Doorbells {
@@ -170,10 +173,21 @@ pub trait Device: Send {
         0
     }
 
+    /// What one of those usually costs, in the smallest ones.
+    fn weight(&self) -> u32 {
+        1
+    }
+
     /// Doorbells were rung, or a port has something new: look at everything. In the place of the writes, which do
     /// not come as such; more of them than calls.
     fn rung(&mut self) {
         self.poll();
+    }
+
+    /// The same, but no more than takes a few microseconds. True when there is more.
+    fn rung_briefly(&mut self) -> bool {
+        self.rung();
+        false
     }
 
     /// The machine starts to run, or goes on after a pause.

@@ -276,4 +276,8 @@ pub trait CpuIo: Sync {
 
     /// A level-triggered vector has ended (EOI broadcast).
     fn end_of_interrupt(&self, vector: u8);
+
+    /// The calling vCPU is halted and has nothing to do until an interrupt comes: the machine may do work of its own
+    /// on this thread, not much at a time. An engine whose vCPUs halt elsewhere does not call it.
+    fn idle(&self) {}
 }

@@ -212,18 +212,23 @@ impl Runner {
             }
             let deadline = core.mem.apic.deadline().filter(|_| !self.waiting_for_sipi);
             let time = deadline.map(|at| Duration::from_nanos(at.saturating_sub(now)));
-            self.wait(&mut core.mem.traffic, time);
+            self.wait(core, time);
         }
     }
 
-    /// Waits for a note, or for so long.
-    fn wait(&mut self, traffic: &mut Traffic, time: Option<Duration>) {
-        let start = Instant::now();
+    /// Waits for a note, or for so long, as HLT does (Intel SDM vol. 3A §8.10.1). First the machine may use the thread,
+    /// and often has a note then.
+    fn wait(&mut self, core: &mut SoftCore<'_>, time: Option<Duration>) {
+        let (start, traffic) = (Instant::now(), &mut core.mem.traffic);
         let shared = self.shared.clone();
         let mailbox = &shared.mailboxes[self.index];
         mailbox.set_running(false);
         let running = shared.mailboxes.iter().filter(|other| other.running()).count();
-        let looked = self.halt.wait(mailbox, time, running);
+        core.io.idle();
+        let looked = mailbox.wants_attention() || {
+            let left = time.map(|time| time.saturating_sub(start.elapsed()));
+            self.halt.wait(mailbox, left, running)
+        };
         mailbox.set_running(true);
         if looked {
             traffic.looked += 1

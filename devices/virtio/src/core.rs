@@ -50,6 +50,13 @@ pub(crate) fn serve(transport: &mut impl Transport) {
     transport.core().unfinished = true;
 }
 
+/// The first part of it; true when there is more.
+pub(crate) fn serve_briefly(transport: &mut impl Transport) -> bool {
+    let more = transport.core().rung();
+    transport.deliver();
+    more
+}
+
 /// Registers of the core; part of the adapter's saved state, version 1.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -198,7 +205,7 @@ impl Core {
         }
         self.unfinished = false;
         self.work_on(self.device.slice(), |device, rings| device.rung(rings));
-        if std::mem::take(&mut self.unfinished) {
+        if std::mem::take(&mut self.unfinished) && self.count_waiting() > 0 {
             return true;
         }
         // What was added before the driver could see the wish comes without a notification (§2.7.10.1, §2.8.21.3.1).

@@ -67,6 +67,16 @@ pub trait VirtioDevice: Send {
         8
     }
 
+    /// What a buffer costs, in buffers of which a slice has its number.
+    fn weight(&self) -> u32 {
+        1
+    }
+
+    /// Whether a vCPU that has nothing else to do may have it serve a slice.
+    fn serves_briefly(&self) -> bool {
+        false
+    }
+
     /// Any queue may have new buffers, and its port something new. Must not wait.
     fn rung(&mut self, rings: &mut Rings<'_>) {
         self.poll(rings);
@@ -144,6 +154,11 @@ impl Rings<'_> {
     /// Ends the call's share: the rest is served in a later one, which follows soon.
     pub(crate) fn leave_the_rest(&mut self) {
         self.budget = 0;
+    }
+
+    /// A buffer cost as much as so many more.
+    pub(crate) fn charge(&mut self, more: u32) {
+        self.budget = self.budget.saturating_sub(more);
     }
 
     /// The next buffer of a queue, if there is one and the call has not taken its share.

@@ -168,7 +168,8 @@ impl Device for VirtioMmio {
 
     fn doorbells(&self) -> Option<Doorbells> {
         let region = RegionIndex(0);
-        Some(Doorbells { region, start: numbers::QUEUE_NOTIFY, step: 4, count: 1 })
+        let brief = self.core.device().serves_briefly();
+        Some(Doorbells { region, start: numbers::QUEUE_NOTIFY, step: 4, count: 1, brief })
     }
 
     fn waiting(&mut self) -> u32 {
@@ -177,6 +178,14 @@ impl Device for VirtioMmio {
 
     fn rung(&mut self) {
         core::serve(self);
+    }
+
+    fn weight(&self) -> u32 {
+        self.core.device().weight()
+    }
+
+    fn rung_briefly(&mut self) -> bool {
+        core::serve_briefly(self)
     }
 
     fn resume(&mut self) {

@@ -291,6 +291,7 @@ impl Device for VirtioPci {
             start: NOTIFY_AT,
             step: NOTIFY_MULTIPLIER.into(),
             count: self.core.read_common(common::NUM_QUEUES),
+            brief: self.core.device().serves_briefly(),
         })
     }
 
@@ -300,6 +301,14 @@ impl Device for VirtioPci {
 
     fn rung(&mut self) {
         core::serve(self);
+    }
+
+    fn weight(&self) -> u32 {
+        self.core.device().weight()
+    }
+
+    fn rung_briefly(&mut self) -> bool {
+        core::serve_briefly(self)
     }
 
     fn resume(&mut self) {

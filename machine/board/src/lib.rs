@@ -67,7 +67,7 @@ mod settings;
 mod slot;
 
 pub use address_map::{ADDRESS_MAP, IOAPIC_PINS, Place, Row, memory_map, memory_ranges};
-pub use attend::{Attendance, Bell, Staff};
+pub use attend::{Attendance, Bell, ServedIdly, Staff};
 pub use bus::{Stray, StrayKind};
 pub use devices::{DEVICES, DeviceKind, Setting};
 pub use error::BoardError;
@@ -289,6 +289,10 @@ impl CpuIo for Board {
 
     fn end_of_interrupt(&self, vector: u8) {
         self.wiring.ioapic.end_of_interrupt(vector);
+    }
+
+    fn idle(&self) {
+        self.slots().iter().for_each(|slot| attend::serve_idly(slot, &self.wiring.attention));
     }
 }
 

@@ -3,7 +3,7 @@
 use crate::attend::Post;
 use kezhan_device::{Device, Nanoseconds, Placement, RegionIndex};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, TryLockError};
 
 const NEVER: u64 = u64::MAX;
 
@@ -43,6 +43,11 @@ impl Slot {
         self.port_called.swap(false, Ordering::SeqCst)
     }
 
+    /// The same, and it stays so.
+    pub(crate) fn is_port_called(&self) -> bool {
+        self.port_called.load(Ordering::SeqCst)
+    }
+
     /// Whether the device wants to be called at once.
     pub(crate) fn is_due(&self) -> bool {
         self.deadline.load(Ordering::SeqCst) == 0
@@ -64,6 +69,31 @@ impl Slot {
         u32::from_le_bytes(data)
     }
 
+    /// As [`Slot::call`], unless somebody else is in the device: then nothing is done.
+    pub(crate) fn try_call<T>(
+        &self,
+        attention: &Attention,
+        work: impl FnOnce(&mut dyn Device) -> T,
+    ) -> Option<T> {
+        let (result, deadline) = {
+            let mut device = match self.device.try_lock() {
+                Ok(device) => device,
+                Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
+                Err(TryLockError::WouldBlock) => return None,
+            };
+            let result = work(&mut *device);
+            (result, self.note_deadline(&*device))
+        };
+        attention.wanted_at(deadline);
+        Some(result)
+    }
+
+    fn note_deadline(&self, device: &dyn Device) -> u64 {
+        let deadline = device.deadline().unwrap_or(NEVER);
+        self.deadline.store(deadline, Ordering::SeqCst);
+        deadline
+    }
+
     /// Calls into the device under its lock, then takes note of its deadline.
     pub(crate) fn call<T>(
         &self,
@@ -73,9 +103,7 @@ impl Slot {
         let (result, deadline) = {
             let mut device = self.device.lock().unwrap_or_else(PoisonError::into_inner);
             let result = work(&mut *device);
-            let deadline = device.deadline().unwrap_or(NEVER);
-            self.deadline.store(deadline, Ordering::SeqCst);
-            (result, deadline)
+            (result, self.note_deadline(&*device))
         };
         attention.wanted_at(deadline);
         result

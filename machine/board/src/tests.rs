@@ -10,6 +10,8 @@ use std::fs::File;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+mod idle;
+
 /// An engine that records what it is told.
 #[derive(Default)]
 struct FakePartition {

@@ -38,6 +38,8 @@ const REQUEST_LIMIT: u64 = 64 << 20;
 const FLIGHT_LIMIT: u64 = 64 << 20;
 /// Sectors of a discard or zero-write.
 const RANGE_SECTORS: u32 = 1 << 22;
+/// So many bytes cost as much as a buffer: the guest works on the first large requests while we do the others.
+const WEIGHT_BYTES: u64 = 16 << 10;
 /// Size of a queue.
 const QUEUE_SIZE: u16 = 512;
 
@@ -69,6 +71,8 @@ pub struct Block {
     backlog: Vec<DiskRequest>,
     next_tag: u64,
     bytes: u64,
+    /// Bytes of a request, of late.
+    usual: u64,
     buffers: Buffers,
 }
 
@@ -86,6 +90,7 @@ impl Block {
             backlog: Vec::new(),
             next_tag: 0,
             bytes: 0,
+            usual: 0,
             buffers: Buffers::default(),
         }
     }
@@ -96,6 +101,10 @@ impl Block {
 
     fn begin(&mut self, queue: usize, chain: Chain, rings: &mut Rings<'_>) {
         let request = Request::parse(&chain, rings.memory(), &self.disk.info());
+        if let Request::Read { length, .. } | Request::Write { length, .. } = request {
+            self.usual = (3 * self.usual + length) / 4;
+            rings.charge(u32::try_from(length / WEIGHT_BYTES).unwrap_or(u32::MAX));
+        }
         let answer = match self.answer_at_once(&request, &chain, rings) {
             Some(answer) => answer,
             None => match self.operation(request, &chain, rings.memory()) {
@@ -321,6 +330,14 @@ impl VirtioDevice for Block {
             // What the port did at once is given back while it is in the CPU's caches.
             self.finish_all(rings);
         }
+    }
+
+    fn weight(&self) -> u32 {
+        1 + u32::try_from(self.usual / WEIGHT_BYTES).unwrap_or(u32::MAX - 1)
+    }
+
+    fn serves_briefly(&self) -> bool {
+        true
     }
 
     fn poll(&mut self, rings: &mut Rings<'_>) {

@@ -258,3 +258,24 @@ fn what_the_disk_does_at_once_is_answered_without_a_request() {
         assert_eq!(*lengths.lock().unwrap(), [1024, 512]);
     }
 }
+
+#[test]
+fn a_vcpu_serves_one_large_request_and_leaves_the_next_to_the_thread() {
+    let (disk, mut bench) = bench();
+    disk.set_bytes(vec![7; 1 << 20]);
+    let mut ring = bench.live(feature::EVENT_IDX);
+    let brief = bench.device.doorbells().is_some_and(|bells| bells.brief);
+    let add = |ring: &mut Ring| {
+        ring.add(&[(HEADER, 16, false), (0x4_0000, 0x2_0000, true), (STATUS, 1, true)])
+    };
+    bench.put(HEADER, &[0; 16]);
+    add(&mut ring);
+    add(&mut ring);
+    assert!(brief && bench.device.rung_briefly(), "the second one is left");
+    assert!(ring.take(3).is_some() && ring.take(3).is_none());
+    assert_eq!(bench.bytes(0x4_0000, 4096), [7; 4096]);
+    assert!(bench.device.weight() > 1, "requests are large here");
+    assert!(!bench.device.rung_briefly() && ring.take(3).is_some());
+    add(&mut ring);
+    assert!(!bench.device.rung_briefly(), "nothing is left behind a large one");
+}
