@@ -31,11 +31,14 @@ pub struct LentMemory<'a> {
 }
 
 impl<'a> LentMemory<'a> {
-    /// Appends a part.
+    /// Appends a part. What goes on where the last part ends makes that one longer: the host has less to do for few.
     pub fn push<B: BitmapSlice>(&mut self, slice: &VolatileSlice<'a, B>) {
         let (start, length) = (slice.ptr_guard_mut().as_ptr(), slice.len());
-        self.parts.push(LentPart { start, length });
         self.length += length;
+        match self.parts.last_mut() {
+            Some(last) if last.start.wrapping_add(last.length) == start => last.length += length,
+            _ => self.parts.push(LentPart { start, length }),
+        }
     }
 
     /// Its parts, in order. They are mapped as long as this value lives.

@@ -3,7 +3,10 @@
 use kezhan_device::{GuestMemory, PageLogSlice};
 use kezhan_ports::LentMemory;
 use vm_memory::bitmap::Bitmap;
-use vm_memory::{Bytes, GuestAddress, GuestMemoryBackend, VolatileSlice};
+use vm_memory::{
+    Address, Bytes, GuestAddress, GuestMemoryBackend, GuestMemoryRegion, MemoryRegionAddress,
+    VolatileSlice,
+};
 
 /// A part of guest memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -138,14 +141,28 @@ impl<'a> Loan<'a> {
         length: u64,
     ) -> Option<Loan<'a>> {
         let mut loan = Loan::default();
+        loan.slices.reserve(segments.len());
+        let mut near: Option<&Region> = None;
         for (address, count) in pieces(segments, offset, length) {
-            for slice in memory.get_slices(GuestAddress(address), count) {
-                let slice = slice.ok()?;
-                loan.memory.push(&slice);
-                loan.slices.push(slice);
+            let at = GuestAddress(address);
+            // Nearly all lie in the region of the one before.
+            if near.is_none_or(|region| !within(region, at)) {
+                near = memory.find_region(at);
+            }
+            if let Some(slice) = near.and_then(|region| slice_of(region, at, count)) {
+                loan.push(slice);
+                continue;
+            }
+            for slice in memory.get_slices(at, count) {
+                loan.push(slice.ok()?);
             }
         }
         (loan.memory.len() as u64 == length).then_some(loan)
+    }
+
+    fn push(&mut self, slice: VolatileSlice<'a, PageLogSlice>) {
+        self.memory.push(&slice);
+        self.slices.push(slice);
     }
 
     /// All of it was written to.
@@ -154,6 +171,23 @@ impl<'a> Loan<'a> {
             slice.bitmap().mark_dirty(0, slice.len());
         }
     }
+}
+
+/// A region of guest memory.
+type Region = <GuestMemory as GuestMemoryBackend>::R;
+
+fn within(region: &Region, at: GuestAddress) -> bool {
+    at >= region.start_addr() && at <= region.last_addr()
+}
+
+/// The bytes at an address, when all of them lie in the region.
+fn slice_of(
+    region: &Region,
+    at: GuestAddress,
+    count: usize,
+) -> Option<VolatileSlice<'_, PageLogSlice>> {
+    let offset = at.checked_offset_from(region.start_addr())?;
+    region.get_slice(MemoryRegionAddress(offset), count).ok()
 }
 
 fn length(segments: &[Segment]) -> u64 {

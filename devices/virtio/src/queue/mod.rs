@@ -207,6 +207,16 @@ struct Descriptor {
 }
 
 impl Descriptor {
+    fn of(bytes: [u8; descriptor::BYTES as usize]) -> Descriptor {
+        let value = u128::from_le_bytes(bytes);
+        Descriptor {
+            address: value as u64,
+            length: (value >> 64) as u32,
+            first: (value >> 96) as u16,
+            second: (value >> 112) as u16,
+        }
+    }
+
     fn segment(&self) -> Segment {
         Segment { address: self.address, length: self.length }
     }
@@ -217,13 +227,7 @@ fn descriptor(memory: &GuestMemory, table: u64, index: u16) -> Result<Descriptor
     let mut bytes = [0; descriptor::BYTES as usize];
     let at = address(table, u64::from(index) * descriptor::BYTES)?;
     memory.read_slice(&mut bytes, at).map_err(|_outside| Broken)?;
-    let value = u128::from_le_bytes(bytes);
-    Ok(Descriptor {
-        address: value as u64,
-        length: (value >> 64) as u32,
-        first: (value >> 96) as u16,
-        second: (value >> 112) as u16,
-    })
+    Ok(Descriptor::of(bytes))
 }
 
 /// How many descriptors a table of descriptors has (virtio 1.2 §2.7.5.3.1).

@@ -96,8 +96,11 @@ impl Packed<'_> {
 
     /// Only the write flag counts inside a table (§2.8.8).
     fn push_table(&self, chain: &mut Chain, table: &Descriptor) -> Result<()> {
-        for index in 0..table_length(table)? {
-            let entry = super::descriptor(self.memory, table.address, index)?;
+        let mut entries = vec![0; usize::from(table_length(table)?) * descriptor::BYTES as usize];
+        let at = address(table.address, 0)?;
+        self.memory.read_slice(&mut entries, at).map_err(|_outside| Broken)?;
+        for entry in entries.as_chunks().0 {
+            let entry = Descriptor::of(*entry);
             if !chain.push(entry.segment(), entry.second & descriptor::WRITE != 0) {
                 return Err(Broken);
             }
