@@ -2,6 +2,7 @@
 
 use crate::crypt::{CryptStorage, MasterKey};
 use crate::header::LuksHeader;
+use crate::options::LuksOptions;
 use kezhan_block::storage::Storage;
 use kezhan_block::{
     BlockError, CreateRequest, Format, FormatDriver, FormatInfo, GuestOffset, Mapping, OpenContext,
@@ -90,11 +91,13 @@ impl FormatDriver for LuksDriver {
     }
 
     fn create(&self, file: Arc<dyn Storage>, request: &CreateRequest) -> Result<()> {
-        request.expect_only("luks", &["size", "key-secret"])?;
+        request
+            .expect_only("luks", &[&["size", "key-secret"], &LuksOptions::NAMES[..]].concat())?;
         let Some(passphrase) = &request.passphrase else {
             return Err(BlockError::option("key-secret", "give --object secret,id=NAME,file=FILE"));
         };
-        let (header, _) = LuksHeader::create(&*file, 0, passphrase)?;
+        let (header, _) =
+            LuksHeader::create(&*file, 0, passphrase, &LuksOptions::read(request, "")?)?;
         file.set_size(header.payload() + request.size.next_multiple_of(512))?;
         file.flush()
     }

@@ -1,6 +1,7 @@
 //! The header: slots, key material, and the way from a passphrase to the master key.
 
 use crate::crypt::{MasterKey, SECTOR};
+use crate::options::LuksOptions;
 use kezhan_block::storage::Storage;
 use kezhan_block::{BlockError, HostOffset, Result};
 use sha1::Sha1;
@@ -33,27 +34,32 @@ mod spec {
     pub const ALIGN: u32 = 8;
 }
 
-/// Rounds of PBKDF2 for a new header: some tenths of a second.
-const ITERATIONS: u32 = 300_000;
-
 /// Most rounds that a header may ask for: a guard against headers that take for ever.
-const ITERATIONS_MAX: u32 = 50_000_000;
+pub(crate) const ITERATIONS_MAX: u32 = 50_000_000;
 
 /// The hash that everything is derived with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Hash {
+pub(crate) enum Hash {
     Sha1,
     Sha256,
     Sha512,
 }
 
 impl Hash {
-    fn named(name: &str) -> Option<Hash> {
+    pub(crate) fn named(name: &str) -> Option<Hash> {
         match name {
             "sha1" => Some(Hash::Sha1),
             "sha256" => Some(Hash::Sha256),
             "sha512" => Some(Hash::Sha512),
             _ => None,
+        }
+    }
+
+    fn name(self) -> &'static str {
+        match self {
+            Hash::Sha1 => "sha1",
+            Hash::Sha256 => "sha256",
+            Hash::Sha512 => "sha512",
         }
     }
 
@@ -79,7 +85,13 @@ impl Hash {
     }
 
     /// RFC 8018 §5.2.
-    fn pbkdf2(self, password: &[u8], salt: &[u8], rounds: u32, length: usize) -> Vec<u8> {
+    pub(crate) fn pbkdf2(
+        self,
+        password: &[u8],
+        salt: &[u8],
+        rounds: u32,
+        length: usize,
+    ) -> Vec<u8> {
         let mut key = vec![0; length];
         match self {
             Hash::Sha1 => pbkdf2::pbkdf2_hmac::<Sha1>(password, salt, rounds, &mut key),
@@ -151,8 +163,9 @@ impl LuksHeader {
     }
 
     /// Bytes up to the payload in a header that [`LuksHeader::create`] makes.
-    pub fn new_length() -> u64 {
-        let slot = (spec::STRIPES * 64).next_multiple_of(spec::ALIGN as usize * SECTOR);
+    pub fn new_length(options: &LuksOptions) -> u64 {
+        let slot =
+            (spec::STRIPES * options.key_bytes).next_multiple_of(spec::ALIGN as usize * SECTOR);
         (spec::ALIGN as usize * SECTOR + slot * spec::SLOTS) as u64
     }
 
@@ -244,7 +257,7 @@ impl LuksHeader {
         Ok(material)
     }
 
-    /// Writes a new header with one passphrase at `start`: AES-256 and SHA-256. Returns it with its key.
+    /// Writes a new header with one passphrase at `start`. Returns it with its key.
     ///
     /// # Errors
     /// The storage's.
@@ -252,8 +265,10 @@ impl LuksHeader {
         file: &dyn Storage,
         start: u64,
         passphrase: &[u8],
+        options: &LuksOptions,
     ) -> Result<(LuksHeader, MasterKey)> {
-        let (hash, key_bytes) = (Hash::Sha256, 64usize);
+        let LuksOptions { hash, key_bytes, rounds } = *options;
+        let digest_rounds = (rounds / 8).max(1000);
         let name = file.name().to_owned();
         let mut bytes = vec![0; spec::LENGTH];
         let mut random_part = vec![0; key_bytes + 2 * spec::SALT + 16];
@@ -267,14 +282,14 @@ impl LuksHeader {
         put(&mut bytes, spec::AT_VERSION, &1u16.to_be_bytes());
         put(&mut bytes, spec::AT_CIPHER, b"aes");
         put(&mut bytes, spec::AT_MODE, b"xts-plain64");
-        put(&mut bytes, spec::AT_HASH, b"sha256");
+        put(&mut bytes, spec::AT_HASH, hash.name().as_bytes());
         let payload = spec::ALIGN + slot_sectors * spec::SLOTS as u32;
         put(&mut bytes, spec::AT_PAYLOAD, &payload.to_be_bytes());
         put(&mut bytes, spec::AT_KEY_BYTES, &(key_bytes as u32).to_be_bytes());
-        let digest = hash.pbkdf2(key, digest_salt, ITERATIONS / 8, spec::DIGEST);
+        let digest = hash.pbkdf2(key, digest_salt, digest_rounds, spec::DIGEST);
         put(&mut bytes, spec::AT_DIGEST, &digest);
         put(&mut bytes, spec::AT_DIGEST_SALT, digest_salt);
-        put(&mut bytes, spec::AT_DIGEST_ITERATIONS, &(ITERATIONS / 8).to_be_bytes());
+        put(&mut bytes, spec::AT_DIGEST_ITERATIONS, &digest_rounds.to_be_bytes());
         put(&mut bytes, spec::AT_UUID, uuid_text(uuid).as_bytes());
         for slot in 0..spec::SLOTS {
             let at = spec::AT_SLOTS + slot * spec::SLOT;
@@ -284,10 +299,14 @@ impl LuksHeader {
             put(&mut bytes, at + 40, &place.to_be_bytes());
             put(&mut bytes, at + 44, &(spec::STRIPES as u32).to_be_bytes());
         }
-        put(&mut bytes, spec::AT_SLOTS + 4, &ITERATIONS.to_be_bytes());
+        put(&mut bytes, spec::AT_SLOTS + 4, &rounds.to_be_bytes());
         put(&mut bytes, spec::AT_SLOTS + 8, slot_salt);
         let header = LuksHeader { name, bytes, hash, key_bytes, start };
         header.store(file, (key, slot_salt, passphrase))
+    }
+
+    fn rounds_of_first_slot(&self) -> u32 {
+        u32_at(&self.bytes, spec::AT_SLOTS + 4)
     }
 
     /// Writes a new header and the key material of its first slot.
@@ -298,7 +317,8 @@ impl LuksHeader {
     ) -> Result<(LuksHeader, MasterKey)> {
         let mut material = self.split(key)?;
         material.resize(material.len().next_multiple_of(SECTOR), 0);
-        let slot_key = self.hash.pbkdf2(passphrase, salt, ITERATIONS, self.key_bytes);
+        let slot_key =
+            self.hash.pbkdf2(passphrase, salt, self.rounds_of_first_slot(), self.key_bytes);
         let short = || BlockError::corrupt(&self.name, "the key is too short");
         MasterKey::new(&slot_key).ok_or_else(short)?.encrypt(&mut material, 0);
         let master = MasterKey::new(key).ok_or_else(short)?;

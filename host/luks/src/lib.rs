@@ -17,9 +17,11 @@
 mod crypt;
 mod driver;
 mod header;
+mod options;
 #[cfg(test)]
 mod tests;
 
 pub use crypt::{CryptStorage, MasterKey};
 pub use driver::LuksDriver;
 pub use header::LuksHeader;
+pub use options::LuksOptions;

@@ -13,12 +13,34 @@ fn open(file: Arc<dyn Storage>, passphrase: Option<&[u8]>) -> Result<Image> {
 }
 
 fn made(file: Arc<dyn Storage>) {
+    made_with(file, "iter-time=20").unwrap();
+}
+
+/// With options `name=value,…`.
+fn made_with(file: Arc<dyn Storage>, options: &str) -> Result<()> {
+    let pairs = options.split(',').filter_map(|pair| pair.split_once('='));
     let request = CreateRequest {
         size: 1 << 20,
         passphrase: Some(b"open sesame".to_vec()),
+        options: pairs.map(|(name, value)| (name.to_owned(), value.to_owned())).collect(),
         ..CreateRequest::default()
     };
-    LuksDriver.create(file, &request).unwrap();
+    LuksDriver.create(file, &request)
+}
+
+#[test]
+fn options_that_are_not_done_are_refused_by_name() {
+    for wrong in [
+        "cipher-alg=serpent-256",
+        "cipher-mode=cbc",
+        "hash-alg=md5",
+        "iter-time=soon",
+        "ivgen-alg=essiv",
+    ] {
+        let file = Arc::new(MemoryStorage::new("disk", Vec::new()));
+        let error = made_with(file, wrong).unwrap_err().to_string();
+        assert!(error.contains(wrong), "{error}");
+    }
 }
 
 #[test]
@@ -101,11 +123,18 @@ fn disks_pass_between_us_and_qemu_img() {
     image.read(GuestOffset(0), &mut all).unwrap();
     assert!(all == disk, "we read another disk");
     drop(image);
-    made(file("ours", kezhan_block::storage::FileOptions::CREATE));
-    let image = open(file("ours", write), Some(b"open sesame")).unwrap();
-    image.write(GuestOffset(0), &disk).unwrap();
-    drop(image);
-    let ours = format!("driver=luks,key-secret=s,file.filename={}", path("ours"));
-    let flat = format!("driver=raw,file.filename={flat}");
-    qemu_img_ok(&["compare", "--object", &secret, "--image-opts", &ours, &flat]);
+    for options in [
+        "iter-time=10",
+        "cipher-alg=aes-128,hash-alg=sha1,iter-time=10",
+        "cipher-alg=aes-256,cipher-mode=xts,ivgen-alg=plain64,hash-alg=sha512,iter-time=10",
+    ] {
+        made_with(file("ours", kezhan_block::storage::FileOptions::CREATE), options).unwrap();
+        let image = open(file("ours", write), Some(b"open sesame")).unwrap();
+        image.write(GuestOffset(0), &disk).unwrap();
+        drop(image);
+        let ours = format!("driver=luks,key-secret=s,file.filename={}", path("ours"));
+        let flat = format!("driver=raw,file.filename={flat}");
+        let said = qemu_img_ok(&["compare", "--object", &secret, "--image-opts", &ours, &flat]);
+        assert!(said.is_some(), "{options}");
+    }
 }

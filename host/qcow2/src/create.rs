@@ -12,7 +12,7 @@ use kezhan_block::{BlockError, CreateRequest, HostOffset, Preallocation, Result,
 use std::sync::Arc;
 
 /// Options that the format takes.
-pub const OPTIONS: [&str; 15] = [
+pub const OPTIONS: [&str; 20] = [
     "backing_file",
     "backing_fmt",
     "cluster_size",
@@ -20,7 +20,12 @@ pub const OPTIONS: [&str; 15] = [
     "compression_type",
     "data_file",
     "data_file_raw",
+    "encrypt.cipher-alg",
+    "encrypt.cipher-mode",
     "encrypt.format",
+    "encrypt.hash-alg",
+    "encrypt.iter-time",
+    "encrypt.ivgen-alg",
     "encrypt.key-secret",
     "extended_l2",
     "lazy_refcounts",
@@ -193,7 +198,8 @@ pub fn create(file: Arc<dyn Storage>, request: &CreateRequest) -> Result<()> {
     file.flush()?;
     if request.option("encrypt.format").is_some() {
         let image = Qcow2::open(file.clone(), file.clone(), Header::read(&*file)?, true)?;
-        image.make_encrypted(request.passphrase.as_deref().unwrap_or_default())?;
+        let options = kezhan_luks::LuksOptions::read(request, "encrypt.")?;
+        image.make_encrypted(request.passphrase.as_deref().unwrap_or_default(), &options)?;
     }
     if let Some(data) = &request.data_file {
         data.set_size(plan.size)?;

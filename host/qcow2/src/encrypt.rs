@@ -10,7 +10,7 @@ use crate::image::Qcow2;
 use crate::refcount::Run;
 use crate::spec;
 use kezhan_block::{BlockError, OpenContext, Result, Storage};
-use kezhan_luks::{CryptStorage, LuksHeader};
+use kezhan_luks::{CryptStorage, LuksHeader, LuksOptions};
 use std::sync::Arc;
 
 /// Guest data of an image, in the clear. For a check without a passphrase it stays as it is.
@@ -47,15 +47,15 @@ impl Qcow2 {
     }
 
     /// Gives a new, empty image an encryption header.
-    pub(crate) fn make_encrypted(&self, passphrase: &[u8]) -> Result<()> {
-        let clusters = self.layout.clusters(LuksHeader::new_length());
+    pub(crate) fn make_encrypted(&self, passphrase: &[u8], options: &LuksOptions) -> Result<()> {
+        let clusters = self.layout.clusters(LuksHeader::new_length(options));
         let run = self.state().refcounts.allocate_exactly(&*self.file, clusters)?;
         let at = run.first * self.layout.cluster();
         let end = at + clusters * self.layout.cluster();
         if self.file.size()? < end {
             self.file.set_size(end)?;
         }
-        let (luks, _) = LuksHeader::create(&*self.file, at, passphrase)?;
+        let (luks, _) = LuksHeader::create(&*self.file, at, passphrase, options)?;
         let mut pointer = vec![0; 16];
         put(&mut pointer, 0, &at.to_be_bytes());
         put(&mut pointer, 8, &luks.payload().to_be_bytes());
