@@ -1,6 +1,8 @@
 //! What to make: the format-independent half of `kezhan image create`.
 
-use crate::{BlockError, Result};
+use crate::{BlockError, Result, Storage};
+use std::path::Path;
+use std::sync::Arc;
 
 /// How much space to reserve at once.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -33,6 +35,9 @@ impl std::str::FromStr for Preallocation {
     }
 }
 
+/// Makes an empty file at a path.
+pub type MakeFile = fn(&Path) -> Result<Arc<dyn Storage>>;
+
 /// A new image.
 #[derive(Clone, Debug, Default)]
 pub struct CreateRequest {
@@ -45,7 +50,11 @@ pub struct CreateRequest {
     /// Options of the format: `-o name=value`.
     pub options: Vec<(String, String)>,
     /// An external data file, opened by the caller when the options name one.
-    pub data_file: Option<std::sync::Arc<dyn crate::Storage>>,
+    pub data_file: Option<Arc<dyn Storage>>,
+    /// The backing image's file, opened by the caller, for formats that note more of it than its name.
+    pub backing: Option<Arc<dyn Storage>>,
+    /// Makes another file, for formats of several: a format opens none by itself.
+    pub make_file: Option<MakeFile>,
     /// The passphrase of an encrypted image.
     pub passphrase: Option<Vec<u8>>,
 }

@@ -51,7 +51,10 @@ pub enum MappingKind<'a> {
         reserved: Option<HostOffset>,
     },
     /// Not in this image: the backing image has it, or else it is zeroes.
-    Unallocated,
+    Unallocated {
+        /// Where part of a cluster is held ready for it, if it is.
+        reserved: Option<HostOffset>,
+    },
     /// Compressed: only [`Format::read_special`] can read it.
     Special,
 }

@@ -12,8 +12,8 @@
 //! ```
 
 use kezhan_block::{
-    BlockError, Format, FormatInfo, GuestOffset, HostOffset, Mapping, MappingKind, Result, Span,
-    Storage, Ticket, WritePlan,
+    BlockError, CompressedCluster, Format, FormatInfo, GuestOffset, HostOffset, Mapping,
+    MappingKind, Result, Span, Storage, Ticket, WritePlan,
 };
 use std::any::Any;
 use std::collections::BTreeSet;
@@ -32,23 +32,33 @@ pub enum Place {
     Compressed(u64),
 }
 
-/// Places by block number, a word each: places are multiples of 512, so the low bits say what they are.
+/// Places of a chunk.
+const CHUNK: usize = 512;
+
+/// Places by block number, a word each: places are multiples of 512, so the low bits say what they are. Where there is
+/// nothing for a whole chunk, no memory is taken: an image that says it is large need not have cost its maker a file.
 #[derive(Clone, Debug, Default)]
-pub struct Places(Vec<u64>);
+pub struct Places {
+    chunks: Vec<Option<Box<[u64; CHUNK]>>>,
+    count: usize,
+}
 
 impl Places {
-    /// An empty list with room for `count`.
-    pub fn with_capacity(count: usize) -> Places {
-        Places(Vec::with_capacity(count))
-    }
-
     /// Adds the next block's place.
     pub fn push(&mut self, place: Place) {
-        self.0.push(Places::pack(place));
+        self.push_none(1);
+        self.set(self.count - 1, place);
+    }
+
+    /// Adds so many blocks that are nowhere.
+    pub fn push_none(&mut self, count: u64) {
+        self.count += count as usize;
+        self.chunks.resize(self.count.div_ceil(CHUNK), None);
     }
 
     fn get(&self, index: usize) -> Place {
-        match self.0.get(index).copied().unwrap_or(0) {
+        let chunk = self.chunks.get(index / CHUNK).and_then(Option::as_ref);
+        match chunk.map_or(0, |chunk| chunk[index % CHUNK]) {
             0 => Place::None,
             1 => Place::Zero,
             word if word & 1 == 0 => Place::At(word & !511),
@@ -57,9 +67,19 @@ impl Places {
     }
 
     fn set(&mut self, index: usize, place: Place) {
-        if let Some(word) = self.0.get_mut(index) {
-            *word = Places::pack(place);
+        let word = Places::pack(place);
+        if let Some(chunk) = self.chunks.get_mut(index / CHUNK)
+            && (word != 0 || chunk.is_some())
+        {
+            chunk.get_or_insert_with(|| Box::new([0; CHUNK]))[index % CHUNK] = word;
         }
+    }
+
+    /// How many blocks from `index` on are nowhere because their whole chunks are.
+    fn none_from(&self, index: usize) -> usize {
+        let first = index / CHUNK;
+        let empty = self.chunks.iter().skip(first).take_while(|chunk| chunk.is_none()).count();
+        ((first + empty) * CHUNK).saturating_sub(index)
     }
 
     fn pack(place: Place) -> u64 {
@@ -72,7 +92,8 @@ impl Places {
     }
 
     fn allocated(&self) -> usize {
-        self.0.iter().filter(|word| **word > 1).count()
+        let words = self.chunks.iter().flatten().flat_map(|chunk| chunk.iter());
+        words.filter(|word| **word > 1).count()
     }
 }
 
@@ -98,6 +119,17 @@ pub trait Table: Send + Sync + std::fmt::Debug {
     /// New blocks start at multiples of this.
     fn alignment(&self) -> u64 {
         512
+    }
+
+    /// Whether blocks may be written compressed.
+    fn compresses(&self) -> bool {
+        false
+    }
+
+    /// A compressed block of the disk's offset `at`, as it is written.
+    fn pack(&self, at: u64, packed: &[u8]) -> Vec<u8> {
+        let _ = at;
+        packed.to_vec()
     }
 
     /// Reads a whole compressed block.
@@ -191,14 +223,15 @@ impl<T: Table + 'static> Format for Blocks<T> {
     }
 
     fn info(&self) -> FormatInfo {
-        FormatInfo { cluster_size: Some(self.block), ..FormatInfo::default() }
+        let compresses = self.table.compresses();
+        FormatInfo { cluster_size: Some(self.block), compresses, ..FormatInfo::default() }
     }
 
     fn locate(&self, offset: GuestOffset, length: u64) -> Result<Mapping<'_>> {
         let within = offset.within(self.block);
         let place = self.place(&self.state(), offset.get());
         let kind = match place {
-            Place::None => MappingKind::Unallocated,
+            Place::None => MappingKind::Unallocated { reserved: None },
             Place::Zero => MappingKind::Zero { reserved: None },
             Place::Compressed(_) => MappingKind::Special,
             Place::At(host) => {
@@ -210,7 +243,8 @@ impl<T: Table + 'static> Format for Blocks<T> {
             // Long empty runs in one answer.
             let state = self.state();
             while end < length && self.place(&state, offset.get() + end) == place {
-                end += self.block;
+                let index = ((offset.get() + end) / self.block) as usize;
+                end += state.places.none_from(index).max(1) as u64 * self.block;
             }
         }
         Ok(Mapping { kind, length: length.min(end) })
@@ -318,9 +352,46 @@ impl<T: Table + 'static> Format for Blocks<T> {
         Ok(())
     }
 
+    /// Always: where blocks can be compressed, they are.
+    fn compress(&self, cluster: &[u8]) -> Option<CompressedCluster> {
+        self.table.compresses().then(|| CompressedCluster { bytes: deflate(cluster) })
+    }
+
+    fn write_compressed(&self, offset: GuestOffset, cluster: CompressedCluster) -> Result<()> {
+        if !self.writable {
+            return Err(BlockError::ReadOnly { name: self.file.name().to_owned() });
+        }
+        let index = (offset.get() / self.block) as usize;
+        let bytes = self.table.pack(index as u64 * self.block, &cluster.bytes);
+        let host = {
+            let mut state = self.state();
+            if !self.table.compresses() || self.place(&state, offset.get()) != Place::None {
+                let what = format!("takes no compressed block at {offset}");
+                return Err(BlockError::unsupported(self.file.name(), what));
+            }
+            let host = state.end.next_multiple_of(self.table.alignment());
+            state.end = host + bytes.len() as u64;
+            host
+        };
+        self.file.write_at(HostOffset(host), &bytes)?;
+        let mut state = self.state();
+        state.places.set(index, Place::Compressed(host));
+        state.dirty.insert(index);
+        Ok(())
+    }
+
     fn as_any(&self) -> &dyn Any {
         self
     }
+}
+
+/// A zlib stream (RFC 1950).
+fn deflate(data: &[u8]) -> Vec<u8> {
+    let mut packed = Vec::with_capacity(data.len() + data.len() / 1000 + 64);
+    let mut deflate = flate2::Compress::new(flate2::Compression::default(), true);
+    // There is room for whatever comes out.
+    let _whole = deflate.compress_vec(data, &mut packed, flate2::FlushCompress::Finish);
+    packed
 }
 
 /// Reads a table of `length` bytes that must lie within the file.

@@ -93,7 +93,7 @@ impl FormatDriver for VdiDriver {
         };
         let count = u32_at(&header, spec::AT_BLOCKS);
         let map = read_table(&*file, table.map_at, u64::from(count) * 4, "block map")?;
-        let (mut places, mut end) = (Places::with_capacity(count as usize), table.data_at);
+        let (mut places, mut end) = (Places::default(), table.data_at);
         for index in 0..count as usize {
             places.push(match u32_at(&map, index * 4) {
                 spec::UNALLOCATED => Place::None,

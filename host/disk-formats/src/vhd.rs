@@ -254,7 +254,7 @@ fn open_dynamic(
     let count = size.div_ceil(block);
     let map = read_table(&*file, table_at, count * 4, "block allocation table")?;
     let mut end = table_at + (u64::from(entries) * 4).next_multiple_of(512);
-    let mut places = Places::with_capacity(count as usize);
+    let mut places = Places::default();
     for index in 0..count as usize {
         places.push(match u32_at(&map, index * 4) {
             spec::UNUSED => Place::None,

@@ -153,16 +153,19 @@ impl FormatDriver for VhdxDriver {
     }
 
     fn create(&self, file: Arc<dyn Storage>, request: &CreateRequest) -> Result<()> {
-        request.expect_only("vhdx", &["block_size", "subformat", "log_size", "size"])?;
+        let known = ["block_size", "subformat", "log_size", "block_state_zero", "size"];
+        request.expect_only("vhdx", &known)?;
         if request.backing_file.is_some() {
             return Err(BlockError::option(
                 "backing_file",
                 "vhdx images have none here; use qcow2",
             ));
         }
-        if request.option("subformat").is_some_and(|format| format != "dynamic") {
-            return Err(BlockError::option("subformat", "only dynamic is made here"));
-        }
+        let fixed = match request.option("subformat").unwrap_or("dynamic") {
+            "dynamic" => false,
+            "fixed" => true,
+            _ => return Err(BlockError::option("subformat", "give 'dynamic' or 'fixed'")),
+        };
         let size = request.size.next_multiple_of(512);
         if size > spec::SIZE_MAX {
             return Err(BlockError::option(format!("size={size}"), "vhdx holds up to 64T"));
@@ -178,7 +181,10 @@ impl FormatDriver for VhdxDriver {
                 return Err(BlockError::option(option, "give a power of two from 1M to 256M"));
             }
         };
-        write_new(&*file, Disk { size, block, sector: 512 })
+        let disk = Disk { size, block, sector: 512 };
+        let zeroes = request.flag("block_state_zero", false)?;
+        let state = if zeroes { spec::ZERO } else { spec::NOT_PRESENT };
+        write_new(&*file, disk, if fixed { spec::FULLY_PRESENT } else { state })
     }
 }
 
@@ -227,6 +233,17 @@ impl Disk {
             return Err(bad(format!("disk of {} in blocks of {}", disk.size, disk.block)));
         }
         Ok(disk)
+    }
+
+    /// The table of a new image whose blocks are in `state`, those that are present one behind the other from `data` on.
+    fn table(&self, state: u64, data: u64) -> Vec<u8> {
+        let layout = Vhdx { table_at: 0, chunk: self.chunk() };
+        let mut table = vec![0; (self.entries() * 8) as usize];
+        for index in 0..self.size.div_ceil(self.block) {
+            let host = if state == spec::FULLY_PRESENT { data + index * self.block } else { 0 };
+            put(&mut table, layout.entry_at(index) as usize, &(host | state).to_le_bytes());
+        }
+        table
     }
 
     /// The places of all blocks and the end of the last.
@@ -334,7 +351,8 @@ fn regions(file: &dyn Storage) -> Result<((u64, u64), (u64, u64))> {
     Err(BlockError::corrupt(file.name(), "both region tables are damaged"))
 }
 
-fn write_new(file: &dyn Storage, disk: Disk) -> Result<()> {
+/// A new image, all of whose blocks have `state`.
+fn write_new(file: &dyn Storage, disk: Disk, state: u64) -> Result<()> {
     let map_length = (disk.entries() * 8).max(1).next_multiple_of(spec::MEGABYTE);
     let mut identifier = vec![0; 512];
     put(&mut identifier, 0, spec::IDENTIFIER);
@@ -360,7 +378,12 @@ fn write_new(file: &dyn Storage, disk: Disk) -> Result<()> {
     put(&mut regions, 16, &region(&spec::BAT, 3 * spec::MEGABYTE, map_length));
     put(&mut regions, 48, &region(&spec::METADATA, 2 * spec::MEGABYTE, spec::MEGABYTE));
     seal(&mut regions);
-    file.set_size(3 * spec::MEGABYTE + map_length)?;
+    let data = 3 * spec::MEGABYTE + map_length;
+    let blocks = if state == spec::FULLY_PRESENT { disk.size.div_ceil(disk.block) } else { 0 };
+    file.set_size(data + blocks * disk.block)?;
+    if state != spec::NOT_PRESENT {
+        file.write_at(HostOffset(3 * spec::MEGABYTE), &disk.table(state, data))?;
+    }
     file.write_at(HostOffset(2 * spec::MEGABYTE), &metadata(disk))?;
     for at in spec::REGIONS {
         file.write_at(HostOffset(at), &regions)?;

@@ -10,6 +10,7 @@
 //!
 //! Source: "Virtual Disk Format 5.0" (VMware). Little-endian; sizes in sectors of 512 bytes.
 
+mod create;
 mod describe;
 mod extents;
 mod sparse;
@@ -26,7 +27,7 @@ use std::sync::Arc;
 const DESCRIPTOR_MAX: u64 = 1 << 20;
 
 /// Most extents of a disk.
-const EXTENTS_MAX: usize = 1024;
+const EXTENTS_MAX: usize = 8192;
 
 /// A line that names an extent ("The Extent Description").
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -121,17 +122,7 @@ impl FormatDriver for VmdkDriver {
     }
 
     fn create(&self, file: Arc<dyn Storage>, request: &CreateRequest) -> Result<()> {
-        request.expect_only("vmdk", &["subformat", "adapter_type", "hwversion", "size"])?;
-        if request.option("subformat").is_some_and(|kind| kind != "monolithicSparse") {
-            return Err(BlockError::option("subformat", "only monolithicSparse is made here"));
-        }
-        if request.backing_file.is_some() {
-            return Err(BlockError::option(
-                "backing_file",
-                "vmdk images have none here; use qcow2",
-            ));
-        }
-        sparse::create(&*file, request.size.next_multiple_of(512))
+        create::create(&*file, request)
     }
 }
 

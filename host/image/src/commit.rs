@@ -155,7 +155,7 @@ fn held_above(top: &Image, depth: usize, at: u64, length: u64) -> Result<(Held, 
         match mapping.kind {
             MappingKind::Zero { .. } => return Ok((Held::Zeroes, length)),
             MappingKind::Data { .. } | MappingKind::Special => return Ok((Held::Data, length)),
-            MappingKind::Unallocated => {}
+            MappingKind::Unallocated { .. } => {}
         }
         let Some(below) = image.backing() else { return Ok((Held::Nothing, length)) };
         image = below;

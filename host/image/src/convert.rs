@@ -105,7 +105,9 @@ pub struct ConvertArgs {
 }
 
 impl ConvertArgs {
-    pub(crate) fn run(self) -> Result<ExitCode> {
+    pub(crate) fn run(mut self) -> Result<ExitCode> {
+        // Such images take nothing else.
+        self.compress |= self.makes_stream();
         let (target_name, sources) = match self.files.split_last() {
             Some((target, sources)) if !sources.is_empty() => (target, sources),
             _ => return Err(ImageError::usage("convert: give a source and a target")),
@@ -147,6 +149,12 @@ impl ConvertArgs {
         Ok(ExitCode::SUCCESS)
     }
 
+    fn makes_stream(&self) -> bool {
+        let words = self.options.iter().flat_map(|list| list.split(','));
+        self.output_format == "vmdk"
+            && words.into_iter().any(|word| word == "subformat=streamOptimized")
+    }
+
     fn target(&self, name: &str, size: u64, passphrase: Option<&[u8]>) -> Result<Target> {
         let cache = cache_mode(self.cache.as_deref(), CacheMode::Unsafe)?;
         if !self.no_create {
@@ -163,6 +171,12 @@ impl ConvertArgs {
             }
             if request.backing_file.is_some() && request.backing_format.is_none() {
                 return Err(ImageError::usage("-B: give the format of the backing file with -F"));
+            }
+            if let Some(backing) = &request.backing_file {
+                let path = crate::create::beside(name, backing).display().to_string();
+                let below =
+                    Open::read(request.backing_format.as_deref(), true).alone().open(&path)?;
+                request.backing = Some(below.file().clone());
             }
             crate::create::create(name, &self.output_format, request)?;
         }

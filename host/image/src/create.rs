@@ -4,7 +4,7 @@ use crate::error::{ImageError, Result};
 use crate::open::{Open, SecretArgs, driver, options};
 use crate::size;
 use kezhan_block::storage::FileOptions;
-use kezhan_block::{CreateRequest, FileStorage, Storage};
+use kezhan_block::{BlockError, CreateRequest, FileStorage, Storage};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -84,6 +84,7 @@ impl CreateArgs {
         if !sized {
             request.size = image.size();
         }
+        request.backing = Some(image.file().clone());
         Ok(())
     }
 }
@@ -99,12 +100,26 @@ pub fn request(arguments: &[String]) -> Result<CreateRequest> {
         request.options.retain(|(key, _)| key != name);
         value
     };
+    hints(&mut request)?;
     request.backing_file = take(&mut request, "backing_file").filter(|name| !name.is_empty());
     request.backing_format = take(&mut request, "backing_fmt");
     if let Some(text) = request.option("size").map(str::to_owned) {
         request.size = size::parse(&text)?;
     }
     Ok(request)
+}
+
+/// Hints to the host's file system that every format takes: they are checked, and left to the file system.
+fn hints(request: &mut CreateRequest) -> Result<()> {
+    request.flag("nocow", false)?;
+    request.number("extent_size_hint", 0)?;
+    request.options.retain(|(key, _)| !["nocow", "extent_size_hint"].contains(&key.as_str()));
+    Ok(())
+}
+
+/// Makes a file beside an image, for formats of several.
+fn make_file(path: &Path) -> std::result::Result<Arc<dyn Storage>, BlockError> {
+    Ok(Arc::new(FileStorage::open(path, FileOptions::CREATE)?))
 }
 
 /// A name in an image is relative to that image.
@@ -119,6 +134,7 @@ pub fn beside(image: &str, name: &str) -> PathBuf {
 /// The host's; options that the format does not take.
 pub fn create(file: &str, format: &str, mut request: CreateRequest) -> Result<()> {
     let driver = driver(format)?;
+    request.make_file = Some(make_file);
     if let Some(name) = request.option("data_file").map(str::to_owned) {
         let data = FileStorage::open(&beside(file, &name), FileOptions::CREATE)?;
         request.data_file = Some(Arc::new(data));

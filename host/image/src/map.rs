@@ -1,7 +1,7 @@
 //! `kezhan image map`
 
 use crate::error::Result;
-use crate::open::Open;
+use crate::open::{Open, SecretArgs};
 use crate::{OutputFormat, size};
 use kezhan_block::{GuestOffset, Image, MapEntry};
 use kezhan_qcow2::Qcow2;
@@ -11,6 +11,8 @@ use std::process::ExitCode;
 /// Tell where an image's data lies.
 #[derive(Clone, Debug, clap::Args)]
 pub struct MapArgs {
+    #[command(flatten)]
+    secrets: SecretArgs,
     /// Format of the image
     #[arg(short, value_name = "FMT")]
     format: Option<String>,
@@ -32,7 +34,9 @@ pub struct MapArgs {
 
 impl MapArgs {
     pub(crate) fn run(self) -> Result<ExitCode> {
-        let image = Open::read(self.format.as_deref(), self.force_share).open(&self.file)?;
+        let passphrase = self.secrets.passphrase()?;
+        let open = Open::read(self.format.as_deref(), self.force_share);
+        let image = Open { passphrase: passphrase.as_deref(), ..open }.open(&self.file)?;
         let start = self.start_offset.unwrap_or(0).min(image.size());
         let end =
             self.max_length.map_or(image.size(), |l| start.saturating_add(l)).min(image.size());
@@ -54,32 +58,67 @@ pub struct Runs<'a> {
     at: u64,
     end: u64,
     held: Option<MapEntry>,
-    /// For each image of the chain, whether its data counts as data where the host has a hole.
-    opaque: Vec<bool>,
+    /// How each image of the chain is told.
+    told: Vec<Told>,
+}
+
+/// How qemu-img tells what an image has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Told {
+    /// As it is: holes of the host are zeroes.
+    Holes,
+    /// Data is data, also where the host has a hole.
+    Data,
+    /// The same, but its places are nobody's business: what lies there is encrypted.
+    Hidden,
+    /// All of it is data, nowhere in particular.
+    Whole,
+}
+
+impl Told {
+    /// Data of qcow2 and dynamic vpc counts as data also where the host has a hole, unless the image seems to have been
+    /// allocated beforehand; vhdx and luks tell nothing.
+    fn of(image: &Image) -> Result<Told> {
+        if ["vhdx", "luks"].contains(&image.format().format_name()) {
+            return Ok(Told::Whole);
+        }
+        if image.format().info().encrypted {
+            return Ok(Told::Hidden);
+        }
+        let holes = match (image.format().as_any().downcast_ref::<Qcow2>(), image.format()) {
+            (Some(qcow2), _) => qcow2.is_preallocated()?,
+            (None, format) => format.format_name() != "vpc" || format.info().cluster_size.is_none(),
+        };
+        Ok(if holes { Told::Holes } else { Told::Data })
+    }
+
+    fn tell(self, entry: &mut MapEntry) {
+        match self {
+            Told::Data if entry.data => entry.zero = false,
+            Told::Holes | Told::Data => {}
+            Told::Hidden => (entry.offset, entry.file) = (None, None),
+            Told::Whole => {
+                (entry.present, entry.data, entry.zero) = (true, true, false);
+                (entry.offset, entry.file) = (None, None);
+            }
+        }
+    }
 }
 
 impl<'a> Runs<'a> {
     /// From `start` to `end`.
     pub fn new(image: &'a Image, start: u64, end: u64) -> Runs<'a> {
-        Runs { image, at: start, end, held: None, opaque: Vec::new() }
+        Runs { image, at: start, end, held: None, told: Vec::new() }
     }
 
-    /// The same, but that data of qcow2 and dynamic vpc counts as data also where the host has a hole, unless the
-    /// image seems to have been allocated beforehand. So qemu-img tells it.
+    /// The same as qemu-img tells it.
     fn told(self) -> Result<Runs<'a>> {
-        let (mut opaque, mut image) = (Vec::new(), Some(self.image));
+        let (mut told, mut image) = (Vec::new(), Some(self.image));
         while let Some(now) = image {
-            let qcow2 = now.format().as_any().downcast_ref::<Qcow2>();
-            opaque.push(match qcow2 {
-                Some(qcow2) => !qcow2.is_preallocated()?,
-                None => {
-                    now.format().format_name() == "vpc"
-                        && now.format().info().cluster_size.is_some()
-                }
-            });
+            told.push(Told::of(now)?);
             image = now.backing().map(|below| &**below);
         }
-        Ok(Runs { opaque, ..self })
+        Ok(Runs { told, ..self })
     }
 }
 
@@ -96,8 +135,8 @@ impl Iterator for Runs<'_> {
                 }
             };
             self.at += entry.length;
-            if entry.data && self.opaque.get(entry.depth) == Some(&true) {
-                entry.zero = false;
+            if let Some(told) = self.told.get(entry.depth) {
+                told.tell(&mut entry);
             }
             match &mut self.held {
                 Some(held) if continues(held, &entry) => held.length += entry.length,

@@ -116,7 +116,7 @@ impl RebaseArgs {
             let left = end - at;
             let mapping = image.format().locate(GuestOffset(at), left)?;
             let run = mapping.length.min(left);
-            if !matches!(mapping.kind, MappingKind::Unallocated) {
+            if !matches!(mapping.kind, MappingKind::Unallocated { .. }) {
                 at += run;
                 continue;
             }

@@ -303,7 +303,7 @@ fn encrypted_images_are_made_read_by_qemu_img_and_read_back() {
     let disk = folder.disk("disk.raw", 1_000_448);
     std::fs::write(folder.path("secret"), "open sesame").unwrap();
     let secret = format!("--object secret,id=s,file={}", folder.name("secret"));
-    let options = "-O qcow2 -o encrypt.format=luks,encrypt.key-secret=s";
+    let options = "-O qcow2 -o encrypt.format=luks,encrypt.key-secret=s,encrypt.hash-alg=sha512";
     folder.ok(&format!("convert {secret} {options} -f raw @disk.raw @ours.qcow2"));
     folder.ok("check -q @ours.qcow2");
     folder.ok("info @ours.qcow2");

@@ -12,7 +12,7 @@ use std::any::Any;
 /// A place, before it is tied to a storage.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Place {
-    Unallocated,
+    Unallocated(Option<u64>),
     Zero(Option<u64>),
     Data(u64),
     Compressed(u64),
@@ -22,11 +22,11 @@ impl Place {
     /// Whether `next`, `distance` bytes further on, goes on where this place is.
     fn continues(self, next: Place, distance: u64) -> bool {
         match (self, next) {
-            (Place::Unallocated, Place::Unallocated) | (Place::Zero(None), Place::Zero(None)) => {
-                true
-            }
-            (Place::Data(a), Place::Data(b)) => a + distance == b,
-            (Place::Zero(Some(a)), Place::Zero(Some(b))) => a + distance == b,
+            (Place::Unallocated(None), Place::Unallocated(None))
+            | (Place::Zero(None), Place::Zero(None)) => true,
+            (Place::Data(a), Place::Data(b))
+            | (Place::Unallocated(Some(a)), Place::Unallocated(Some(b)))
+            | (Place::Zero(Some(a)), Place::Zero(Some(b))) => a + distance == b,
             (Place::Compressed(a), Place::Compressed(b)) => a == b,
             _ => false,
         }
@@ -45,7 +45,7 @@ impl Qcow2 {
         match (entry.unit(&self.layout, within / self.layout.unit()), host) {
             (Unit::Data, Some(host)) => Place::Data(host),
             (Unit::Zero, host) => Place::Zero(host),
-            _ => Place::Unallocated,
+            (_, host) => Place::Unallocated(host),
         }
     }
 
@@ -56,7 +56,7 @@ impl Qcow2 {
         let in_table = layout.l2_span() - offset % layout.l2_span();
         let length = length.min(in_table);
         if slot.table == 0 {
-            return Ok((Place::Unallocated, length));
+            return Ok((Place::Unallocated(None), length));
         }
         self.check_entry(slot.entry, offset)?;
         let unit = layout.unit();
@@ -76,6 +76,7 @@ impl Qcow2 {
         let place = match first {
             Place::Data(host) => Place::Data(host + offset % unit),
             Place::Zero(Some(host)) => Place::Zero(Some(host + offset % unit)),
+            Place::Unallocated(Some(host)) => Place::Unallocated(Some(host + offset % unit)),
             other => other,
         };
         Ok((place, (end - offset).min(length)))
@@ -115,7 +116,7 @@ impl Format for Qcow2 {
     fn locate(&self, offset: GuestOffset, length: u64) -> Result<Mapping<'_>> {
         let (place, length) = self.find(&mut self.state(), offset.get(), length)?;
         let kind = match place {
-            Place::Unallocated => MappingKind::Unallocated,
+            Place::Unallocated(host) => MappingKind::Unallocated { reserved: host.map(HostOffset) },
             Place::Zero(host) => MappingKind::Zero { reserved: host.map(HostOffset) },
             Place::Data(host) => {
                 MappingKind::Data { storage: &*self.data, offset: HostOffset(host) }

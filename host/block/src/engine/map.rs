@@ -87,7 +87,13 @@ impl Image {
                 entry.data = true;
                 entry.compressed = true;
             }
-            MappingKind::Unallocated => return self.map_backing(at, mapping.length),
+            MappingKind::Unallocated { reserved } => {
+                let found = self.map_backing(at, mapping.length)?;
+                // Nobody has it: then what is held ready for it is where it would be.
+                let reserved = reserved.filter(|_| found.depth == 0);
+                let file = reserved.map(|_| self.file.name().to_owned());
+                return Ok(MapEntry { offset: reserved, file, ..found });
+            }
         }
         Ok(entry)
     }

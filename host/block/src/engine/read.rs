@@ -36,7 +36,7 @@ impl Image {
                     true
                 }
                 MappingKind::Special => false,
-                MappingKind::Unallocated => self.read_backing_now(at, now)?,
+                MappingKind::Unallocated { .. } => self.read_backing_now(at, now)?,
             };
             if !done {
                 return Ok(false);
@@ -65,7 +65,7 @@ impl Image {
             match mapping.kind {
                 MappingKind::Data { storage, offset } if storage.read_lent_now(offset, now)? => {}
                 MappingKind::Zero { .. } => fill_with_zeroes(now),
-                MappingKind::Unallocated if self.backing.is_none() => fill_with_zeroes(now),
+                MappingKind::Unallocated { .. } if self.backing.is_none() => fill_with_zeroes(now),
                 _ => return Ok(false),
             }
             done += count;
@@ -93,7 +93,7 @@ impl Image {
                 MappingKind::Data { storage, offset } => storage.read_at(offset, now)?,
                 MappingKind::Zero { .. } => now.fill(0),
                 MappingKind::Special => self.format.read_special(at, now)?,
-                MappingKind::Unallocated => self.read_backing(at, now)?,
+                MappingKind::Unallocated { .. } => self.read_backing(at, now)?,
             }
             at = at.plus(mapping.length);
             data = later;

@@ -29,6 +29,8 @@ mod spec {
     pub const HAS_REDUNDANT: u32 = 2;
     pub const ZERO_GRAINS: u32 = 4;
     pub const COMPRESSED: u32 = 1 << 16;
+    pub const MARKERS: u32 = 1 << 17;
+    pub const DEFLATE: u16 = 1;
     pub const DIRECTORY_AT_END: u64 = u64::MAX;
     pub const GRAIN_ZERO: u32 = 1;
     pub const GRAIN: u64 = 128;
@@ -36,8 +38,8 @@ mod spec {
     pub const DESCRIPTOR_SECTORS: u64 = 20;
 }
 
-/// Most grains: 2 TiB of them at 64 KiB.
-const GRAINS_MAX: u64 = 1 << 25;
+/// Most grains: 16 TiB of them at 64 KiB. Tables of nothing take no memory.
+const GRAINS_MAX: u64 = 1 << 28;
 
 #[derive(Debug)]
 pub struct Sparse {
@@ -55,9 +57,9 @@ impl Table for Sparse {
 
     fn entry(&self, index: usize, place: Place) -> Writes {
         let sector = match place {
-            Place::At(host) => (host / 512) as u32,
+            Place::At(host) | Place::Compressed(host) => (host / 512) as u32,
             Place::Zero => spec::GRAIN_ZERO,
-            Place::None | Place::Compressed(_) => 0,
+            Place::None => 0,
         };
         let (table, entry) = (index as u64 / self.entries, index as u64 % self.entries);
         let (first, second) = self.tables.get(table as usize).copied().unwrap_or((0, 0));
@@ -71,9 +73,24 @@ impl Table for Sparse {
 
     fn read_only(&self) -> Option<&'static str> {
         if self.compressed {
-            return Some("stream-optimised VMDK images are written once; convert it to write");
+            return Some(
+                "stream-optimised VMDK images take whole compressed grains alone; convert it to write",
+            );
         }
         self.missing.then_some("has no room for grain tables that are missing; convert it to write")
+    }
+
+    fn compresses(&self) -> bool {
+        self.compressed && !self.missing
+    }
+
+    /// As [`Table::unpack`] reads it, in whole sectors.
+    fn pack(&self, at: u64, packed: &[u8]) -> Vec<u8> {
+        let mut grain = (at / 512).to_le_bytes().to_vec();
+        grain.extend((packed.len() as u32).to_le_bytes());
+        grain.extend(packed);
+        grain.resize(grain.len().next_multiple_of(512), 0);
+        grain
     }
 
     /// A grain marker, its length, and a zlib stream ("Compressed Grain").
@@ -183,14 +200,23 @@ fn places(
     grains: u64,
     (grain, zeroes): (u64, bool),
 ) -> Result<(Places, u64)> {
-    let (mut places, mut end) = (Places::with_capacity(grains as usize), 0);
+    let (mut places, mut end, mut hole, size) = (Places::default(), 0, 0..0, file.size()?);
     for (index, (at, _)) in sparse.tables.iter().enumerate() {
         let count = (grains - index as u64 * sparse.entries).min(sparse.entries);
-        if *at == 0 {
-            (0..count).for_each(|_| places.push(Place::None));
+        if !hole.contains(at) && *at < size {
+            let extent = file.extent(HostOffset(*at), size - at)?;
+            hole = if extent.hole { *at..at + extent.length } else { 0..0 };
+        }
+        // Where the host's file has a hole there is an empty table: of a large disk, nearly all of them.
+        if *at == 0 || hole.contains(at) && at + count * 4 <= hole.end {
+            places.push_none(count);
             continue;
         }
         let table = read_table(file, *at, count * 4, "grain table")?;
+        if table.iter().all(|byte| *byte == 0) {
+            places.push_none(count);
+            continue;
+        }
         for entry in 0..count as usize {
             places.push(match u32_at(&table, entry * 4) {
                 0 => Place::None,
@@ -206,13 +232,28 @@ fn places(
     Ok((places, end))
 }
 
-/// Writes an empty extent with its descriptor: header, descriptor, copy of directory and tables, directory
-/// and tables.
-pub fn create(file: &dyn Storage, size: u64) -> Result<()> {
-    let capacity = size / 512;
+/// What a new extent is like.
+#[derive(Clone, Copy, Debug)]
+pub struct New {
+    /// Grains of zeroes are marked as such.
+    pub zeroes: bool,
+    /// Grains are compressed.
+    pub compressed: bool,
+}
+
+/// Writes an empty extent of `capacity` sectors with its descriptor: header, descriptor, copy of directory and tables,
+/// directory and tables.
+///
+/// # Errors
+/// The storage's; a disk that is too large, a descriptor that is too long.
+pub fn create(file: &dyn Storage, capacity: u64, new: &New, descriptor: &str) -> Result<()> {
     let grains = capacity.div_ceil(spec::GRAIN);
     if grains > GRAINS_MAX {
-        return Err(BlockError::option(format!("size={size}"), "vmdk holds up to 2T here"));
+        let option = format!("size={}", capacity * 512);
+        return Err(BlockError::option(option, "vmdk holds up to 16T here"));
+    }
+    if descriptor.len() as u64 > spec::DESCRIPTOR_SECTORS * 512 {
+        return Err(BlockError::option("backing_file", "the name is too long for a VMDK image"));
     }
     let count = grains.div_ceil(spec::TABLE_ENTRIES);
     let directory_sectors = (count * 4).div_ceil(512);
@@ -221,10 +262,35 @@ pub fn create(file: &dyn Storage, size: u64) -> Result<()> {
     let directory = redundant + directory_sectors + count * table_sectors;
     let overhead =
         (directory + directory_sectors + count * table_sectors).next_multiple_of(spec::GRAIN);
+    let header = header_of(capacity, new, [redundant, directory, overhead]);
+    file.set_size(overhead * 512)?;
+    for start in [redundant, directory] {
+        let first = start + directory_sectors;
+        let entries = (0..count).map(|index| (first + index * table_sectors) as u32);
+        let bytes: Vec<u8> = entries.flat_map(u32::to_le_bytes).collect();
+        file.write_at(HostOffset(start * 512), &bytes)?;
+    }
+    file.write_at(HostOffset(512), descriptor.as_bytes())?;
+    file.write_at(HostOffset(0), &header)?;
+    file.flush()
+}
+
+/// The header, given where the copy of the directory, the directory and the grains begin.
+fn header_of(capacity: u64, new: &New, [redundant, directory, overhead]: [u64; 3]) -> Vec<u8> {
     let mut header = vec![0; spec::HEADER];
     put(&mut header, 0, MAGIC);
-    put(&mut header, spec::AT_VERSION, &1u32.to_le_bytes());
-    let flags = spec::VALID_LINE_ENDS | spec::HAS_REDUNDANT;
+    let version = match new {
+        New { compressed: true, .. } => 3_u32,
+        New { zeroes: true, .. } => 2,
+        _ => 1,
+    };
+    put(&mut header, spec::AT_VERSION, &version.to_le_bytes());
+    let mut flags = spec::VALID_LINE_ENDS | spec::HAS_REDUNDANT;
+    flags |= if new.zeroes { spec::ZERO_GRAINS } else { 0 };
+    if new.compressed {
+        flags |= spec::COMPRESSED | spec::MARKERS;
+        put(&mut header, spec::AT_COMPRESSION, &spec::DEFLATE.to_le_bytes());
+    }
     put(&mut header, spec::AT_FLAGS, &flags.to_le_bytes());
     for (at, value) in [
         (spec::AT_CAPACITY, capacity),
@@ -239,26 +305,5 @@ pub fn create(file: &dyn Storage, size: u64) -> Result<()> {
     }
     put(&mut header, spec::AT_TABLE_ENTRIES, &(spec::TABLE_ENTRIES as u32).to_le_bytes());
     put(&mut header, spec::AT_LINE_ENDS, spec::LINE_ENDS);
-    file.set_size(overhead * 512)?;
-    for start in [redundant, directory] {
-        let first = start + directory_sectors;
-        let entries = (0..count).map(|index| (first + index * table_sectors) as u32);
-        let bytes: Vec<u8> = entries.flat_map(u32::to_le_bytes).collect();
-        file.write_at(HostOffset(start * 512), &bytes)?;
-    }
-    file.write_at(HostOffset(512), descriptor(file.name(), capacity).as_bytes())?;
-    file.write_at(HostOffset(0), &header)?;
-    file.flush()
-}
-
-fn descriptor(path: &str, capacity: u64) -> String {
-    let name = path.rsplit('/').next().unwrap_or(path).replace('"', "");
-    let cylinders = capacity.div_ceil(63 * 16);
-    format!(
-        "# Disk DescriptorFile\nversion=1\nCID={:08x}\nparentCID=ffffffff\ncreateType=\"monolithicSparse\"\n\n\
-         # Extent description\nRW {capacity} SPARSE \"{name}\"\n\n\
-         # The Disk Data Base\n#DDB\n\nddb.virtualHWVersion = \"4\"\nddb.geometry.cylinders = \"{cylinders}\"\n\
-         ddb.geometry.heads = \"16\"\nddb.geometry.sectors = \"63\"\nddb.adapterType = \"ide\"\n",
-        u32_at(&crate::little::random_uuid(), 0)
-    )
+    header
 }

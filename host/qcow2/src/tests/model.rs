@@ -86,7 +86,7 @@ impl Model {
         let unallocated = |image: &Image| {
             let mapping = image.format().locate(at, cluster).unwrap();
             mapping.length == cluster
-                && matches!(mapping.kind, kezhan_block::MappingKind::Unallocated)
+                && matches!(mapping.kind, kezhan_block::MappingKind::Unallocated { .. })
         };
         if whole.end().get() > self.flat.len() as u64 || !unallocated(&self.image) {
             return;

@@ -46,7 +46,7 @@ fn scribble(image: &Image, seed: u64) -> Vec<u8> {
     for index in 0..DISK / cluster {
         let (start, data) = (GuestOffset(index * cluster), vec![index as u8; cluster as usize]);
         let mapping = image.format().locate(start, cluster).unwrap();
-        let free = matches!(mapping.kind, kezhan_block::MappingKind::Unallocated);
+        let free = matches!(mapping.kind, kezhan_block::MappingKind::Unallocated { .. });
         if free && mapping.length == cluster && index % 3 == 0 {
             let packed = image.format().compress(&data).unwrap();
             image.write_compressed(start, packed).unwrap();
