@@ -6,6 +6,7 @@
 
 mod acceptance;
 mod bench;
+mod fuzz;
 mod guests;
 mod kvm_unit_tests;
 mod peers;
@@ -41,6 +42,8 @@ enum Chore {
     Test(suite::Suite),
     /// Measure what SPECIFICATION.md promises
     Bench(bench::Bench),
+    /// Run the fuzzers of fuzz/
+    Fuzz(fuzz::Fuzz),
     /// Run a guest under load for an hour and check every result
     Soak(soak::Soak),
     /// Run a built kvm-unit-tests suite
@@ -54,6 +57,7 @@ fn main() -> ExitCode {
         Chore::Peers(chore) => chore.execute(),
         Chore::Test(chore) => chore.execute(),
         Chore::Bench(chore) => chore.execute(),
+        Chore::Fuzz(chore) => chore.execute(),
         Chore::Soak(chore) => chore.execute(),
         Chore::KvmUnitTests(chore) => chore.execute(),
     };

@@ -19,7 +19,7 @@ pub fn use_image(format: &str, bytes: &[u8]) {
             backing: false,
             gate: &DenyAll,
             probe_backing: false,
-            passphrase: None,
+            passphrase: Some(b"secret"),
             for_check,
         };
         if let Ok(image) = open_chain(file, &options) {

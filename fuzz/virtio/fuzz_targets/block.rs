@@ -21,7 +21,8 @@ libfuzzer_sys::fuzz_target!(|program: &[u8]| {
     let msi = MsiInterrupt::new(Arc::new(Recorder::default()));
     let mut device = VirtioPci::new("fuzz", block, memory.clone(), msi);
     for step in program.chunks_exact(8) {
-        let [what, size, low, high, value @ ..] = *step else { return };
+        let &[what, size, low, high, a, b, c, d] = step else { return };
+        let value = [a, b, c, d];
         let (offset, size) = (u16::from_le_bytes([low, high]), 1 << (size % 3));
         let data = &value[..size];
         match what % 6 {
