@@ -2,7 +2,7 @@
 
 use crate::error::Result;
 use crate::open::{Open, SecretArgs};
-use crate::parallel::{COPY_PIECE, Piece, copy_threads, each_piece};
+use crate::parallel::{PIECE, Piece, copy_threads, each_piece};
 use crate::progress::Progress;
 use kezhan_block::{Buffer, GuestOffset, Image};
 use std::ops::Range;
@@ -75,7 +75,7 @@ impl CompareArgs {
             progress.add(next.start - at);
             Ok(next)
         };
-        each_piece(total, COPY_PIECE, copy_threads(), skip, |piece| {
+        each_piece(total, PIECE, copy_threads(), skip, |piece| {
             if piece.start < difference.load(Ordering::Relaxed) {
                 let mut pair = pool(&buffers).pop().unwrap_or_default();
                 if let Some(at) = self.compare_piece([&first, &second], piece, &mut pair)? {

@@ -14,7 +14,7 @@ mod target;
 
 use crate::error::{ImageError, Result};
 use crate::open::{Open, SecretArgs, cache_mode, qcow2};
-use crate::parallel::{COPY_PIECE, InOrder, PIECE, Piece, copy_threads, each_piece, threads};
+use crate::parallel::{InOrder, PIECE, Piece, copy_threads, each_piece, threads};
 use crate::progress::Progress;
 use crate::size;
 use kezhan_block::storage::CacheMode;
@@ -133,7 +133,7 @@ impl ConvertArgs {
             progress.add(length);
             Ok(())
         };
-        each_piece(source.size, self.piece().max(target.unit), threads, skip, |piece| {
+        each_piece(source.size, PIECE.max(target.unit), threads, skip, |piece| {
             let prepared = self.prepare(&source, &target, piece, take(&buffers, piece));
             if self.out_of_order {
                 write(prepared)
@@ -189,11 +189,6 @@ impl ConvertArgs {
         }
         let zero = self.target_is_zero || !self.no_create;
         Target::new(image, zero, self.compress, self.sparse.unwrap_or(SPARSE))
-    }
-
-    /// Bytes that a thread takes at a time.
-    fn piece(&self) -> u64 {
-        if self.compress { PIECE } else { COPY_PIECE }
     }
 
     /// Reads a piece into `buffer` and notes what of it is to be written.

@@ -7,11 +7,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 
 /// Bytes of a disk that one thread takes at a time: few enough to be in its processor's cache when they are looked at
-/// and written.
+/// and written. Larger ones are no gain where nothing is done but to copy: the host then looks for large pages for
+/// its page cache, and on a virtual host a large page that nobody has touched yet costs more than the copy.
 pub const PIECE: u64 = 512 << 10;
-
-/// The same where nothing is done but to copy or compare: the host gives and takes large pieces with less work.
-pub const COPY_PIECE: u64 = 2 << 20;
 
 /// A piece of the work.
 #[derive(Clone, Copy, Debug)]
