@@ -12,7 +12,7 @@ use std::process::Command;
 use std::time::Duration;
 
 const FORMATS: [&str; 2] = ["raw", "qcow2"];
-const CACHES: [&str; 5] = ["writeback", "writethrough", "none", "directsync", "unsafe"];
+pub const CACHES: [&str; 5] = ["writeback", "writethrough", "none", "directsync", "unsafe"];
 
 /// What is written to each disk: the lines of `seq 100000`.
 const LINES: u32 = 100_000;

@@ -2,6 +2,7 @@
 //! written is there the next time.
 
 use crate::desk::Desk;
+use crate::disks::CACHES;
 use crate::guest::{file, kezhan, run};
 use libtest_mimic::{Failed, Trial};
 use std::fs;
@@ -29,6 +30,12 @@ pub fn trials() -> Vec<Trial> {
                 succeeds(kezhan(&["image", "check", "-q", "-f", "qcow2", &disk])?)
             },
         ),
+        // Ten boots take minutes: on demand.
+        Trial::test(
+            "a Debian system boots to a login from both formats under every cache mode",
+            every_cache_mode,
+        )
+        .with_ignored_flag(true),
     ]
 }
 
@@ -76,6 +83,27 @@ fn two_evenings(disk: &str) -> Result<(), Failed> {
     let mut desk = Desk::sit_down(machine(disk, &format!("init=/bin/bash -- -c \"{read}\""))?)?;
     desk.wait_for("kept-over\r\n")?;
     desk.see_the_power_go_off()
+}
+
+/// Each boot finds what those before it have written under another mode.
+fn every_cache_mode() -> Result<(), Failed> {
+    let folder = folder()?;
+    let raw = folder.path().join("disk.raw");
+    fs::copy(file("system", "disk.raw")?, &raw)?;
+    let qcow2 = overlay(folder.path())?;
+    let disks =
+        [format!("{},format=raw", raw.display()), format!("{qcow2},format=qcow2,backing=follow")];
+    for disk in disks {
+        for (before, cache) in CACHES.iter().enumerate() {
+            let mut desk = log_in(machine(&format!("{disk},cache={cache}"), "")?)?;
+            desk.enter(
+                "echo evening >>/root/notes; echo $(grep -c evening /root/notes)''-evenings",
+            )?;
+            desk.wait_for(&format!("{}-evenings\r\n", before + 1))?;
+            power_off(desk)?;
+        }
+    }
+    succeeds(kezhan(&["image", "check", "-q", "-f", "qcow2", &qcow2])?)
 }
 
 /// Logs in to a machine that starts.
