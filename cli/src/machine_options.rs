@@ -82,7 +82,7 @@ pub(crate) struct MachineOptions {
     ///
     /// Settings of user: forward=tcp:[ADDRESS:]PORT:GUEST-PORT, udp:… or unix:PATH:GUEST-PORT leads from the
     /// host into the guest; [IPV6-ADDRESS]: before GUEST-PORT is where in it, in place of its IPv4 address. allow=RULE and deny=RULE (deb.example:443, *.example, 10.0.0.0/8, any:25): the
-    /// first that matches decides, else default=allow|deny. resolver=ADDRESS[:PORT] is asked for names in
+    /// first that matches decides, else default=allow|deny. flows=N: connections and flows a second at most. resolver=ADDRESS[:PORT] is asked for names in
     /// place of the host's. socks=[USER:PASSWORD@]HOST:PORT: everything leaves through this SOCKS server or
     /// not at all. network=NAME: machines that name the same network reach each other, each by its --name.
     /// socks-listen=ADDRESS:PORT is a SOCKS server into it. tftp=FOLDER serves the folder's files to a guest that

@@ -20,7 +20,9 @@ use crate::{VmmError, disks, nets, tell};
 use kezhan_block::DiskHandle;
 use kezhan_board::Ports;
 use kezhan_chardev::{FileDevice, SocketDevice, Terminal, TerminalEnds};
+use kezhan_hypervisor::IdleListener;
 use kezhan_machine_spec::{MachineSpec, SerialSpec};
+use kezhan_net::user::GuestIdle;
 use kezhan_ports::CharDevice;
 use kezhan_ports::chardev::NullCharDevice;
 use kezhan_socks::ListenerHandle;
@@ -49,6 +51,16 @@ pub(crate) struct Backends {
     networks: Arc<Vec<Card>>,
     /// What clients of the control socket ask of the driver.
     pub(crate) orders: Arc<Orders>,
+}
+
+/// Networks that hold datagrams back from a guest that is busy.
+#[derive(Debug)]
+struct IdleNetworks(Vec<GuestIdle>);
+
+impl IdleListener for IdleNetworks {
+    fn idle(&self) {
+        self.0.iter().for_each(GuestIdle::tell);
+    }
 }
 
 impl Backends {
@@ -100,6 +112,11 @@ impl Backends {
             Err(why) if !self.networks.is_empty() => tell(&format!("{machine}: {why}")),
             Err(_) => {}
         }
+    }
+
+    /// Who is to be told when the guest has nothing to do.
+    pub(crate) fn idle_listener(&self) -> Arc<dyn IdleListener> {
+        Arc::new(IdleNetworks(self.networks.iter().map(|card| card.network.guest_idle()).collect()))
     }
 
     /// The hand on the disk called `name`.

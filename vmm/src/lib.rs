@@ -135,6 +135,7 @@ pub fn run(spec: &MachineSpec, diagnosis: Diagnosis) -> Result<Ending, VmmError>
     let ports = std::mem::take(&mut backends.ports);
     let parts = Parts { engine: chosen.engine, files, ports, events: events.clone() };
     let mut machine = Machine::new(spec, parts)?;
+    machine.tell_idle(backends.idle_listener());
     machine.start()?;
     let mut driver = Driver {
         spec,

@@ -12,7 +12,7 @@ use crate::vcpus::Vcpus;
 use crate::{VmmError, cpu_model, memory};
 use kezhan_board::{BalloonHandle, Board, Host, IOAPIC_PINS, Ports, memory_ranges};
 use kezhan_device::{Clock, GuestMemory};
-use kezhan_hypervisor::{Hypervisor, Partition, PartitionConfig};
+use kezhan_hypervisor::{Hypervisor, IdleListener, Partition, PartitionConfig};
 use kezhan_machine_spec::{DiskSpec, MachineSpec};
 use kezhan_ports::Disk;
 use std::sync::Arc;
@@ -83,6 +83,11 @@ impl Machine {
         let vcpus = Vcpus::new(partition.clone(), spec.cpus, board.clone(), parts.events)?;
         let (files, state) = (parts.files, MachineState::Created);
         Ok(Machine { vcpus, attendants, partition, board, memory, clock, files, state })
+    }
+
+    /// Tells `listener` when the guest has nothing to do; to be called before it runs.
+    pub(crate) fn tell_idle(&self, listener: Arc<dyn IdleListener>) {
+        self.partition.tell_idle(listener);
     }
 
     /// Where it is in its life.

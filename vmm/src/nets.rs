@@ -39,8 +39,9 @@ pub(crate) struct Owner<'a> {
     pub(crate) software: bool,
 }
 
-/// Datagrams in a second that a guest on a software CPU is given: about twice as many as its programs can take.
-const DATAGRAMS: u32 = 60_000;
+/// Datagrams in a second that a guest on a software CPU is given while it has other work: about as many as its programs
+/// can take.
+const DATAGRAMS: u32 = 12_000;
 
 /// Opens what is behind a card.
 ///
@@ -129,7 +130,11 @@ fn user_config(spec: &NetSpec, owner: Owner<'_>) -> Result<UserConfig, String> {
         boot: spec.tftp.clone().map(|folder| BootConfig { folder, file: spec.bootfile.clone() }),
         resolvers: spec.resolvers.clone(),
         forwards: spec.forwards.iter().map(forward).collect(),
-        limits: Limits { datagrams: owner.software.then_some(DATAGRAMS), ..Limits::default() },
+        limits: Limits {
+            flows: spec.flows,
+            datagrams: owner.software.then_some(DATAGRAMS),
+            ..Limits::default()
+        },
     })
 }
 

@@ -55,6 +55,7 @@ pub use state::{
     SystemRegisters, VcpuState,
 };
 
+use std::fmt::Debug;
 use std::os::fd::BorrowedFd;
 use std::sync::Arc;
 
@@ -157,10 +158,21 @@ pub trait Partition: MsiTarget {
         Vec::new()
     }
 
+    /// Tells `listener` from now on; once, before vCPUs run. An engine that does not know when they wait tells
+    /// nobody.
+    fn tell_idle(&self, _listener: Arc<dyn IdleListener>) {}
+
     /// Interrupts and doorbells by event descriptor, where the engine has them.
     fn event_descriptors(&self) -> Option<&dyn EventDescriptors> {
         None
     }
+}
+
+/// Who wants to know that the guest has done all that it had to do.
+pub trait IdleListener: Send + Sync + Debug {
+    /// The last vCPU that had something to do is about to wait for an interrupt (HLT, Intel SDM vol. 2). Called on
+    /// its thread, which this must not keep: to signal is enough.
+    fn idle(&self);
 }
 
 /// What an IOAPIC pin sends.

@@ -101,6 +101,8 @@ pub struct NetSpec {
     pub rules: Vec<NetRule>,
     /// User: what is done where none matches.
     pub default: NetVerdict,
+    /// User: connections and flows of datagrams that the guest may begin in a second.
+    pub flows: Option<u32>,
     /// User: name servers in place of the host's.
     pub resolvers: Vec<SocketAddr>,
     /// User: the SOCKS server through which everything leaves.
@@ -117,7 +119,7 @@ pub struct NetSpec {
 
 /// What is possible, for a setting that is not.
 const SETTINGS: &str = "write user, tap=NAME, bridge=NAME, macvtap=NAME or none, and of card=, mac=, mtu=, capture=, \
-                        loss=, delay=, rate=, for tap and bridge queues=, and for user forward=, allow=, deny=, default=, resolver=, socks=, \
+                        loss=, delay=, rate=, for tap and bridge queues=, and for user forward=, allow=, deny=, default=, flows=, resolver=, socks=, \
                         socks-listen=, network=, tftp= and bootfile= what you need";
 
 impl NetSpec {
@@ -154,7 +156,7 @@ impl NetSpec {
         }
         if self.kind != NetKind::User && self.has_user_settings() {
             return wrong(
-                "forward=, allow=, deny=, default=, resolver=, socks=, socks-listen=, network=, tftp= and \
+                "forward=, allow=, deny=, default=, flows=, resolver=, socks=, socks-listen=, network=, tftp= and \
                  bootfile= belong to user",
             );
         }
@@ -194,6 +196,7 @@ impl NetSpec {
         !self.forwards.is_empty()
             || !self.rules.is_empty()
             || self.default != NetVerdict::Allow
+            || self.flows.is_some()
             || !self.resolvers.is_empty()
             || self.socks.is_some()
             || self.socks_listen.is_some()
@@ -226,6 +229,7 @@ impl NetSpec {
             "allow" => self.rules.push(rule(NetVerdict::Allow)),
             "deny" => self.rules.push(rule(NetVerdict::Deny)),
             "default" => self.default = verdict(value)?,
+            "flows" => self.flows = Some(value.parse().map_err(|_number| "flows is a number")?),
             "resolver" => self.resolvers.push(resolver(value)?),
             "socks" => self.socks = Some(value.to_owned()),
             "socks-listen" => {
@@ -332,6 +336,7 @@ impl fmt::Display for NetSpec {
             write!(f, ",{verdict}={about}")?;
         }
         write_some(f, "default", Some(&self.default).filter(|d| **d != NetVerdict::Allow))?;
+        write_some(f, "flows", self.flows.as_ref())?;
         for resolver in &self.resolvers {
             write!(f, ",resolver={resolver}")?;
         }

@@ -15,6 +15,7 @@ fn a_card_reads_as_it_is_written() {
         "user,resolver=9.9.9.9:53,resolver=[::1]:5353",
         "user,socks-listen=127.0.0.1:1081,network=lan",
         "user,tftp=/srv/tftp,bootfile=sub/pxelinux.0",
+        "user,default=deny,flows=100",
     ] {
         assert_eq!(text.parse::<NetSpec>().unwrap().to_string(), text);
     }
@@ -63,6 +64,8 @@ fn what_is_wrong_is_named_with_the_option() {
         "user,socks-listen=here",
         "tap=t,forward=tcp:1:2",
         "tap=t,tftp=/srv",
+        "tap=t,flows=1",
+        "user,flows=many",
         "user,queues=2",
         "tap=t,queues=17",
         "tap=t,queues=0",

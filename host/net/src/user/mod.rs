@@ -80,8 +80,8 @@ pub use config::{BootFile, GatewayConfig, Ipv6Config};
 pub use decisions::{DecisionRecord, Subject};
 pub use dns::QueryId;
 pub use driver::{
-    Answers, BootConfig, Forward, ForwardId, LanConfig, Limits, Listen, Report, UserConfig,
-    UserError, UserNetwork, UserNic, remove_dead_networks, spawn,
+    Answers, BootConfig, Forward, ForwardId, GuestIdle, LanConfig, Limits, Listen, Report,
+    UserConfig, UserError, UserNetwork, UserNic, remove_dead_networks, spawn,
 };
 pub use flows::FlowId;
 pub use frame::Frame;
@@ -286,6 +286,23 @@ impl Gateway {
         self.datagrams.next()
     }
 
+    /// The guest has nothing to do, and has done what it was given: it can be given more datagrams.
+    pub fn guest_is_idle(&mut self, now: Duration) {
+        self.datagrams.idle(now);
+    }
+
+    /// Whether datagrams wait for [`Gateway::guest_is_idle`].
+    #[must_use]
+    pub fn waits_for_idle(&self) -> bool {
+        self.datagrams.waits_for_idle()
+    }
+
+    /// Whether there is no use in reading more datagrams for now: there is when some were taken as frames.
+    #[must_use]
+    pub fn has_enough_datagrams(&self) -> bool {
+        self.datagrams.has_enough()
+    }
+
     /// The next order for the driver.
     pub fn take_outward(&mut self) -> Option<Outward> {
         self.orders.pop_front()
@@ -325,7 +342,7 @@ impl Gateway {
         self.flows_a_second = a_second;
     }
 
-    /// Limits the datagrams that the guest is given in a second.
+    /// Limits the datagrams that a guest is given in a second while it has other work.
     pub fn limit_datagrams(&mut self, a_second: Option<u32>) {
         self.datagrams.limit(a_second);
     }

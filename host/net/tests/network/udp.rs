@@ -3,7 +3,7 @@
 use crate::guest::{Guest, MAC, PATIENCE, guest};
 use crate::tcp::config;
 use kezhan_net::policy::{Policy, Rule, Verdict};
-use kezhan_net::user::{Forward, Listen, UserConfig, UserNic};
+use kezhan_net::user::{Forward, Limits, Listen, UserConfig, UserNic};
 use kezhan_ports::nic::{MAX_FRAME, Nic, Packet, Transmit};
 use std::net::{IpAddr, Ipv6Addr, SocketAddr, UdpSocket};
 
@@ -28,6 +28,39 @@ fn a_datagram_reaches_the_host_and_its_answer_comes_back_from_where_it_went() {
     assert_eq!(&buffer[..length], b"ping");
     socket.send_to(b"pong", from).unwrap();
     assert_eq!(guest.receive_udp(handle), (b"pong".to_vec(), to));
+}
+
+/// The program of this guest has room for a burst, and takes it when it is told nothing of more.
+#[test]
+fn a_busy_guest_gets_a_burst_and_the_rest_when_it_has_nothing_to_do() {
+    const BURST: u8 = 64;
+    const MANY: u8 = 150;
+    // The next burst would come by itself after a minute.
+    let limits = Limits { datagrams: Some(1), ..Limits::default() };
+    let (mut guest, network) = guest(UserConfig { limits, ..config() });
+    let idle = network.guest_idle();
+    let (socket, port) = host();
+    let handle = guest.add_udp(5000);
+    guest.udp(handle).send_slice(b"ask", SocketAddr::new([10, 0, 2, 2].into(), port)).unwrap();
+    guest.until("the sending", |guest| guest.udp(handle).send_queue() == 0);
+    let (_, from) = socket.recv_from(&mut [0; 64]).unwrap();
+    for number in 0..MANY {
+        socket.send_to(&[number], from).unwrap();
+    }
+    let mut got = 0;
+    let mut take = |guest: &mut Guest<UserNic>, wanted: u8| {
+        while let Ok((bytes, _)) = guest.udp(handle).recv() {
+            assert_eq!(bytes, [got]);
+            got += 1;
+        }
+        got == wanted
+    };
+    guest.until("a burst", |guest| take(guest, BURST));
+    assert!(take(&mut guest, BURST), "more than a burst came");
+    guest.until("all of them", |guest| {
+        idle.tell();
+        take(guest, MANY)
+    });
 }
 
 /// Two peers send to a forward, and each gets back what it sent; where the guest hears them from.

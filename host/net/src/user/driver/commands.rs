@@ -35,6 +35,10 @@ impl Remote {
         Remote { commands, shared }
     }
 
+    pub(super) fn shared(&self) -> Arc<Shared> {
+        Arc::clone(&self.shared)
+    }
+
     /// Sends a command and waits for its answer: the thread is never busy for long.
     pub(super) fn ask<T>(
         &self,

@@ -54,6 +54,8 @@ pub(super) struct Datagrams {
     room: Vec<u8>,
     /// Datagrams that wait for others of their flow, until [`Datagrams::flush`].
     run: Option<(FlowId, Run)>,
+    /// Flows whose sockets are not watched: there is enough for the guest. The one that waits longest is first.
+    resting: VecDeque<FlowId>,
     egress: Option<Arc<Egress>>,
 }
 
@@ -92,7 +94,13 @@ fn open(egress: Option<&Egress>, desk: &Desk, flow: FlowId, to: SocketAddr) -> i
 
 impl Datagrams {
     pub(super) fn new(egress: Option<Arc<Egress>>) -> Datagrams {
-        Datagrams { open: HashMap::new(), room: many::room(), run: None, egress }
+        Datagrams {
+            open: HashMap::new(),
+            room: many::room(),
+            run: None,
+            resting: VecDeque::new(),
+            egress,
+        }
     }
 
     /// Sends a datagram, with those that come behind it and before [`Datagrams::flush`]; or loses it: the host's
@@ -146,7 +154,10 @@ impl Datagrams {
                 if ready.ended {
                     tell_of_errors(desk, flow, socket);
                 }
-                return take(desk, flow, socket, &mut self.room);
+                if take(desk, flow, socket, &mut self.room) && desk.poller.remove(socket).is_ok() {
+                    self.resting.push_back(flow);
+                }
+                return;
             }
             Some(Way::Proxied(relay)) => relay.ready(desk, flow, ready, &mut self.room).is_err(),
         };
@@ -154,6 +165,30 @@ impl Datagrams {
             // The next datagram asks for another.
             self.open.remove(&flow);
         }
+    }
+
+    /// Whether [`Datagrams::go_on`] has something to do.
+    pub(super) fn can_go_on(&self, desk: &Desk) -> bool {
+        !self.resting.is_empty() && !desk.gateway.has_enough_datagrams()
+    }
+
+    /// Reads what was left in sockets, while the guest can use it; whether anything came of that.
+    pub(super) fn go_on(&mut self, desk: &mut Desk) -> bool {
+        let mut some = false;
+        for _ in 0..self.resting.len() {
+            if desk.gateway.has_enough_datagrams() {
+                break;
+            }
+            let Some(flow) = self.resting.pop_front() else { break };
+            let Some(Way::Direct(socket)) = self.open.get(&flow) else { continue };
+            some = true;
+            if take(desk, flow, socket, &mut self.room)
+                || desk.poller.add(socket, Token::Flow(flow), Watch::Reading).is_err()
+            {
+                self.resting.push_back(flow);
+            }
+        }
+        some
     }
 
     pub(super) fn close(&mut self, flow: FlowId) {
@@ -170,23 +205,27 @@ fn tell_of_errors(desk: &mut Desk, flow: FlowId, socket: &UdpSocket) {
     }
 }
 
-/// Takes what has come to a socket.
-fn take(desk: &mut Desk, flow: FlowId, socket: &UdpSocket, room: &mut [u8]) {
+/// Takes what has come to a socket; true when the guest has enough before that is all.
+fn take(desk: &mut Desk, flow: FlowId, socket: &UdpSocket, room: &mut [u8]) -> bool {
     for _ in 0..CALLS {
+        if desk.gateway.has_enough_datagrams() {
+            return true;
+        }
         match many::receive(socket, room) {
             Ok(received) => {
                 for (from, payload) in many::payloads(room, &received) {
                     desk.gateway.datagram(desk.now, flow, from, payload);
                 }
                 if !many::was_full(&received) {
-                    return;
+                    return false;
                 }
             }
             // That of a datagram sent earlier.
             Err(nix::errno::Errno::ECONNREFUSED | nix::errno::Errno::EHOSTUNREACH) => {}
-            Err(_) => return,
+            Err(_) => return false,
         }
     }
+    false
 }
 
 impl Relay {

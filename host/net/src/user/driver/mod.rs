@@ -66,7 +66,7 @@ use thread::Driver;
 
 pub use boot::BootConfig;
 pub use lan::{LanConfig, remove_dead_networks};
-pub use nic::UserNic;
+pub use nic::{GuestIdle, UserNic};
 pub use sockets::Answers;
 
 /// A user-mode network for one guest.
@@ -103,7 +103,8 @@ pub struct Limits {
     pub down: Option<u64>,
     /// New TCP connections and UDP flows of the guest's in a second.
     pub flows: Option<u32>,
-    /// Datagrams to the guest in a second, over short times: of more, a guest whose CPU is slow loses most.
+    /// Datagrams to the guest in a second while its CPUs have other work: of more, one whose CPU is slow loses most.
+    /// [`GuestIdle`] tells when they have none.
     pub datagrams: Option<u32>,
 }
 
@@ -270,6 +271,12 @@ impl UserNetwork {
     #[must_use]
     pub fn guest_address(&self) -> Ipv4Addr {
         self.guest
+    }
+
+    /// What is to be told when the guest has nothing to do.
+    #[must_use]
+    pub fn guest_idle(&self) -> GuestIdle {
+        GuestIdle(self.remote.shared())
     }
 
     /// Adds a forward; its number, and the address that it really listens on.

@@ -48,12 +48,24 @@ struct Outbox {
     taken: Option<Instant>,
 }
 
+/// Whether the guest has done what it was given.
+#[derive(Debug, Default)]
+struct Idle {
+    /// Frames were given that the device has not taken.
+    given: AtomicBool,
+    /// The guest has had nothing to do since it took the last one.
+    is: AtomicBool,
+    /// The thread waits for that.
+    wanted: AtomicBool,
+}
+
 /// What the two sides share.
 pub(super) struct Shared {
     inbox: Mutex<Inbox>,
     outbox: Mutex<Outbox>,
     bell: OwnedFd,
     wake: OnceLock<Wake>,
+    idle: Idle,
     link: AtomicBool,
     ended: AtomicBool,
     mtu: u16,
@@ -77,6 +89,7 @@ impl Shared {
             outbox: Mutex::default(),
             bell: eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?,
             wake: OnceLock::new(),
+            idle: Idle::default(),
             link: AtomicBool::new(true),
             ended: AtomicBool::new(false),
             mtu,
@@ -107,6 +120,13 @@ impl Shared {
         if self.link.swap(up, Ordering::SeqCst) != up {
             self.wake();
         }
+    }
+
+    /// Whether the guest has done all that it was given. With `wanted` the bell rings once it has; asked again after
+    /// that, nothing is missed.
+    pub(super) fn is_idle(&self, wanted: bool) -> bool {
+        self.idle.wanted.store(wanted, Ordering::SeqCst);
+        self.idle.is.load(Ordering::SeqCst)
     }
 
     /// The thread is no more.
@@ -146,6 +166,8 @@ impl Shared {
         }
         let was_empty = {
             let mut outbox = lock(&self.outbox);
+            self.idle.given.store(true, Ordering::SeqCst);
+            self.idle.is.store(false, Ordering::SeqCst);
             let was_empty = outbox.frames.is_empty();
             outbox.bytes += frames.iter().map(Frame::length).sum::<usize>();
             outbox.frames.extend(frames.drain(..));
@@ -153,6 +175,23 @@ impl Shared {
         };
         if was_empty {
             self.wake();
+        }
+    }
+}
+
+/// Tells a network that its guest has nothing to do.
+#[derive(Clone, Debug)]
+pub struct GuestIdle(pub(super) Arc<Shared>);
+
+impl GuestIdle {
+    /// No CPU of the guest's has anything to do. Cheap unless datagrams wait for this.
+    pub fn tell(&self) {
+        let idle = &self.0.idle;
+        if !idle.given.load(Ordering::SeqCst) {
+            idle.is.store(true, Ordering::SeqCst);
+            if idle.wanted.swap(false, Ordering::SeqCst) {
+                self.0.ring();
+            }
         }
     }
 }
@@ -212,7 +251,10 @@ impl Nic for UserNic {
         loop {
             let (frame, accepted, relieved) = {
                 let mut outbox = lock(&self.0.outbox);
-                let frame = outbox.frames.pop_front()?;
+                let Some(frame) = outbox.frames.pop_front() else {
+                    self.0.idle.given.store(false, Ordering::SeqCst);
+                    return None;
+                };
                 outbox.bytes -= frame.length();
                 outbox.taken = Some(Instant::now());
                 let relieved =

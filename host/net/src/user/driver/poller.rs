@@ -101,6 +101,11 @@ impl Poller {
         Ok(())
     }
 
+    /// Watches a descriptor no longer.
+    pub(super) fn remove(&self, source: impl AsFd) -> io::Result<()> {
+        Ok(epoll::delete(&self.epoll, source)?)
+    }
+
     /// Waits until something is ready, at most so long.
     pub(super) fn wait(&self, timeout: Option<Duration>) -> io::Result<Vec<(Token, Ready)>> {
         let timeout = timeout.map(|timeout| Timespec {

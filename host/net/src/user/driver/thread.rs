@@ -142,6 +142,9 @@ impl Driver {
             self.sockets.go_on(&mut self.desk);
             self.carry_out();
             self.hand_over();
+            if self.datagrams.go_on(&mut self.desk) {
+                self.hand_over();
+            }
         }
     }
 
@@ -165,6 +168,9 @@ impl Driver {
         let ends = [self.desk.gateway.expire(now), sockets, resolver, boot, up, down];
         self.carry_out();
         self.hand_over();
+        if self.datagrams.can_go_on(&self.desk) {
+            return Some(Duration::ZERO);
+        }
         // A guest that takes nothing is not waited for: the bell rings when it does.
         let room = self.shared.has_room();
         let paced = self.desk.gateway.next_datagram().filter(|_| room);
@@ -296,6 +302,10 @@ impl Driver {
 
     fn hand_over(&mut self) {
         while self.shared.has_room() {
+            let wanted = self.desk.gateway.waits_for_idle();
+            if self.shared.is_idle(wanted) {
+                self.desk.gateway.guest_is_idle(self.desk.now);
+            }
             while self.batch.len() < BATCH
                 && self.down.may(self.desk.now)
                 && let Some(frame) = self.desk.gateway.take_frame(self.desk.now)
