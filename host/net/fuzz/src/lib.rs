@@ -1,8 +1,8 @@
 //! Any bytes as a guest's frames and as resolvers' answers: what the target `frames` does with its input, and a test
 //! with the corpus.
 //!
-//! The input is records of two length bytes and that many bytes. A frame gets the guest's source address,
-//! since everything else is dropped at once. Queries are answered with the record that follows.
+//! The input is records of two length bytes and that many bytes. A frame gets the guest's source address, and one of
+//! an even length its checksums, since everything else is dropped at once. Queries are answered with the record that follows.
 
 use kezhan_net::policy::Policy;
 use kezhan_net::user::{Failure, Gateway, GatewayConfig, Outward};
@@ -48,13 +48,56 @@ fn carry_out(gateway: &mut Gateway, now: Duration, order: Outward, data: &mut &[
     }
 }
 
-/// The checksum is left to us, so that the input need not find it.
-fn unsummed(frame: &[u8]) -> Packet {
-    let offset = match frame.get(23) {
-        Some(6) => 16,
-        _ => 6,
+/// The sum of RFC 1071, finished.
+fn checksum(parts: &[&[u8]]) -> [u8; 2] {
+    let words = parts.iter().flat_map(|part| part.chunks(2));
+    let mut sum: u32 = words
+        .map(|word| u32::from(word[0]) << 8 | u32::from(word.get(1).copied().unwrap_or(0)))
+        .sum();
+    while sum > 0xffff {
+        sum = (sum & 0xffff) + (sum >> 16);
+    }
+    (!(sum as u16)).to_be_bytes()
+}
+
+/// Where the network's payload begins, and its protocol; none when it is not IP.
+fn payload(frame: &[u8]) -> Option<(usize, u8)> {
+    match *frame.get(12..15)? {
+        [0x08, 0x00, first] => Some((14 + usize::from(first & 15) * 4, *frame.get(23)?)),
+        [0x86, 0xdd, _] => Some((54, *frame.get(20)?)),
+        _ => None,
+    }
+}
+
+/// Fills in the checksums of the IPv4 header and of ICMP, and leaves others to us, so that the input need not find
+/// them.
+fn seal(frame: &mut [u8]) -> Packet {
+    let Some((start, protocol)) = payload(frame) else { return Packet::default() };
+    let four = frame[12] == 8;
+    if four && start >= 34 && frame.len() >= start {
+        frame[24..26].fill(0);
+        let sum = checksum(&[&frame[14..start]]);
+        frame[24..26].copy_from_slice(&sum);
+    }
+    let Some(offset) = (match protocol {
+        1 | 58 => Some(2),
+        6 => Some(16),
+        17 => Some(6),
+        _ => None,
+    }) else {
+        return Packet::default();
     };
-    let partial = PartialChecksum { start: 34, offset };
+    if matches!(protocol, 1 | 58) && frame.len() >= start + 4 {
+        frame[start + 2..start + 4].fill(0);
+        let length = (frame.len() - start) as u32;
+        let pseudo = [length.to_be_bytes(), u32::from(protocol).to_be_bytes()].concat();
+        let addresses: &[u8] = if four { &[] } else { &frame[22..54] };
+        let pseudo: &[u8] = if four { &[] } else { &pseudo };
+        let sum = checksum(&[addresses, pseudo, &frame[start..]]);
+        frame[start + 2..start + 4].copy_from_slice(&sum);
+        return Packet::default();
+    }
+    let partial = PartialChecksum { start: start as u16, offset };
     Packet { checksum: Some(partial), segmentation: None }
 }
 
@@ -68,7 +111,7 @@ pub fn run(mut data: &[u8]) {
             source.copy_from_slice(&GUEST_MAC);
         }
         now += Duration::from_secs(1);
-        let packet = if frame.len() % 2 == 0 { unsummed(&frame) } else { Packet::default() };
+        let packet = if frame.len() % 2 == 0 { seal(&mut frame) } else { Packet::default() };
         gateway.receive(now, frame, packet);
         gateway.expire(now);
         while let Some(order) = gateway.take_outward() {
