@@ -1,10 +1,12 @@
-//! A guest's way to the host and back: ours beside QEMU's user network and passt, both with QEMU's software CPU.
+//! A guest's way to the host and back: ours beside QEMU's user network and passt, and on a bridge beside QEMU's tap;
+//! QEMU with its software CPU.
 //!
 //! ```text
-//!   network namespace: iperf3 -s, answers serve ◄── user network ◄── guest: scripts/iperf
+//!   network namespace: iperf3 -s, answers serve ◄── user network │ bridge ◄── guest: scripts/iperf
 //! ```
-//! The three run one after the other in each round, each in a namespace of its own with an interface that leads
-//! nowhere: passt takes its addresses from one. Ratios are ours against theirs: above 1 is more.
+//! They run one after the other in each round, each in a namespace of its own with an interface that leads
+//! nowhere: passt takes its addresses from one. The bridge is one of `kezhan net`, for both. Ratios are ours against
+//! theirs: above 1 is more.
 
 use super::{folder, kezhan, qemu_for};
 use crate::{Outcome, guests, place, program};
@@ -21,9 +23,9 @@ const PARTS: [(&str, &str); 5] = [
     ("answers", "answers/sec"),
 ];
 
-/// Starts the host's half, then passt when a socket is named, then the guest.
+/// Starts the host's half, then what the guest's network needs: passt when a socket is named, or a bridge.
 const SCRIPT: &str = r#"
-    answers=$1 socket=$2; shift 2
+    answers=$1 kezhan=$2 way=$3; shift 3
     started=
     trap 'kill $started' EXIT
     ip link set lo up && ip link add outside type bridge && ip link set outside up || exit
@@ -32,16 +34,25 @@ const SCRIPT: &str = r#"
     started="$started $!"
     "$answers" serve 5202 &
     started="$started $!"
-    if [ -n "$socket" ]; then
-        rm -f "$socket"
-        passt --foreground --quiet --runas 0:0 --socket "$socket" --tcp-ports none --udp-ports none >/dev/null 2>&1 &
+    case $way in
+    user) ;;
+    bridge)
+        "$kezhan" net create lan --subnet 10.99.0.1/24 >/dev/null || exit
+        trap 'kill $started; "$kezhan" net delete lan >/dev/null' EXIT
+        ip tuntap add dev theirs mode tap vnet_hdr && ip link set theirs master kz-lan up || exit
+        ;;
+    *)
+        rm -f "$way"
+        passt --foreground --quiet --runas 0:0 --socket "$way" --tcp-ports none --udp-ports none >/dev/null 2>&1 &
         started="$started $!"
-        until [ -S "$socket" ]; do sleep 0.05; done
-    fi
+        until [ -S "$way" ]; do sleep 0.05; done
+        ;;
+    esac
     "$@" </dev/null"#;
 
-/// Who is measured.
-const NAMES: [&str; 3] = ["kezhan", "QEMU", "passt"];
+/// Who is measured on a network of its own, and who on the bridge.
+const ALONE: [&str; 3] = ["kezhan", "QEMU", "passt"];
+const BRIDGED: [&str; 2] = ["kezhan", "QEMU"];
 
 /// A guest's figures, by part.
 type Figures = BTreeMap<&'static str, f64>;
@@ -50,7 +61,9 @@ type Figures = BTreeMap<&'static str, f64>;
 struct Stage {
     kernel: PathBuf,
     userland: PathBuf,
+    /// Where passt listens, and what `kezhan net` keeps.
     socket: PathBuf,
+    runtime: PathBuf,
 }
 
 pub(super) fn measure(rounds: usize) -> Outcome {
@@ -58,22 +71,32 @@ pub(super) fn measure(rounds: usize) -> Outcome {
         kernel: guests::ensure("cloud")?.join("vmlinuz"),
         userland: guests::ensure("iperf")?,
         socket: folder()?.join("passt"),
+        runtime: folder()?.join("runtime"),
     };
-    let mut all: [Vec<Figures>; 3] = Default::default();
-    for _ in 0..rounds {
-        for (name, figures) in NAMES.into_iter().zip(&mut all) {
-            figures.push(stage.run(name)?);
+    for (title, names, bridge) in [("network", &ALONE[..], false), ("bridge", &BRIDGED[..], true)] {
+        let mut all = vec![Vec::new(); names.len()];
+        for _ in 0..rounds {
+            for (name, figures) in names.iter().zip(&mut all) {
+                figures.push(stage.run(name, bridge)?);
+            }
         }
-    }
-    for (part, unit) in PARTS {
-        let [ours, qemu, passt] = all.each_ref().map(|rounds| middle(rounds, part));
-        println!(
-            "network, {part}: kezhan {ours:.0} {unit}, QEMU {qemu:.0}, passt {passt:.0}, ratios {:.2} and {:.2}",
-            ours / qemu,
-            ours / passt
-        );
+        show(title, names, &all);
     }
     Ok(())
+}
+
+fn show(title: &str, names: &[&str], all: &[Vec<Figures>]) {
+    for (part, unit) in PARTS {
+        let figures: Vec<f64> = all.iter().map(|rounds| middle(rounds, part)).collect();
+        let told: Vec<String> = names
+            .iter()
+            .zip(&figures)
+            .map(|(name, figure)| format!("{name} {figure:.0}"))
+            .collect();
+        let ratios: Vec<String> =
+            figures.iter().skip(1).map(|theirs| format!("{:.2}", figures[0] / theirs)).collect();
+        println!("{title}, {part}: {} {unit}, ratio {}", told.join(", "), ratios.join(" and "));
+    }
 }
 
 fn middle(rounds: &[Figures], part: &str) -> f64 {
@@ -84,38 +107,48 @@ fn middle(rounds: &[Figures], part: &str) -> f64 {
 }
 
 impl Stage {
-    fn run(&self, name: &str) -> Outcome<Figures> {
-        let mut guest = match name {
-            "kezhan" => {
-                kezhan("--engine soft --memory 256M --timeout 180 --net user,allow=127.0.0.1")
-            }
-            "QEMU" => {
-                qemu_for(180, "-accel tcg -m 256 -netdev user,id=n -device virtio-net-pci,netdev=n")
-            }
-            _ => {
-                let mut qemu = qemu_for(180, "-accel tcg -m 256 -device virtio-net-pci,netdev=n");
-                let socket = self.socket.display();
-                let way = format!("stream,id=n,server=off,addr.type=unix,addr.path={socket}");
-                qemu.args(["-netdev", &way]);
-                qemu
-            }
-        };
-        let option =
-            |short: &str| if name == "kezhan" { format!("--{short}") } else { format!("-{short}") };
-        guest.arg(option("kernel")).arg(&self.kernel);
-        guest.arg(option("initrd")).arg(self.userland.join("initrd"));
-        guest.arg(option("append")).arg("console=ttyS0 quiet kezhan.run=iperf");
+    fn run(&self, name: &str, bridge: bool) -> Outcome<Figures> {
+        let mut guest = self.guest(name, bridge);
+        let dashes = if name == "kezhan" { "--" } else { "-" };
+        guest.arg(format!("{dashes}kernel")).arg(&self.kernel);
+        guest.arg(format!("{dashes}initrd")).arg(self.userland.join("initrd"));
+        guest.arg(format!("{dashes}append")).arg("console=ttyS0 quiet kezhan.run=iperf");
         let mut command = Command::new("unshare");
         command.args(["--map-root-user", "--net", "sh", "-c", SCRIPT, "sh"]);
-        command.arg(self.userland.join("root/bin/answers"));
-        command.arg(if name == "passt" { self.socket.as_os_str() } else { "".as_ref() });
+        command.arg(self.userland.join("root/bin/answers")).arg(place::kezhan());
+        command.arg(match (name, bridge) {
+            (_, true) => "bridge".as_ref(),
+            ("passt", false) => self.socket.as_os_str(),
+            (_, false) => "user".as_ref(),
+        });
         command.arg(guest.get_program()).args(guest.get_args());
+        command.env("KEZHAN_RUNTIME_DIR", &self.runtime);
         let text = program::text(command.current_dir(place::root()))?;
         let figures = read(&text);
         if figures.len() < PARTS.len() {
             return Err(format!("{name}: not every part has a figure in\n{text}").into());
         }
         Ok(figures)
+    }
+
+    fn guest(&self, name: &str, bridge: bool) -> Command {
+        const TAP: &str = "tap,id=n,ifname=theirs,script=no,downscript=no";
+        let net = match (name, bridge) {
+            ("kezhan", false) => "user,allow=127.0.0.1".to_owned(),
+            ("kezhan", true) => "bridge=lan".to_owned(),
+            ("QEMU", false) => "user,id=n".to_owned(),
+            (_, true) => TAP.to_owned(),
+            (_, false) => {
+                let socket = self.socket.display();
+                format!("stream,id=n,server=off,addr.type=unix,addr.path={socket}")
+            }
+        };
+        let mut guest = match name {
+            "kezhan" => kezhan("--engine soft --memory 256M --timeout 180 --net"),
+            _ => qemu_for(180, "-accel tcg -m 256 -device virtio-net-pci,netdev=n -netdev"),
+        };
+        guest.arg(net);
+        guest
     }
 }
 
