@@ -1,7 +1,7 @@
 //! Other people's clients against our server, and our client against other people's servers, on the
-//! loopback. A program that this host lacks is named and its test skipped.
+//! loopback.
 //!
-//! Debian packages: curl, ncat, microsocks, dante-server, v2ray.
+//! They come from `cargo xtask peers`, which unpacks Debian's packages, or else from this host.
 
 mod kit;
 
@@ -14,17 +14,26 @@ use std::process::{Child, Command, Output, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
-/// The program's path, or `None` after saying that it is missing.
-fn program(name: &str) -> Option<PathBuf> {
+/// What `cargo xtask peers` has unpacked.
+fn unpacked() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../../.cache/peers/debian")
+}
+
+/// The program, with the libraries that were unpacked beside it.
+fn program(name: &str) -> Command {
     let path = std::env::var_os("PATH").unwrap_or_default();
-    let found = std::env::split_paths(&path)
+    let folders = ["usr/bin", "usr/sbin"].map(|folder| unpacked().join(folder));
+    let found = folders
+        .into_iter()
+        .chain(std::env::split_paths(&path))
         .chain(["/usr/sbin".into(), "/usr/local/sbin".into()])
         .map(|folder| folder.join(name))
         .find(|file| file.is_file());
-    if found.is_none() {
-        eprintln!("skipped: no {name} on this host");
-    }
-    found
+    let Some(file) = found else { panic!("no {name}: `cargo xtask peers` brings it") };
+    let mut command = Command::new(file);
+    command.env_clear();
+    command.env("LD_LIBRARY_PATH", unpacked().join("usr/lib/x86_64-linux-gnu"));
+    command
 }
 
 /// A server of somebody else's; killed when dropped.
@@ -89,21 +98,20 @@ fn ask_udp(proxy: &Proxy) {
 
 // Clients
 
-fn curl(curl: &Path, arguments: &[&str]) -> Output {
+fn curl(arguments: &[&str]) -> Output {
     let common = ["--silent", "--show-error", "--max-time", "20", "--noproxy", ""];
-    Command::new(curl).env_clear().args(common).args(arguments).output().unwrap()
+    program("curl").args(common).args(arguments).output().unwrap()
 }
 
 #[test]
 fn curl_uses_our_server_by_every_dialect() {
-    let Some(program) = program("curl") else { return };
     let http = tcp_server("127.0.0.1:0", http);
     let handle = server(Access::Open, host());
     for scheme in ["socks5", "socks5h", "socks4", "socks4a"] {
         let through = format!("{scheme}://{}", handle.address());
         for name in ["127.0.0.1", "localhost"] {
             let url = format!("http://{name}:{}/", http.port());
-            let output = curl(&program, &["--ipv4", "--proxy", &through, &url]);
+            let output = curl(&["--ipv4", "--proxy", &through, &url]);
             assert_eq!(String::from_utf8_lossy(&output.stdout), "hello", "{scheme} {output:?}");
         }
     }
@@ -111,31 +119,29 @@ fn curl_uses_our_server_by_every_dialect() {
 
 #[test]
 fn curl_logs_in_and_is_told_of_failures() {
-    let Some(program) = program("curl") else { return };
     let http = format!("http://{}/", tcp_server("127.0.0.1:0", http));
     let secret = Credentials::new("user", "pass").unwrap();
     let handle = server(Access::Password(secret), host());
     let known = format!("socks5h://user:pass@{}", handle.address());
-    assert_eq!(curl(&program, &["--proxy", &known, &http]).stdout, b"hello");
+    assert_eq!(curl(&["--proxy", &known, &http]).stdout, b"hello");
     // 97 is curl's status for a failed proxy hand-shake.
     let wrong = format!("socks5h://user:other@{}", handle.address());
-    assert_eq!(curl(&program, &["--proxy", &wrong, &http]).status.code(), Some(97));
+    assert_eq!(curl(&["--proxy", &wrong, &http]).status.code(), Some(97));
     let closed = format!("http://{}/", closed_port());
-    let output = curl(&program, &["--proxy", &known, &closed]);
+    let output = curl(&["--proxy", &known, &closed]);
     assert_eq!(output.status.code(), Some(97));
     assert!(String::from_utf8_lossy(&output.stderr).contains("(5)"), "{output:?}");
 }
 
 #[test]
 fn ncat_uses_our_server() {
-    let Some(program) = program("ncat") else { return };
     let echo = tcp_server("127.0.0.1:0", kit::echo);
     let open = server(Access::Open, host());
     let guarded = server(Access::Password(Credentials::new("u", "p").unwrap()), host());
     for (handle, kind, login) in
         [(&open, "socks5", None), (&open, "socks4", None), (&guarded, "socks5", Some("u:p"))]
     {
-        let mut command = Command::new(&program);
+        let mut command = program("ncat");
         command.args(["--proxy", &handle.address().to_string(), "--proxy-type", kind]);
         command.args(login.map(|login| ["--proxy-auth", login]).into_iter().flatten());
         command.args(["127.0.0.1", &echo.port().to_string()]);
@@ -151,10 +157,9 @@ fn ncat_uses_our_server() {
 
 #[test]
 fn our_client_uses_microsocks() {
-    let Some(program) = program("microsocks") else { return };
     let echo = tcp_server("127.0.0.1:0", kit::echo);
     let address = free_port();
-    let mut command = Command::new(program);
+    let mut command = program("microsocks");
     command.args(["-i", "127.0.0.1", "-p", &address.port().to_string(), "-u", "u", "-P", "p"]);
     let server = Server::start(command, address);
     let known = server.proxy_as("u:p");
@@ -175,7 +180,6 @@ fn our_client_uses_microsocks() {
 
 #[test]
 fn our_client_uses_dante() {
-    let Some(program) = program("danted") else { return };
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("danted.conf");
     let address = free_port();
@@ -187,7 +191,7 @@ fn our_client_uses_dante() {
         user = if rustix::process::getuid().is_root() { "root" } else { "nobody" },
     );
     std::fs::write(&file, text).unwrap();
-    let mut command = Command::new(program);
+    let mut command = program("danted");
     command.arg("-f").arg(&file).arg("-p").arg(folder.path().join("pid"));
     let server = DanteServer(Server::start(command, address));
     let echo = tcp_server("127.0.0.1:0", kit::echo);
@@ -212,7 +216,7 @@ impl Drop for DanteServer {
 }
 
 /// Starts v2ray with a SOCKS server on a port of the loopback and the given way out.
-fn v2ray(program: &Path, folder: &Path, outbound: &str) -> Server {
+fn v2ray(folder: &Path, outbound: &str) -> Server {
     let address = free_port();
     let text = format!(
         r#"{{"log": {{"loglevel": "none"}},
@@ -223,16 +227,15 @@ fn v2ray(program: &Path, folder: &Path, outbound: &str) -> Server {
     );
     let file = folder.join("config.json");
     std::fs::write(&file, text).unwrap();
-    let mut command = Command::new(program);
+    let mut command = program("v2ray");
     command.arg("-config").arg(&file);
     Server::start(command, address)
 }
 
 #[test]
 fn our_client_uses_v2ray() {
-    let Some(program) = program("v2ray") else { return };
     let folder = tempfile::tempdir().unwrap();
-    let server = v2ray(&program, folder.path(), r#"{"protocol": "freedom"}"#);
+    let server = v2ray(folder.path(), r#"{"protocol": "freedom"}"#);
     let echo = tcp_server("127.0.0.1:0", kit::echo);
     let mut tunnel = server.proxy().tunnel(&echo.into()).unwrap();
     exchange(&mut tunnel.stream, b"hello", b"hello");
@@ -247,7 +250,6 @@ fn our_client_uses_v2ray() {
 
 #[test]
 fn v2ray_uses_our_server() {
-    let Some(program) = program("v2ray") else { return };
     let folder = tempfile::tempdir().unwrap();
     let ours = server(Access::Password(Credentials::new("u", "p").unwrap()), host());
     let outbound = format!(
@@ -255,7 +257,7 @@ fn v2ray_uses_our_server() {
             "port": {}, "users": [{{"user": "u", "pass": "p"}}]}}]}}}}"#,
         ours.address().port()
     );
-    let between = v2ray(&program, folder.path(), &outbound);
+    let between = v2ray(folder.path(), &outbound);
     let echo = tcp_server("127.0.0.1:0", kit::echo);
     let mut tunnel = between.proxy().tunnel(&echo.into()).unwrap();
     exchange(&mut tunnel.stream, b"hello", b"hello");

@@ -74,6 +74,17 @@ pub(crate) fn ensure(name: &str) -> Outcome<PathBuf> {
     link(name, &folder)
 }
 
+/// Unpacks these packages of Debian's, at the versions that apt would install, into a folder.
+///
+/// # Errors
+/// One that apt does not know, or that cannot be downloaded or unpacked.
+pub(crate) fn unpack_packages(names: &[&str], root: &Path) -> Outcome {
+    for package in packages::of_names(names)? {
+        packages::unpack(&package, root, None)?;
+    }
+    Ok(())
+}
+
 /// Points `.cache/guests/NAME` at `folder`.
 fn link(name: &str, folder: &Path) -> Outcome<PathBuf> {
     let link = folder.with_file_name(name);

@@ -51,7 +51,11 @@ fn kernel(meta: &str) -> Outcome<String> {
     named.ok_or_else(|| format!("{meta}: depends on no linux-image-*; name such a package").into())
 }
 
-fn of_names(names: &[&str]) -> Outcome<Vec<Package>> {
+/// The packages of these names.
+///
+/// # Errors
+/// One that apt does not know.
+pub(super) fn of_names(names: &[&str]) -> Outcome<Vec<Package>> {
     versions(&show(names)?, names)
 }
 
