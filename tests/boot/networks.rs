@@ -63,16 +63,18 @@ fn addresses_and_names() -> Result<(), Failed> {
     let folder = tempfile::tempdir()?;
     let capture = folder.path().join("frames.pcap");
     let net = format!(
-        "user,mac=52:54:00:12:34:56,mtu=9000,capture={},resolver={}",
+        "user,mac=52:54:00:12:34:56,mtu=65535,capture={},resolver={}",
         capture.display(),
         names.local_addr()?
     );
     thread::spawn(move || answer_names(&names, ANSWER));
-    let seen = Transcript::of(command("kezhan.ask=inn.test", &["--net", &net])?)?;
+    // The longest packet that there is: 20 bytes of IPv4 and 8 of ICMP are not the ping's own.
+    let words = "kezhan.ask=inn.test kezhan.bytes=65507";
+    let seen = Transcript::of(command(words, &["--net", &net])?)?;
     seen.assert_clean("network")?;
-    has(&seen, "lease", "address 10.0.2.15/24 router 10.0.2.2 dns 10.0.2.2 mtu 9000")?;
+    has(&seen, "lease", "address 10.0.2.15/24 router 10.0.2.2 dns 10.0.2.2 mtu 65535")?;
     has(&seen, "card", "52:54:00:12:34:56")?;
-    has(&seen, "card", "9000")?;
+    has(&seen, "card", "65535")?;
     has(&seen, "ping", "3 packets received")?;
     has(&seen, "names", "192.0.2.7")?;
     let captured = fs::read(&capture)?;

@@ -21,6 +21,7 @@ use std::thread;
 
 /// The card's address; the address that a guest makes of it (RFC 4291 appendix A).
 const MAC: &str = "52:54:00:12:34:56";
+const NAME: &str = "debian";
 const LINK_LOCAL: &str = "fe80::5054:ff:fe12:3456";
 
 pub fn trials() -> Vec<Trial> {
@@ -100,7 +101,9 @@ fn ssh(key: &Path, words: &[&str]) -> Result<String, Failed> {
 fn debian(folder: &Path, net: &str, names: &str) -> Result<Desk, Failed> {
     let disk = format!("{},format=qcow2,backing=follow", overlay(folder)?);
     let mut command = machine(&disk, "")?;
-    command.args(["--net", &format!("{net},mac={MAC}")]).env("KEZHAN_RUNTIME_DIR", folder);
+    command
+        .args(["--name", NAME, "--net", &format!("{net},mac={MAC}")])
+        .env("KEZHAN_RUNTIME_DIR", folder);
     let mut desk = log_in(command)?;
     let known = format!("grep -qs 'nameserver {names}' /etc/resolv.conf");
     desk.enter(&format!("until {known}; do sleep 0.1; done; echo net''worked"))?;
@@ -130,7 +133,8 @@ fn on_a_user_network() -> Result<(), Failed> {
     let packages = serve_packages(Ipv4Addr::LOCALHOST.into())?;
     let six = serve_packages(IpAddr::from([0, 0, 0, 0, 0, 0, 0, 1_u16]))?;
     let ssh_port = TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
-    let rules = format!("allow=127.0.0.1:{packages},allow=[::1]:{six}");
+    let rules =
+        format!("default=deny,allow=mirror.test,allow=127.0.0.1:{packages},allow=[::1]:{six}");
     let net = format!("user,forward=tcp:{ssh_port}:22,resolver={resolver},{rules}");
     let mut desk = debian(folder.path(), &net, "10.0.2.2")?;
     desk.enter("ping -c 1 10.0.2.2")?;
@@ -147,7 +151,28 @@ fn on_a_user_network() -> Result<(), Failed> {
     install_ssh(&mut desk, &format!("mirror.test:{packages}"), &public)?;
     let said = ssh(&key, &["-p", &ssh_port.to_string(), "root@127.0.0.1"])?;
     assert_eq!(said, "debian\n");
+    is_denied(folder.path(), &mut desk)?;
+    loses_its_cable(folder.path(), &mut desk)?;
     power_off(desk)
+}
+
+/// What no rule allows is reset, and the report says so.
+fn is_denied(folder: &Path, desk: &mut Desk) -> Result<(), Failed> {
+    desk.enter("(exec 3<>/dev/tcp/192.0.2.9/80) 2>&1 | grep -o 'Connection refused'")?;
+    desk.wait_for("Connection refused\r\n")?;
+    let report = namespace::net(folder, &format!("report {NAME}"))?;
+    let known = report.lines().any(|line| line.contains("192.0.2.9:80") && line.contains("denied"));
+    known.then_some(()).ok_or_else(|| format!("nothing of 192.0.2.9 in\n{report}").into())
+}
+
+/// The guest sees that its cable is pulled, and is back when it is plugged in.
+fn loses_its_cable(folder: &Path, desk: &mut Desk) -> Result<(), Failed> {
+    namespace::net(folder, &format!("link {NAME} down"))?;
+    desk.enter("until grep -q 0 /sys/class/net/e*/carrier; do sleep 0.1; done; echo un''plugged")?;
+    desk.wait_for("unplugged\r\n")?;
+    namespace::net(folder, &format!("link {NAME} up"))?;
+    desk.enter("until ping -c 1 10.0.2.2; do sleep 0.1; done; echo plugged''in")?;
+    desk.wait_for("pluggedin\r\n")
 }
 
 fn on_a_bridge(runtime: &Path) -> Result<(), Failed> {
