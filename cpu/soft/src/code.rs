@@ -52,7 +52,7 @@ pub struct Shared {
     pub counters: Mutex<Vec<Counters>>,
     /// Makes vCPUs in translated code look at the clock.
     pub ticker: Ticker,
-    /// Told when no vCPU has anything to do.
+    /// Told when every vCPU waits (HLT, Intel SDM vol. 2A §3.3).
     pub idle: OnceLock<Arc<dyn IdleListener>>,
     /// Pages whose readers are being told.
     dropping: AtomicU32,
