@@ -21,7 +21,8 @@
 //! Events are collected; the guest's frames go to the gateway; its orders are carried out; sockets are read
 //! and written within a budget; frames are taken from the gateway while the outbox has room. A full outbox
 //! stops segments from being made, and a full retransmission buffer stops the host's socket from being
-//! read: nothing piles up between the two ends.
+//! read: nothing piles up between the two ends. Nor are datagrams read while enough wait for the guest: what comes
+//! faster than a slow guest takes it is lost in the host's socket, where that is cheapest.
 //!
 //! The thread is jailed (`jail`): it can use sockets, and neither files nor programs.
 //!
