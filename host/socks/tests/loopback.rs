@@ -180,13 +180,54 @@ fn a_large_transfer_arrives_byte_for_byte() {
     thread.join().unwrap();
 }
 
+/// A block of the gibibyte: its number, and bytes.
+fn block(number: u32) -> Vec<u8> {
+    let mut block: Vec<u8> = (0..1 << 20).map(|index| (index ^ (index >> 11)) as u8).collect();
+    block[..4].copy_from_slice(&number.to_be_bytes());
+    block
+}
+
+const BLOCKS: u32 = 1024;
+
+fn send_a_gibibyte(mut stream: TcpStream) {
+    let mut block = block(0);
+    for number in 0..BLOCKS {
+        block[..4].copy_from_slice(&number.to_be_bytes());
+        stream.write_all(&block).unwrap();
+    }
+}
+
 #[test]
-fn many_sessions_run_at_a_time_and_all_end() {
+fn a_gibibyte_comes_through_byte_for_byte() {
+    let handle = server(Access::Open, host());
+    let source = tcp_server("127.0.0.1:0", send_a_gibibyte);
+    let mut tunnel = proxy(handle.address()).tunnel(&target(source)).unwrap();
+    let (mut wanted, mut got) = (block(0), vec![0; 1 << 20]);
+    for number in 0..BLOCKS {
+        wanted[..4].copy_from_slice(&number.to_be_bytes());
+        tunnel.stream.read_exact(&mut got).unwrap();
+        assert!(got == wanted, "block {number} differs");
+    }
+    assert_eq!(rest(&mut tunnel.stream), b"");
+}
+
+/// Each session takes some descriptors, of which a process has few unless it asks.
+fn raise_descriptors() {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let most = getrlimit(Resource::Nofile).maximum;
+    setrlimit(Resource::Nofile, Rlimit { current: most, maximum: most }).unwrap();
+}
+
+#[test]
+fn a_thousand_sessions_run_at_a_time_and_all_end() {
+    const SESSIONS: usize = 1000;
+    raise_descriptors();
     let handle = server(Access::Open, host());
     let echo = tcp_server("127.0.0.1:0", echo);
-    let mut tunnels: Vec<_> =
-        (0..150).map(|_| proxy(handle.address()).tunnel(&target(echo)).unwrap().stream).collect();
-    assert_eq!(handle.sessions(), 150);
+    let mut tunnels: Vec<_> = (0..SESSIONS)
+        .map(|_| proxy(handle.address()).tunnel(&target(echo)).unwrap().stream)
+        .collect();
+    assert_eq!(handle.sessions(), SESSIONS);
     for stream in &mut tunnels {
         exchange(stream, b"here", b"here");
     }
