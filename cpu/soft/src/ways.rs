@@ -92,6 +92,13 @@ struct Group {
     entries: Vec<Entry>,
 }
 
+/// Those that sleep into one linear page.
+#[derive(Debug)]
+struct Asleep {
+    page: u64,
+    entries: Vec<Entry>,
+}
+
 /// Those into one half of linear memory.
 #[derive(Debug, Default)]
 pub(crate) struct Ways {
@@ -99,8 +106,8 @@ pub(crate) struct Ways {
     /// Those to instructions that may lie in two pages.
     crossing: Vec<Entry>,
     count: usize,
-    /// Those that sleep, by physical page (its number), with the linear page that they lead to.
-    asleep: HashMap<u64, Vec<(u64, Vec<Entry>)>, BuildHasherDefault<Spread>>,
+    /// Those that sleep, by physical page (its number).
+    asleep: HashMap<u64, Vec<Asleep>, BuildHasherDefault<Spread>>,
     asleep_count: usize,
     recent: Recent,
 }
@@ -204,10 +211,10 @@ impl Ways {
     /// Takes those that sleep into a page.
     fn wake(&mut self, physical: u64, page: u64) -> Vec<Entry> {
         let Some(pages) = self.asleep.get_mut(&physical) else { return Vec::new() };
-        let Some(at) = pages.iter().position(|(other, _)| *other == page) else {
+        let Some(at) = pages.iter().position(|asleep| asleep.page == page) else {
             return Vec::new();
         };
-        let (_, entries) = pages.swap_remove(at);
+        let Asleep { entries, .. } = pages.swap_remove(at);
         self.asleep_count -= entries.len();
         entries
     }
@@ -226,7 +233,10 @@ impl Ways {
         group.entries.sort_unstable_by_key(|entry| (entry.rip, entry.way));
         group.entries.dedup_by_key(|entry| (entry.rip, entry.way));
         self.asleep_count += group.entries.len();
-        self.asleep.entry(group.physical).or_default().push((page, group.entries));
+        self.asleep
+            .entry(group.physical)
+            .or_default()
+            .push(Asleep { page, entries: group.entries });
     }
 
     /// The superblocks of a linear page are no more.
@@ -241,7 +251,7 @@ impl Ways {
     /// The superblocks of a physical page are no more: none of those that sleep leads there.
     pub fn drop_page(&mut self, physical: u64) {
         let pages = self.asleep.remove(&physical).unwrap_or_default();
-        self.asleep_count -= pages.iter().map(|(_, entries)| entries.len()).sum::<usize>();
+        self.asleep_count -= pages.iter().map(|asleep| asleep.entries.len()).sum::<usize>();
     }
 
     /// None sleeps any more.

@@ -41,7 +41,7 @@ fn compare(bytes: &[u8], turns: u64, rbx: u64, entries: [u64; 3]) -> Outcome {
 
 /// Linear neighbours that are none in the host's memory, and nothing behind them.
 fn swapped(rights: u64) -> [u64; 3] {
-    [DATA + PAGE | rights, DATA | rights, 0]
+    [(DATA + PAGE) | rights, DATA | rights, 0]
 }
 
 /// Reads and writes of [rbx] to [rbx + 24], flags that live through them, and a copy of RBX.
