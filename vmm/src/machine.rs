@@ -10,9 +10,9 @@ use crate::files::BootFiles;
 use crate::snapshot::{MemoryImage, Snapshot};
 use crate::vcpus::Vcpus;
 use crate::{VmmError, cpu_model, memory};
-use kezhan_board::{BalloonHandle, Board, Host, IOAPIC_PINS, Ports, memory_ranges};
+use kezhan_board::{BalloonHandle, Board, Host, IOAPIC_PINS, IdleListener, Ports, memory_ranges};
 use kezhan_device::{Clock, GuestMemory};
-use kezhan_hypervisor::{Hypervisor, IdleListener, Partition, PartitionConfig};
+use kezhan_hypervisor::{Hypervisor, Partition, PartitionConfig};
 use kezhan_machine_spec::{DiskSpec, MachineSpec};
 use kezhan_ports::Disk;
 use std::sync::Arc;
@@ -87,7 +87,7 @@ impl Machine {
 
     /// Tells `listener` when the guest has nothing to do; to be called before it runs.
     pub(crate) fn tell_idle(&self, listener: Arc<dyn IdleListener>) {
-        self.partition.tell_idle(listener);
+        self.board.tell_idle(listener);
     }
 
     /// Where it is in its life.

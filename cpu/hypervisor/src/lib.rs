@@ -158,21 +158,10 @@ pub trait Partition: MsiTarget {
         Vec::new()
     }
 
-    /// Tells `listener` from now on; once, before vCPUs run. An engine that does not know when they wait tells
-    /// nobody.
-    fn tell_idle(&self, _listener: Arc<dyn IdleListener>) {}
-
     /// Interrupts and doorbells by event descriptor, where the engine has them.
     fn event_descriptors(&self) -> Option<&dyn EventDescriptors> {
         None
     }
-}
-
-/// Who wants to know that the guest has done all that it had to do.
-pub trait IdleListener: Send + Sync + Debug {
-    /// The last vCPU that had something to do is about to wait for an interrupt (HLT, Intel SDM vol. 2). Called on
-    /// its thread, which this must not keep: to signal is enough.
-    fn idle(&self);
 }
 
 /// What an IOAPIC pin sends.
@@ -290,6 +279,7 @@ pub trait CpuIo: Sync {
     fn end_of_interrupt(&self, vector: u8);
 
     /// The calling vCPU is halted and has nothing to do until an interrupt comes: the machine may do work of its own
-    /// on this thread, not much at a time. An engine whose vCPUs halt elsewhere does not call it.
-    fn idle(&self) {}
+    /// on this thread, not much at a time. `all`: so are all others, and the guest has done what it had to do. An engine
+    /// whose vCPUs halt elsewhere does not call it.
+    fn idle(&self, _all: bool) {}
 }

@@ -35,9 +35,8 @@ use crate::ram::{PAGE, Page, Ram};
 use crate::ticker::Ticker;
 use crate::tier::Counters;
 use kezhan_device::CodeWatch;
-use kezhan_hypervisor::IdleListener;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 /// What all vCPUs of a partition share.
 #[derive(Debug)]
@@ -52,8 +51,6 @@ pub struct Shared {
     pub counters: Mutex<Vec<Counters>>,
     /// Makes vCPUs in translated code look at the clock.
     pub ticker: Ticker,
-    /// Told when every vCPU waits (HLT, Intel SDM vol. 2A §3.3).
-    pub idle: OnceLock<Arc<dyn IdleListener>>,
     /// Pages whose readers are being told.
     dropping: AtomicU32,
     telling: Mutex<()>,
@@ -103,7 +100,6 @@ impl Shared {
             identities: (0..cpus).map(|_| Identity::default()).collect(),
             counters: Mutex::new(vec![Counters::default(); cpus as usize]),
             ticker: Ticker::default(),
-            idle: OnceLock::new(),
             dropping: AtomicU32::new(0),
             telling: Mutex::new(()),
         }

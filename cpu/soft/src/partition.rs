@@ -13,8 +13,8 @@ use crate::tlb::{Tlb, View};
 use crate::traffic::Traffic;
 use crate::vcpu::SoftVcpu;
 use kezhan_hypervisor::{
-    CpuidEntry, CpuidTable, DirtyLog, EngineError, GuestMemory, Hypervisor, IdleListener,
-    MsiMessage, MsiTarget, Partition, PartitionConfig, Route, Vcpu,
+    CpuidEntry, CpuidTable, DirtyLog, EngineError, GuestMemory, Hypervisor, MsiMessage, MsiTarget,
+    Partition, PartitionConfig, Route, Vcpu,
 };
 use kezhan_jit::translate::Translator;
 use std::collections::HashSet;
@@ -235,10 +235,6 @@ impl Partition for SoftPartition {
 
     fn resume(&self) {
         self.clock.resume();
-    }
-
-    fn tell_idle(&self, listener: Arc<dyn IdleListener>) {
-        self.shared().idle.set(listener).ok();
     }
 
     fn tsc_khz(&self) -> u32 {

@@ -224,12 +224,7 @@ impl Runner {
         let mailbox = &shared.mailboxes[self.index];
         mailbox.set_running(false);
         let running = shared.mailboxes.iter().filter(|other| other.running()).count();
-        core.io.idle();
-        if running == 0
-            && let Some(listener) = shared.idle.get()
-        {
-            listener.idle();
-        }
+        core.io.idle(running == 0);
         let looked = mailbox.wants_attention() || {
             let left = time.map(|time| time.saturating_sub(start.elapsed()));
             self.halt.wait(mailbox, left, running)

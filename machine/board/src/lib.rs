@@ -85,7 +85,7 @@ use kezhan_ports::{CharDevice, Disk, Entropy, Nic};
 use life::Life;
 use slot::Slot;
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock};
 use vm_memory::{Bytes, GuestAddress};
 
 /// The ports that stand behind a board's devices. A device without one has nothing behind it.
@@ -150,6 +150,13 @@ impl std::fmt::Debug for GuestFiles<'_> {
     }
 }
 
+/// Who wants to know that the guest has done all that it had to do.
+pub trait IdleListener: Send + Sync + std::fmt::Debug {
+    /// The last vCPU that had something to do is about to wait for an interrupt. Called on its thread, which this must
+    /// not keep: to signal is enough.
+    fn idle(&self);
+}
+
 /// All devices, in the order of building.
 type Slots = Arc<[Arc<Slot>]>;
 
@@ -166,6 +173,7 @@ pub struct Board {
     functions: Vec<Plugged>,
     hands: Hands,
     staff: Option<Arc<dyn Staff>>,
+    idle: OnceLock<Arc<dyn IdleListener>>,
     tables: Tables,
     life: Mutex<Life>,
 }
@@ -204,8 +212,14 @@ impl Board {
             functions: parts.functions,
             hands: parts.hands,
             staff: parts.staff,
+            idle: OnceLock::new(),
             life: Mutex::new(Life::Paused),
         })
+    }
+
+    /// Tells `listener` from now on when the guest waits, where the engine says so. Once; a second call changes nothing.
+    pub fn tell_idle(&self, listener: Arc<dyn IdleListener>) {
+        self.idle.set(listener).ok();
     }
 
     /// Connects the engine. Once, before [`Board::load`] and before the machine runs; a second call
@@ -291,7 +305,10 @@ impl CpuIo for Board {
         self.wiring.ioapic.end_of_interrupt(vector);
     }
 
-    fn idle(&self) {
+    fn idle(&self, all: bool) {
+        if let Some(listener) = self.idle.get().filter(|_| all) {
+            listener.idle();
+        }
         self.slots().iter().for_each(|slot| attend::serve_idly(slot, &self.wiring.attention));
     }
 }

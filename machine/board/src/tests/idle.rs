@@ -31,7 +31,7 @@ impl Idle {
 
     /// A vCPU has nothing to do; how often one has served the disk so far.
     fn idle(&self) -> u32 {
-        self.bench.board.idle();
+        self.bench.board.idle(false);
         self.work.served_idly().all
     }
 }
@@ -72,4 +72,23 @@ fn a_vcpu_leaves_the_disk_alone_while_the_machine_stands_still() {
     idle.work.serve();
     idle.bench.board.resume();
     assert_eq!((idle.ring(), idle.idle()), (2, 1));
+}
+
+#[derive(Debug, Default)]
+struct Counting(AtomicUsize);
+
+impl IdleListener for Counting {
+    fn idle(&self) {
+        self.0.fetch_add(1, Ordering::SeqCst);
+    }
+}
+
+#[test]
+fn whoever_listens_is_told_when_all_vcpus_wait() {
+    let (idle, listener) = (Idle::new(), Arc::new(Counting::default()));
+    idle.bench.board.tell_idle(listener.clone());
+    idle.bench.board.idle(false);
+    assert_eq!(listener.0.load(Ordering::SeqCst), 0);
+    idle.bench.board.idle(true);
+    assert_eq!(listener.0.load(Ordering::SeqCst), 1);
 }
