@@ -1,9 +1,8 @@
 //! The look-up: what an access does that is not in its site's region.
 //!
 //! The software TLB is asked. When it knows the page, the access is made there and then. The page becomes the site's
-//! region when that seems worth while: at once where there is none; else at every so many-th miss, if it is in the same
-//! page as the one before of those, or, at a site that many accesses share, as the next miss. A site that changes its
-//! region often is looked at less often.
+//! region when that seems worth while: at once where there is none; else at every so many-th miss, if the next one is in
+//! the same page. A site that changes its region often is looked at less often.
 //!
 //! ```text
 //!   linear   ─┬────┬────┬────┬────┬────┬─        the TLB's sets of these pages, one after the other
@@ -166,10 +165,8 @@ unsafe extern "sysv64" fn choose<const KIND: usize>() {
         "cmp cx, gs:[rdi + {missed}]",
         "mov gs:[rdi + {missed}], cx",
         "je 3f",
-        // Another page than the last time. A shared site looks once more at the next miss, if this was no such look.
+        // Another page than the last time: look once more at the next miss, if this was no such look.
         "inc byte ptr gs:[rdi + {count}]",
-        "cmp edi, {shared}",
-        "jae {known}",
         "xor byte ptr gs:[rdi + {journaled}], {again}",
         "test byte ptr gs:[rdi + {journaled}], {again}",
         "jz {known}",

@@ -28,6 +28,9 @@ use iced_x86::{Mnemonic, OpKind, Register};
 /// Bytes that are checked at once, at most.
 pub(super) const MOST: i64 = Site::SIZES[2] as i64;
 
+/// What the operands of most vector instructions must be a multiple of.
+const ALIGNMENT: u32 = 16;
+
 /// What a register holds: something unknown that has a number, and a number added.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 struct Value {
@@ -49,6 +52,7 @@ struct Candidate {
     from: Value,
     size: i64,
     write: bool,
+    aligned: bool,
 }
 
 /// A check whose outcome waits in a place of the area.
@@ -57,6 +61,8 @@ struct Known {
     from: Value,
     size: i64,
     write: bool,
+    /// It has begun at a multiple of [`ALIGNMENT`].
+    aligned: bool,
     place: usize,
 }
 
@@ -169,9 +175,17 @@ fn is_groupable(operand: &Operand) -> bool {
         && operand.bit.is_none()
         && operand.segment.is_none()
         && operand.base.is_some()
-        && operand.alignment == 1
+        && (operand.alignment == 1 || is_aligned(operand))
         && i64::from(operand.size) <= MOST
         && i32::try_from(operand.displacement).is_ok()
+}
+
+fn is_aligned(operand: &Operand) -> bool {
+    operand.alignment == ALIGNMENT
+}
+
+fn is_multiple(distance: i64) -> bool {
+    distance.rem_euclid(i64::from(ALIGNMENT)) == 0
 }
 
 /// What a step accesses.
@@ -195,7 +209,8 @@ impl Groups {
             for operand in operands(step).iter().flatten().filter(|it| is_groupable(it)) {
                 if let Some(from) = place_of(operand, &values) {
                     let (size, write) = (i64::from(operand.size), operand.write);
-                    candidates.push(Candidate { at, from, size, write });
+                    let aligned = is_aligned(operand);
+                    candidates.push(Candidate { at, from, size, write, aligned });
                 }
             }
             values.pass(step);
@@ -215,6 +230,7 @@ impl Groups {
             let distance = from.offset.wrapping_sub(known.from.offset);
             known.from.root == from.root
                 && (known.write || !operand.write)
+                && (!is_aligned(operand) || known.aligned && is_multiple(distance))
                 && (0..=known.size - i64::from(operand.size)).contains(&distance)
         };
         self.known.iter().find(covers).map(|known| known.place)
@@ -232,7 +248,9 @@ impl Groups {
         for other in &self.candidates[begin..] {
             let distance = other.from.offset.wrapping_sub(from.offset);
             let near = other.from.root == from.root && (-MOST..=MOST).contains(&distance);
-            if !near || other.write && !operand.write {
+            let aligned = is_aligned(operand);
+            let fits = if aligned { is_multiple(distance) } else { !other.aligned };
+            if !near || !fits || other.write && !operand.write {
                 continue;
             }
             let (lower, higher) = (low.min(distance), high.max(distance + other.size));
@@ -251,7 +269,8 @@ impl Groups {
         self.places += 1;
         self.known.retain(|known| known.place != place);
         let write = operand.write;
-        self.known.push(Known { from: from.plus(low), size: high - low, write, place });
+        let aligned = is_aligned(operand);
+        self.known.push(Known { from: from.plus(low), size: high - low, write, aligned, place });
         Span { below: -low as u32, size: (high - low) as u32, place: Some(place) }
     }
 }

@@ -98,3 +98,16 @@ fn apart_nothing_is_shared() {
     let mut groups = Groups::of(&steps, true);
     assert_eq!(groups.span((0, 1), &operand(&steps[0])).place, None);
 }
+
+#[test]
+fn what_must_be_aligned_follows_what_is() {
+    // movaps xmm0, [rdi]; movaps xmm1, [rdi + 16]; mov rax, [rdi + 32]; movaps xmm2, [rdi + 24]
+    let bytes =
+        [0x0f, 0x28, 0x07, 0x0f, 0x28, 0x4f, 16, 0x48, 0x8b, 0x47, 32, 0x0f, 0x28, 0x57, 24];
+    let steps = steps(&bytes, &[Rule::Vector, Rule::Vector, Rule::Copy, Rule::Vector]);
+    let mut groups = Groups::of(&steps, false);
+    let span = groups.span((0, 1), &operand(&steps[0]));
+    assert_eq!(span, Span { below: 0, size: 40, place: Some(0) });
+    let found = [1, 2, 3].map(|step| groups.find(&operand(&steps[step])));
+    assert_eq!(found, [Some(0), Some(0), None]);
+}
