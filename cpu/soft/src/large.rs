@@ -34,6 +34,12 @@ const CHUNK_PAGES: usize = (LARGE / PAGE) as usize;
 /// Bytes of a region on each side of the page it was found by, at most.
 const REACH: u64 = 1 << 30;
 const PLACES: usize = 32;
+/// Chunks that each access earns which asks for a region, and the most that are saved up: a guest that changes its page
+/// tables all the time has small regions, which are found soon.
+const EARNED: u32 = 2;
+const MOST_CREDIT: u32 = 2048;
+/// What a chunk of small pages costs.
+const SPLIT_COST: u32 = 64;
 /// Chunks of small pages on each side that a region goes on over: where a kernel has split some, to protect parts of its own.
 const MOST_SPLITS: u32 = 8;
 
@@ -49,6 +55,8 @@ struct Known {
 pub struct LargePages {
     known: [Option<Known>; PLACES],
     next: usize,
+    /// How many chunks more may be looked at.
+    credit: u32,
 }
 
 /// A walk that has ended well.
@@ -88,6 +96,19 @@ impl LargePages {
             known.view == view && known.write == write && contains(&known.region, linear)
         };
         self.known.iter().flatten().find(fits).map(|known| known.region)
+    }
+
+    /// Some access was not where its site's region is.
+    #[inline(always)]
+    pub fn earn(&mut self) {
+        self.credit = (self.credit + EARNED).min(MOST_CREDIT);
+    }
+
+    /// Whether some chunks more may be looked at; they are paid for.
+    fn pay(&mut self, chunks: u32) -> bool {
+        let left = self.credit.checked_sub(chunks);
+        self.credit = left.unwrap_or(self.credit);
+        left.is_some()
     }
 
     fn remember(&mut self, known: Known) {
@@ -170,6 +191,9 @@ impl SoftMemory {
             let next = page.wrapping_add_signed(side * (length + PAGE) as i64);
             if next & !(LARGE - 1) != chunk {
                 chunk = next & !(LARGE - 1);
+                if !self.large.pay(1) {
+                    break;
+                }
                 let found = self.chunk(&tables, walked, chunk, &mut splits);
                 let goes_on = found.filter(|found| {
                     chunk >> 63 == page >> 63
@@ -209,7 +233,7 @@ impl SoftMemory {
     /// The translation of a chunk, if all of it is where the walk's region would have it. Of those with small pages, `splits`
     /// more are looked at.
     fn chunk(
-        &self,
+        &mut self,
         tables: &Tables<'_>,
         walked: &Walked,
         chunk: u64,
@@ -226,7 +250,7 @@ impl SoftMemory {
         if 1 << first.page_bits >= LARGE {
             return Some(first);
         }
-        *splits = splits.checked_sub(1)?;
+        *splits = splits.checked_sub(1).filter(|_| self.large.pay(SPLIT_COST))?;
         let small = (chunk..chunk + LARGE).step_by(PAGE as usize).all(|page| peek(page).is_some());
         small.then_some(Translation { page_bits: LARGE.trailing_zeros(), ..first })
     }

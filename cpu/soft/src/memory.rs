@@ -195,6 +195,7 @@ pub(crate) fn reach(
     write: bool,
 ) -> Result<Option<Region>, Stop> {
     let (start, view) = (linear & !(PAGE - 1), core.mem.view);
+    core.mem.large.earn();
     if let Some(region) = core.mem.large.find(view, linear, write) {
         return Ok(Some(region));
     }
