@@ -192,8 +192,9 @@ pub(crate) struct Site {
     pub delta: u64,
     /// Host address of `lo`; for a constant address the host address itself, 0 when void.
     pub host: u64,
-    /// Bit 0: its number is in the journal. Bits 1 and 2: it waits to be listed (`translate::sites`). Bit 6:
-    /// it has no region because it hops. Bit 7: the next miss is compared with the last ([`crate::probe`]).
+    /// Bit 0: its number is in the journal. Bits 1 and 2: it waits to be listed (`translate::sites`). Bits 5 to 7 are the
+    /// look-up's ([`crate::probe`]): its region went upwards the last time; it has no region because it hops; the next
+    /// miss is compared with the last.
     pub journaled: u8,
     /// What `patience` is set to the next time.
     pub next_patience: u8,

@@ -1,8 +1,9 @@
 //! The look-up: what an access does that is not in its site's region.
 //!
 //! The software TLB is asked. When it knows the page, the access is made there and then. The page becomes the site's
-//! region when that seems worth while: at once where there is none; else at every so many-th miss, if the next one is in
-//! the same page. A site that changes its region often is looked at less often.
+//! region when that seems worth while: at once where there is none, and where the region goes through memory page after
+//! page and the next one is missed; else at every so many-th miss, if the next one is in the same page. A site that
+//! changes its region often, or finds no reason to, is looked at less often.
 //!
 //! ```text
 //!   linear   ─┬────┬────┬────┬────┬────┬─        the TLB's sets of these pages, one after the other
@@ -43,6 +44,8 @@ const PATIENT: u32 = 16;
 const PATIENT_SHARED: u32 = 4;
 /// The bit of [`Site::journaled`] that says that the site has no region because it hops.
 pub(crate) const HOPS: u8 = 1 << 6;
+/// The bit of [`Site::journaled`] that says that the region went upwards the last time.
+const UP: u8 = 1 << 5;
 /// Looks that found another page than the one before, between two that did not, of a site that hops.
 const MANY_HOPS: u8 = 3;
 /// Bytes of a region that is worth while all the same.
@@ -151,17 +154,70 @@ unsafe extern "sysv64" fn refill<const HALF: usize, const KIND: usize>() {
     )
 }
 
-/// Whether the page is to be the site's region.
+/// Whether the page is to be the site's region: at once when there is none, or when it is the next one on the way that
+/// the region takes through memory.
 #[unsafe(naked)]
 unsafe extern "sysv64" fn choose<const KIND: usize>() {
     naked_asm!(
         "movzx ebx, byte ptr gs:[rdi + {next}]",
         "mov gs:[rdi + {patience}], bx",
         "test byte ptr gs:[rdi + {journaled}], {hops}",
-        "jnz 2f",
+        "jnz {compare}",
         "cmp qword ptr gs:[rdi + {limit}], 0",
-        "je 5f",
+        "je {take}",
+        "cmp byte ptr gs:[rdi + {count}], 0",
+        "jne {compare}",
+        "mov rsi, gs:[rdi + {lo}]",
+        "lea r11, [rax + 4096]",
+        "cmp r11, rsi",
+        "mov r11d, 0",
+        "je 2f",
+        "add rsi, gs:[rdi + {limits}]",
+        "add rsi, {size_0} - 1",
+        "cmp rsi, rax",
+        "mov r11d, {up}",
+        "jne {compare}",
+        // Below the region, or above it. A site that goes to and fro is no stream, and is looked at less often.
         "2:",
+        "movzx esi, byte ptr gs:[rdi + {journaled}]",
+        "and esi, {up}",
+        "cmp esi, r11d",
+        "je 3f",
+        "xor byte ptr gs:[rdi + {journaled}], {up}",
+        "lea esi, [rbx + rbx]",
+        "cmp esi, {patient}",
+        "ja {compare}",
+        "mov gs:[rdi + {next}], sil",
+        "jmp {compare}",
+        "3:",
+        "mov word ptr gs:[rdi + {patience}], 1",
+        "mov byte ptr gs:[rdi + {count}], 0",
+        "mov gs:[rdi + {missed}], cx",
+        "and byte ptr gs:[rdi + {journaled}], {not_again}",
+        "jmp {grow}",
+        journaled = const SITES_AT + offset_of!(Site, journaled),
+        patience = const SITES_AT + offset_of!(Site, patience),
+        next = const SITES_AT + offset_of!(Site, next_patience),
+        missed = const SITES_AT + offset_of!(Site, missed),
+        lo = const SITES_AT + offset_of!(Site, lo),
+        limit = const SITES_AT + offset_of!(Site, limit),
+        limits = const SITES_AT + offset_of!(Site, limits),
+        count = const SITES_AT + offset_of!(Site, hops),
+        size_0 = const Site::SIZES[0],
+        patient = const PATIENT,
+        hops = const HOPS,
+        up = const UP,
+        not_again = const !AGAIN,
+        compare = sym compare::<KIND>,
+        take = sym take::<KIND>,
+        grow = sym grow::<KIND>,
+    )
+}
+
+/// The same, where it lies elsewhere: when it is the page of the miss before.
+#[unsafe(naked)]
+unsafe extern "sysv64" fn compare<const KIND: usize>() {
+    naked_asm!(
         "cmp cx, gs:[rdi + {missed}]",
         "mov gs:[rdi + {missed}], cx",
         "je 3f",
@@ -169,8 +225,17 @@ unsafe extern "sysv64" fn choose<const KIND: usize>() {
         "inc byte ptr gs:[rdi + {count}]",
         "xor byte ptr gs:[rdi + {journaled}], {again}",
         "test byte ptr gs:[rdi + {journaled}], {again}",
-        "jz {known}",
+        "jz 2f",
         "mov word ptr gs:[rdi + {patience}], 1",
+        "jmp {known}",
+        // It is looked at less often.
+        "2:",
+        "add ebx, ebx",
+        "cmp ebx, {patient}",
+        "ja {known}",
+        "cmp edi, {shared}",
+        "jb {known}",
+        "mov gs:[rdi + {next}], bl",
         "jmp {known}",
         // The same page. A site that hops wants to see that twice.
         "3:",
@@ -180,14 +245,34 @@ unsafe extern "sysv64" fn choose<const KIND: usize>() {
         "mov byte ptr gs:[rdi + {count}], 0",
         "jne {known}",
         "and byte ptr gs:[rdi + {journaled}], {no_hops}",
-        "jmp 5f",
+        "jmp {take}",
         "4:",
         "cmp edi, {shared}",
-        "jb 5f",
+        "jb {take}",
         "cmp byte ptr gs:[rdi + {count}], {many_hops}",
-        "jb 5f",
+        "jb {take}",
         "or byte ptr gs:[rdi + {journaled}], {hops}",
-        "5:",
+        "jmp {take}",
+        journaled = const SITES_AT + offset_of!(Site, journaled),
+        patience = const SITES_AT + offset_of!(Site, patience),
+        next = const SITES_AT + offset_of!(Site, next_patience),
+        missed = const SITES_AT + offset_of!(Site, missed),
+        count = const SITES_AT + offset_of!(Site, hops),
+        patient = const PATIENT,
+        hops = const HOPS,
+        no_hops = const !HOPS,
+        many_hops = const MANY_HOPS,
+        shared = const SHARED as usize * size_of::<Site>(),
+        again = const AGAIN,
+        take = sym take::<KIND>,
+        known = sym known::<KIND>,
+    )
+}
+
+/// Takes the page, and is looked at less often from now on.
+#[unsafe(naked)]
+unsafe extern "sysv64" fn take<const KIND: usize>() {
+    naked_asm!(
         "mov byte ptr gs:[rdi + {count}], 0",
         "and byte ptr gs:[rdi + {journaled}], {not_again}",
         "mov gs:[rdi + {missed}], cx",
@@ -202,21 +287,14 @@ unsafe extern "sysv64" fn choose<const KIND: usize>() {
         "2:",
         "jmp {grow}",
         journaled = const SITES_AT + offset_of!(Site, journaled),
-        patience = const SITES_AT + offset_of!(Site, patience),
         next = const SITES_AT + offset_of!(Site, next_patience),
         missed = const SITES_AT + offset_of!(Site, missed),
-        limit = const SITES_AT + offset_of!(Site, limit),
         count = const SITES_AT + offset_of!(Site, hops),
-        hops = const HOPS,
-        no_hops = const !HOPS,
-        many_hops = const MANY_HOPS,
         patient = const PATIENT,
         patient_shared = const PATIENT_SHARED,
         shared = const SHARED as usize * size_of::<Site>(),
-        again = const AGAIN,
         not_again = const !AGAIN,
         grow = sym grow::<KIND>,
-        known = sym known::<KIND>,
     )
 }
 
