@@ -722,8 +722,8 @@ fn a_loaded_machine_looks_as_a_bios_leaves_it() {
     assert_eq!((bench.inb(0x4d0), bench.inb(0x4d1)), (0, 0x0e));
 }
 
-#[test]
-fn a_disk_with_a_thread_is_left_to_it_and_stands_still_while_the_machine_does() {
+/// A running board, and the work of its one disk, which has a thread that this bell calls.
+fn with_a_thread() -> (Bench, Arc<CountingBell>, Attendance) {
     let null = File::open("/dev/null").unwrap();
     let bell = Arc::new(CountingBell(AtomicUsize::new(0), null));
     let spec = MachineSpec { disks: vec![DiskSpec::new("vm.img")], ..spec(&[]) };
@@ -731,6 +731,12 @@ fn a_disk_with_a_thread_is_left_to_it_and_stands_still_while_the_machine_does() 
     bench.load();
     let [work] = bench.board.attendances().try_into().unwrap();
     bench.board.resume();
+    (bench, bell, work)
+}
+
+#[test]
+fn a_disk_with_a_thread_is_left_to_it_and_stands_still_while_the_machine_does() {
+    let (bench, bell, work) = with_a_thread();
     let bar = u64::from(bench.peek(bench.config(1, 0x14)) & !0xf);
     let bells = bench.partition.doorbells.0.lock().unwrap().clone();
     assert_eq!(bells, [bar + 0x3000], "the engine may ring for the one queue");

@@ -12,13 +12,7 @@ struct Idle {
 
 impl Idle {
     fn new() -> Idle {
-        let null = File::open("/dev/null").unwrap();
-        let bell = Arc::new(CountingBell(AtomicUsize::new(0), null));
-        let spec = MachineSpec { disks: vec![DiskSpec::new("vm.img")], ..spec(&[]) };
-        let bench = bench_with(&spec, Some(Arc::new(OneBell(bell.clone())))).unwrap();
-        bench.load();
-        let [work] = bench.board.attendances().try_into().unwrap();
-        bench.board.resume();
+        let (bench, bell, work) = with_a_thread();
         let doorbell = u64::from(bench.peek(bench.config(1, 0x14)) & !0xf) + 0x3000;
         Idle { bench, bell, work, doorbell }
     }
