@@ -1,8 +1,8 @@
-//! `cargo xtask fuzz`: hostile images, servers and drivers, found by libFuzzer.
+//! `cargo xtask fuzz`: hostile images, servers, drivers and networks, found by libFuzzer.
 //!
-//! Every program in `fuzz/*/fuzz_targets`, or those named, for some seconds each; the first crash ends the run
-//! and its input stays in `.cache/fuzz`, beside the inputs that reached something new, which are kept for the next
-//! run. A program begins with what lies in its folder of `fuzz/*/seeds`, and an image format with small images too.
+//! Every program in the `fuzz_targets` of `fuzz/*` and of [`BESIDE`], or those named, for some seconds each; the first crash
+//! ends the run and its input stays in `.cache/fuzz`, beside the inputs that reached something new, which are kept for the
+//! next run. A program begins with what lies in its folder of [`KEPT`], and an image format with small images too.
 //!
 //! It needs `cargo install cargo-fuzz`. The compiler is the workspace's: libFuzzer asks for what only a nightly
 //! compiler promises, and `RUSTC_BOOTSTRAP` lets this one do it.
@@ -12,6 +12,11 @@ use clap::Args;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+
+/// Folders of programs that lie beside the crate that they are about.
+const BESIDE: [&str; 2] = ["host/net/fuzz", "host/socks/fuzz"];
+/// Where inputs to begin with lie: those of `corpus` are replayed by ordinary tests.
+const KEPT: [&str; 2] = ["seeds", "corpus"];
 
 /// Images to begin with: the program that reads them, and the options of `kezhan image create`.
 const IMAGES: [(&str, &[&str]); 10] = [
@@ -58,8 +63,11 @@ impl Fuzz {
 /// Every program, in the order of folders and names.
 fn all() -> Outcome<Vec<Target>> {
     let mut all = Vec::new();
+    let mut folders = BESIDE.map(|folder| place::root().join(folder)).to_vec();
     for folder in fs::read_dir(place::root().join("fuzz"))? {
-        let folder = folder?.path();
+        folders.push(folder?.path());
+    }
+    for folder in folders {
         for file in fs::read_dir(folder.join("fuzz_targets"))? {
             let file = file?.path();
             if let Some(name) = file.file_stem() {
@@ -73,19 +81,21 @@ fn all() -> Outcome<Vec<Target>> {
 }
 
 impl Target {
+    /// Its crate's folder in the repository.
+    fn place(&self) -> &Path {
+        self.folder.strip_prefix(place::root()).unwrap_or(&self.folder)
+    }
+
     fn run(&self, seconds: u32) -> Outcome {
         let corpus = place::cache().join("fuzz").join(&self.name);
         fs::create_dir_all(&corpus)?;
         self.seed(&corpus)?;
         let mut command = Command::new("cargo");
         command.env("RUSTC_BOOTSTRAP", "1").current_dir(&self.folder);
-        let name = self.folder.file_name().unwrap_or_default();
-        command.env("CARGO_TARGET_DIR", place::root().join("target/fuzz").join(name));
+        command.env("CARGO_TARGET_DIR", place::root().join("target/fuzz").join(self.place()));
         command.args(["fuzz", "run", "--fuzz-dir", ".", &self.name]).arg(&corpus);
-        let kept = self.folder.join("seeds").join(&self.name);
-        if kept.exists() {
-            command.arg(kept);
-        }
+        let kept = KEPT.map(|kept| self.folder.join(kept).join(&self.name));
+        command.args(kept.iter().filter(|kept| kept.exists()));
         command.args(["--", "-timeout=20", "-rss_limit_mb=2048", "-print_final_stats=1"]);
         command.arg(format!("-max_total_time={seconds}"));
         let found = corpus.with_extension("found-");
