@@ -34,8 +34,7 @@ use crate::translate::SHARED;
 use std::arch::naked_asm;
 use std::mem::offset_of;
 
-/// Bytes of a block of linear memory that a region lies within: at most 2 MiB, in which sites of large regions are
-/// listed, and no more pages than there are sets.
+/// Bytes of a block of linear memory that a region lies within: no more pages than there are sets.
 const BLOCK: u64 = 256 << 10;
 
 /// Misses between two looks at most.
@@ -53,7 +52,7 @@ const LONG: usize = 8 * 4096;
 /// The bit of [`Site::journaled`] that says that the last look was one.
 const AGAIN: u8 = 1 << 7;
 
-const _: () = assert!(BLOCK.is_power_of_two() && BLOCK <= 2 << 20 && BLOCK / 4096 <= TLB_SETS);
+const _: () = assert!(BLOCK.is_power_of_two() && BLOCK / 4096 <= TLB_SETS);
 
 /// The look-ups of each half of the TLB: for the distance to the host's memory; for the host address; for the region to
 /// become the site's at once; and as the first, when patience has ended already.

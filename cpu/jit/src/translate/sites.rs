@@ -109,8 +109,9 @@ pub(super) struct SiteLists {
     linear: [Lists; 2],
     /// Those that write, by host page.
     writers: Lists,
-    /// Those whose region is more than a page, and perhaps some that were, by their region.
-    large: HashMap<Large, Vec<u32>>,
+    /// Those whose region is more than a page, and perhaps some that were, by their region, for each half: a page of a
+    /// program is not looked for among the kernel's.
+    large: [HashMap<Large, Vec<u32>>; 2],
     /// Those that wait to be listed, each once, by the half of linear memory in which they were then.
     unlisted: [Vec<u32>; 2],
 }
@@ -190,7 +191,7 @@ impl SiteLists {
 
     fn add_large(&mut self, area: &mut Area, number: u32, write: bool) {
         let region = Large::of(area.site(number), write);
-        let list = self.large.entry(region).or_default();
+        let list = self.large[(region.linear >> 63) as usize].entry(region).or_default();
         if list.iter().rev().take(4).any(|other| *other == number) {
             return;
         }
@@ -202,10 +203,15 @@ impl SiteLists {
         }
     }
 
-    /// Voids those of some large regions; how many.
-    fn empty_large(&mut self, area: &mut Area, which: impl Fn(&Large) -> bool) -> usize {
+    /// Voids those of some large regions in a half; how many.
+    fn empty_large(
+        &mut self,
+        area: &mut Area,
+        half: usize,
+        which: impl Fn(&Large) -> bool,
+    ) -> usize {
         let mut count = 0;
-        for (region, list) in self.large.extract_if(|region, _| which(region)) {
+        for (region, list) in self.large[half].extract_if(|region, _| which(region)) {
             for number in list {
                 let site = area.site(number);
                 if Large::of(site, region.write) == region {
@@ -221,7 +227,7 @@ impl SiteLists {
     pub fn empty_page(&mut self, area: &mut Area, writes: &[bool], page: u64) {
         let half = (page >> 63) as usize;
         self.catch_up(area, writes, half);
-        self.empty_large(area, |it| it.reaches(page.wrapping_sub(it.linear)));
+        self.empty_large(area, half, |it| it.reaches(page.wrapping_sub(it.linear)));
         self.linear[half].empty(area, page, linear);
     }
 
@@ -229,7 +235,9 @@ impl SiteLists {
     pub fn empty_writers(&mut self, area: &mut Area, writes: &[bool], page: u64) {
         self.catch_up(area, writes, 0);
         self.catch_up(area, writes, 1);
-        self.empty_large(area, |it| it.write && it.reaches(page.wrapping_sub(it.host)));
+        for half in 0..2 {
+            self.empty_large(area, half, |it| it.write && it.reaches(page.wrapping_sub(it.host)));
+        }
         self.writers.empty(area, page, host);
     }
 
@@ -237,7 +245,9 @@ impl SiteLists {
     pub fn empty_all_writers(&mut self, area: &mut Area, writes: &[bool]) {
         self.catch_up(area, writes, 0);
         self.catch_up(area, writes, 1);
-        self.empty_large(area, |it| it.write);
+        for half in 0..2 {
+            self.empty_large(area, half, |it| it.write);
+        }
         self.writers.empty_all(area);
     }
 
@@ -256,7 +266,7 @@ impl SiteLists {
                 count += 1;
             }
         }
-        count += self.empty_large(area, |it| (it.linear >> 63) as usize == half);
+        count += self.empty_large(area, half, |_| true);
         count + self.linear[half].empty_all(area)
     }
 }
